@@ -1,0 +1,122 @@
+"""Speed of the imaging stage beside abTEM's own CTF and noise: ``python -m hrtem.benchmark``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import abtem
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hrtem.data import SimulatedImages, collate
+from hrtem.exitwave import Multislice, WaveCache
+from hrtem.noise import Poisson
+from hrtem.normalisation import LocalContrast
+from hrtem.optics import Optics
+from hrtem.samples import Graphene
+from hrtem.targets import GaussianMaps
+
+SAMPLING, PATCH, MARGIN, BATCH = 0.2, 128, 24, 16
+ENERGY = 80e3
+
+
+def scene(root: Path, waves: int) -> SimulatedImages:
+    """Graphene views with a microscope each, their waves in a warm cache."""
+    sample = Graphene("graphene", ["C"], extent=(PATCH + 2 * MARGIN) * SAMPLING, rms_displacement={"C": 0.06})
+    cache = WaveCache(root, sample, Multislice(ENERGY, SAMPLING), {"benchmark": "imaging"}, seed=0)
+    for _ in cache.fill({"train": waves}, scheduler="inline"):
+        pass
+    optics = Optics(
+        num_images=1,
+        energy=ENERGY,
+        defocus=[-150.0, 150.0],
+        defocus_step=0.0,
+        Cs=[-2e5, 2e5],
+        astigmatism=[0.0, 10.0],
+        focal_spread=[20.0, 60.0],
+        angular_spread=0.0,
+        vibration=0.0,
+        dose=[1e3, 1e5],
+    )
+    return SimulatedImages(cache, "train", waves, 10**6, 0, optics, Poisson(), PATCH, MARGIN, SAMPLING, seed=0)
+
+
+def batched(images: SimulatedImages, first: int) -> torch.Tensor:
+    """One batch of counts, from the cache to the cut image, as in training."""
+    batch = collate([images[first + n] for n in range(BATCH)])
+    expected = images.optics(batch["wave"], batch["settings"], SAMPLING)
+    return images.noise(expected, batch["settings"], SAMPLING)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def one_by_one(images: SimulatedImages, first: int) -> np.ndarray:
+    """The same views, imaged by abTEM one after the other."""
+    counts = []
+    for n in range(first, first + BATCH):
+        example = images[n]
+        settings = {name: float(value.squeeze()) for name, value in example["settings"].items()}
+        wave = abtem.Waves(example["wave"].numpy().T, energy=ENERGY, sampling=SAMPLING)
+        transfer = abtem.CTF(
+            energy=ENERGY,
+            C10=-settings["defocus"],
+            C12=settings["astigmatism"],
+            phi12=settings["astigmatism_angle"],
+            C30=settings["Cs"],
+            focal_spread=settings["focal_spread"],
+        )
+        image: Any = wave.apply_ctf(transfer).intensity().poisson_noise(dose_per_area=settings["dose"]).compute()
+        counts.append(image.array.T[MARGIN:-MARGIN, MARGIN:-MARGIN])
+    return np.stack(counts)
+
+
+def rate(make: Callable[[int], object], seconds: float) -> float:
+    """Images per second of ``make``, which makes a batch, after a first one that does not count."""
+    make(0)
+    start, batches = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        batches += 1
+        make(BATCH * batches)
+    return BATCH * batches / (time.perf_counter() - start)
+
+
+def imaging(seconds: float = 10.0, waves: int = 32) -> dict[str, float]:
+    """Images per second of the three ways, each measured for ``seconds``, in this process."""
+    with tempfile.TemporaryDirectory() as root, abtem.config.set({"diagnostics.progress_bar": False}):
+        images = scene(Path(root), waves)
+        normalise, target = LocalContrast(12.0), GaussianMaps(1, 0.25)
+
+        def example(first: int) -> object:
+            batch = collate([images[first + n] for n in range(BATCH)])
+            expected = images.optics(batch["wave"], batch["settings"], SAMPLING)
+            counts = images.noise(expected, batch["settings"], SAMPLING)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+            maps = target(batch["positions"], batch["labels"], (PATCH, PATCH), SAMPLING)
+            return normalise(counts, SAMPLING), maps
+
+        return {
+            "abTEM, one by one": rate(lambda first: one_by_one(images, first), seconds),
+            "batched imaging": rate(lambda first: batched(images, first), seconds),
+            "batched, with normalisation and target": rate(example, seconds),
+        }
+
+
+def main(seconds: float) -> None:
+    """Print images per second and their ratio to abTEM's."""
+    rates = imaging(seconds)
+    base = rates["abTEM, one by one"]
+    table = Table(title=f"{PATCH} x {PATCH} px graphene images, warm cache, {torch.get_num_threads()} threads")
+    table.add_column("way")
+    table.add_column("images/s", justify="right")
+    table.add_column("ratio", justify="right")
+    for name, value in rates.items():
+        table.add_row(name, f"{value:.1f}", f"{value / base:.1f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 10.0)

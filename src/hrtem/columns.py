@@ -1,0 +1,67 @@
+"""Atomic columns as seen along the beam: the truth of a simulation and the answer of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Atomic columns of one image; a single atom is a column of one.
+
+    Attributes:
+        positions: ``(N, 2)`` float, (x, y) in Å from the centre of pixel ``[0, 0]``.
+        labels: ``(N,)`` int, indices into ``classes``.
+        classes: names of the classes, for instance ``("Mo", "S2", "S")``.
+        counts: ``(N,)`` int, atoms in the column; 0 where unknown or vacant.
+        probabilities: ``(N,)`` float in [0, 1]; 1 for the truth of a simulation.
+    """
+
+    positions: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    counts: np.ndarray = None  # type: ignore[assignment]
+    probabilities: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        positions = np.asarray(self.positions, dtype=np.float64).reshape(-1, 2)
+        number = len(positions)
+        arrays = {
+            "positions": positions,
+            "labels": np.asarray(self.labels, dtype=np.int64),
+            "counts": np.zeros(number, np.int64) if self.counts is None else np.asarray(self.counts, np.int64),
+            "probabilities": np.ones(number)
+            if self.probabilities is None
+            else np.asarray(self.probabilities, dtype=np.float64),
+        }
+        object.__setattr__(self, "classes", tuple(self.classes))
+        for name, array in arrays.items():
+            if len(array) != number:
+                raise ValueError(f"{name} has {len(array)} entries for {number} positions")
+            object.__setattr__(self, name, array)
+        if number and (self.labels.min() < 0 or self.labels.max() >= len(self.classes)):
+            raise ValueError(f"labels must index the {len(self.classes)} classes {self.classes}")
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, keep: np.ndarray | slice) -> Columns:
+        """The columns that a boolean mask, an index array or a slice keeps."""
+        return replace(
+            self,
+            positions=self.positions[keep],
+            labels=self.labels[keep],
+            counts=self.counts[keep],
+            probabilities=self.probabilities[keep],
+        )
+
+    def moved(self, positions: np.ndarray) -> Columns:
+        """The same columns at other positions, `(N, 2)` Å."""
+        return replace(self, positions=positions)
+
+    def inside(self, width: float, height: float, border: float = 0.0) -> np.ndarray:
+        """Which columns lie in ``[border, width - border] x [border, height - border]`` (Å), as bool `(N,)`."""
+        x, y = self.positions.T
+        return (x >= border) & (x <= width - border) & (y >= border) & (y <= height - border)

@@ -1,0 +1,262 @@
+"""Examples for training and testing: waves from the cache, with microscope settings for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from hydra.utils import instantiate
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.exitwave import SPLITS, WaveCache
+from hrtem.ranges import Range
+
+Example = dict[str, Any]
+
+
+class SimulatedImages(Dataset[Example]):
+    """Random views of cached waves, each with its own microscope, detector and dose.
+
+    Example ``n`` draws from ``default_rng([seed, split, n])`` and depends on nothing else.
+
+    Args:
+        cache: waves and columns.
+        split: ``train``, ``val`` or ``test``.
+        waves: how many waves of the split to use.
+        length: how many examples there are.
+        first: number of the first example, so that every epoch can show new ones.
+        optics: draws microscope settings.
+        noise: draws detector settings.
+        patch: side of the image, px.
+        margin: further pixels on each side, imaged and then cut off, px.
+        sampling: Å/px.
+        seed: of the examples.
+        doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å².
+    """
+
+    def __init__(
+        self,
+        cache: WaveCache,
+        split: str,
+        waves: int,
+        length: int,
+        first: int,
+        optics: Any,
+        noise: Any,
+        patch: int,
+        margin: int,
+        sampling: float,
+        seed: int,
+        doses: Sequence[float] = (),
+    ) -> None:
+        self.cache = cache
+        self.split = split
+        self.waves = waves
+        self.length = length
+        self.first = first
+        self.optics = optics
+        self.noise = noise
+        self.side = patch + 2 * margin
+        self.margin = margin
+        self.sampling = sampling
+        self.seed = seed
+        self.doses = tuple(doses)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, item: int) -> Example:
+        """Wave of the view, columns in the frame of the cut image, settings."""
+        number, group = divmod(item, len(self.doses)) if self.doses else (item, 0)
+        rng = np.random.default_rng([self.seed, SPLITS[self.split], self.first + number])
+        index = int(rng.integers(self.waves)) if self.split == "train" else (self.first + number) % self.waves
+        wave, columns = self._view(*self.cache.load(self.split, index), rng)
+        settings = self.optics.draw(rng)
+        if self.doses:
+            settings["dose"] = np.float32(self.doses[group])
+        detector = self.noise.draw(rng)
+        if self.doses:
+            # The same view at another dose is another exposure.
+            detector["seed"] = (detector["seed"] + 7919 * group) % 2**31
+        return {
+            "wave": torch.from_numpy(wave),
+            "columns": columns,
+            "settings": {key: torch.as_tensor(value) for key, value in (settings | detector).items()},
+            "group": group,
+        }
+
+    def _view(self, wave: np.ndarray, columns: Columns, rng: np.random.Generator) -> tuple[np.ndarray, Columns]:
+        """A random window in one of the eight orientations of a square."""
+        row, column = (int(rng.integers(size - self.side + 1)) for size in wave.shape)
+        transpose, flip_x, flip_y = (bool(bit) for bit in rng.integers(2, size=3))
+        wave = wave[row : row + self.side, column : column + self.side]
+        positions = columns.positions - np.array([column, row]) * self.sampling
+        last = (self.side - 1) * self.sampling
+        if transpose:
+            wave, positions = wave.T, positions[:, ::-1]
+        if flip_x:
+            wave, positions = wave[:, ::-1], np.column_stack([last - positions[:, 0], positions[:, 1]])
+        if flip_y:
+            wave, positions = wave[::-1], np.column_stack([positions[:, 0], last - positions[:, 1]])
+        positions = positions - self.margin * self.sampling
+        columns = columns.moved(positions)
+        seen = (self.side - 2 * self.margin - 1) * self.sampling
+        return np.ascontiguousarray(wave), columns[columns.inside(seen, seen, border=-1.5)]
+
+
+def collate(examples: Sequence[Example]) -> Example:
+    """Stack examples; columns are filled up with label -1 to equal numbers."""
+    columns: list[Columns] = [example["columns"] for example in examples]
+    most = max(1, *(len(c) for c in columns)) if len(columns) > 1 else max(1, len(columns[0]))
+    positions = torch.zeros(len(columns), most, 2)
+    labels = torch.full((len(columns), most), -1)
+    for number, one in enumerate(columns):
+        positions[number, : len(one)] = torch.from_numpy(one.positions)
+        labels[number, : len(one)] = torch.from_numpy(one.labels)
+    names = examples[0]["settings"]
+    return {
+        "wave": torch.stack([example["wave"] for example in examples]),
+        "positions": positions,
+        "labels": labels,
+        "settings": {name: torch.stack([example["settings"][name] for example in examples]) for name in names},
+        "group": torch.tensor([example["group"] for example in examples]),
+    }
+
+
+def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str]) -> list[Columns]:
+    """Undo :func:`collate`: the columns of each example."""
+    return [
+        Columns(where[label >= 0].double().cpu().numpy(), label[label >= 0].cpu().numpy(), tuple(classes))
+        for where, label in zip(positions, labels, strict=True)
+    ]
+
+
+class WaveDataModule(lightning.LightningDataModule):
+    """Simulates the waves that are not cached yet and serves the three splits.
+
+    Args:
+        sample, wave, optics, noise: plain settings of these stages, as in the configuration.
+        cache: folder of the wave caches.
+        numbers: waves in ``train``, ``val`` and ``test``.
+        scheduler: see :meth:`hrtem.exitwave.WaveCache.fill`.
+        seed: of structures and examples.
+        sampling: Å/px.
+        patch: side of a training image, px; a multiple of 32.
+        margin: see :class:`SimulatedImages`.
+        batch_size: examples a step and device.
+        epoch_size: training examples that count as one epoch.
+        test_doses: each test view is shown at all of them, e/Å².
+        workers: loader processes; 0 loads in the training process.
+    """
+
+    def __init__(
+        self,
+        sample: Mapping[str, Any],
+        wave: Mapping[str, Any],
+        optics: Mapping[str, Any],
+        noise: Mapping[str, Any],
+        cache: str,
+        numbers: Mapping[str, int],
+        scheduler: str,
+        seed: int,
+        sampling: float,
+        patch: int,
+        margin: int,
+        batch_size: int,
+        epoch_size: int,
+        test_doses: Sequence[float],
+        workers: int,
+    ) -> None:
+        super().__init__()
+        if patch < 32 or patch % 32:
+            raise InputError(f"data.patch must be a multiple of 32 px, got {patch}.")
+        for split, number in numbers.items():
+            if split not in SPLITS or int(number) < 1:
+                raise InputError(f"data.numbers must give train, val and test at least 1 wave, got {split}: {number}.")
+        for name, number in {"data.batch_size": batch_size, "data.epoch_size": epoch_size}.items():
+            if number < 1:
+                raise InputError(f"{name} must be at least 1, got {number}.")
+        for dose in test_doses:
+            Range.parse("data.test_doses", dose, unit="e/Å²", minimum=1e-3)
+        extent = float(sample["extent"])
+        if (patch + 2 * margin) * sampling > extent + 1e-6:
+            raise InputError(
+                f"data.patch with its margins is {(patch + 2 * margin) * sampling:g} Å wide and must fit into "
+                f"sample.extent, which is {extent:g} Å."
+            )
+        self.optics = instantiate(optics)
+        self.noise = instantiate(noise)
+        self.cache = WaveCache(
+            Path(cache),
+            instantiate(sample),
+            instantiate(wave),
+            {"sample": dict(sample), "wave": dict(wave)},
+            seed,
+        )
+        self.numbers = {split: int(number) for split, number in numbers.items()}
+        self.scheduler = scheduler
+        self.seed = seed
+        self.view: dict[str, Any] = {"patch": patch, "margin": margin, "sampling": sampling}
+        self.batch_size = batch_size
+        self.epoch_size = epoch_size
+        self.test_doses = tuple(float(dose) for dose in test_doses)
+        self.workers = workers
+
+    def prepare_data(self) -> None:
+        """Simulate, with a progress bar, what the cache lacks."""
+        steps = self.cache.fill(self.numbers, self.scheduler)
+        total = next(steps)
+        if total:
+            _show(steps, total, f"Simulating {self.cache.sample.name}")
+
+    def train_dataloader(self) -> DataLoader[Example]:
+        """Examples that no epoch before has shown."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return self._loader("train", self.epoch_size, first=epoch * self.epoch_size)
+
+    def val_dataloader(self) -> DataLoader[Example]:
+        """The same examples after every epoch."""
+        return self._loader("val", self.numbers["val"])
+
+    def test_dataloader(self) -> DataLoader[Example]:
+        """Every test view at every test dose."""
+        return self._loader("test", self.numbers["test"] * len(self.test_doses), doses=self.test_doses)
+
+    def images(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> SimulatedImages:
+        """The examples of a split as a map-style dataset."""
+        return SimulatedImages(
+            self.cache,
+            split,
+            self.numbers[split],
+            length,
+            first,
+            self.optics,
+            self.noise,
+            seed=self.seed,
+            doses=doses,
+            **self.view,
+        )
+
+    def _loader(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> DataLoader[Example]:
+        return DataLoader(
+            self.images(split, length, first, doses),
+            batch_size=self.batch_size,
+            num_workers=self.workers,
+            collate_fn=collate,
+        )
+
+
+def _show(steps: Iterator[int], total: int, title: str) -> None:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns) as progress:
+        bar = progress.add_task(title, total=total)
+        for left in steps:
+            progress.update(bar, completed=total - left)

@@ -1,0 +1,280 @@
+"""One-to-one matching of found columns with true ones, and what follows from it."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from skimage.io import imread
+from torch import Tensor
+from torchmetrics import Metric
+
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.ranges import Range
+
+#: A found column and a true one can be the same if they are no farther apart, Å.
+TOLERANCE = 0.5
+
+
+def match(found: np.ndarray, true: np.ndarray, tolerance: float = TOLERANCE) -> tuple[np.ndarray, np.ndarray]:
+    """Pair positions one to one: as many pairs as possible, then the shortest total distance.
+
+    Args:
+        found: ``(N, 2)`` Å.
+        true: ``(M, 2)`` Å.
+        tolerance: largest distance of a pair, Å.
+
+    Returns:
+        Indices into ``found`` and into ``true`` of the K pairs, each ``(K,)``.
+    """
+    if len(found) == 0 or len(true) == 0:
+        return np.empty(0, int), np.empty(0, int)
+    near = cKDTree(found).sparse_distance_matrix(cKDTree(true), tolerance, output_type="coo_matrix")
+    row, column, distance = near.row, near.col, near.data
+    number = len(found) + len(true)
+    graph = coo_matrix((np.ones(len(row)), (row, column + len(found))), shape=(number, number))
+    _, component = connected_components(graph, directed=False)
+    links = np.bincount(component[row], minlength=number)
+    alone = links[component[row]] == 1
+    pairs = [np.column_stack([row[alone], column[alone]])]
+    # Only the few columns with several candidates need an assignment.
+    for crowd in np.unique(component[row[~alone]]):
+        mine = component[row] == crowd
+        rows, i = np.unique(row[mine], return_inverse=True)
+        columns, j = np.unique(column[mine], return_inverse=True)
+        # One pair more is worth more than any saving in distance.
+        gain = np.zeros((len(rows), len(columns)))
+        gain[i, j] = min(len(rows), len(columns)) * tolerance + tolerance - distance[mine]
+        chosen = linear_sum_assignment(gain, maximize=True)
+        linked = gain[chosen] > 0
+        pairs.append(np.column_stack([rows[chosen[0][linked]], columns[chosen[1][linked]]]))
+    both = np.concatenate(pairs)
+    return both[:, 0], both[:, 1]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Quality of a set of found columns.
+
+    Attributes:
+        precision: share of the found columns that match a true one.
+        recall: share of the true columns that are found.
+        f1: harmonic mean of both.
+        error_pm: root mean square distance of the matched pairs, pm.
+        found: number of found columns that were scored.
+        true: number of true columns that were scored.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    error_pm: float
+    found: int
+    true: int
+
+    @classmethod
+    def of(cls, matched_found: float, matched_true: float, found: float, true: float, error2: float) -> Score:
+        """From counts and the mean squared distance of the matched pairs in Å²."""
+        precision = matched_found / found if found else float("nan")
+        recall = matched_true / true if true else float("nan")
+        both = precision + recall
+        # Nothing found where there is something to find is a score of 0, not an unknown one.
+        f1 = 2.0 * precision * recall / both if both > 0 else (float("nan") if not found and not true else 0.0)
+        return cls(precision, recall, f1, 100.0 * float(np.sqrt(error2)), int(found), int(true))
+
+
+def score(
+    found: np.ndarray,
+    true: np.ndarray,
+    *,
+    trusted: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    sampling: float = 1.0,
+    tolerance: float = TOLERANCE,
+) -> Score:
+    """Score found positions against a table of true ones.
+
+    Found positions outside the mask do not count. Recall is over the trusted true positions; precision
+    counts a match with any true position.
+
+    Args:
+        found: ``(N, 2)`` Å.
+        true: ``(M, 2)`` Å.
+        trusted: which of the true positions are certain, bool ``(M,)``; all by default.
+        mask: where to score, bool ``(Y, X)``; everywhere by default.
+        sampling: Å/px of the mask.
+        tolerance: largest distance of a pair, Å.
+    """
+    trusted = np.ones(len(true), bool) if trusted is None else np.asarray(trusted, bool)
+    if mask is not None:
+        column, row = np.round(found / sampling).astype(int).T
+        inside = (row >= 0) & (row < mask.shape[0]) & (column >= 0) & (column < mask.shape[1])
+        found = found[inside][mask[row[inside], column[inside]] > 0]
+    i, j = match(found, true, tolerance)
+    error2 = np.square(found[i] - true[j]).sum(axis=1)
+    certain = trusted[j]
+    mean = float(error2[certain].mean()) if certain.any() else float("nan")
+    return Score.of(len(i), int(certain.sum()), len(found), int(trusted.sum()), mean)
+
+
+def score_files(
+    found: str | Path, true: str | Path, sampling: float, mask: str | Path | None = None, tolerance: float = TOLERANCE
+) -> Score:
+    """Score a table of found columns against a table of true ones.
+
+    Both are CSV files with the columns ``x_px`` and ``y_px``; the true one may have ``trusted``, 1 or 0.
+
+    Args:
+        found: for instance the ``atoms.csv`` of ``predict.py``.
+        true: truth.
+        sampling: Å/px.
+        mask: image of the micrograph's shape that is not 0 where columns count.
+        tolerance: largest distance of a pair, Å.
+
+    Raises:
+        InputError: a file cannot be read or lacks a column.
+    """
+    Range.parse("sampling", sampling, unit="Å/px", minimum=1e-3, maximum=100.0)
+    tables = [_read_table(Path(path)) for path in (found, true)]
+    places = [np.column_stack([table["x_px"], table["y_px"]]) * sampling for table in tables]
+    trusted = tables[1].get("trusted")
+    if mask is not None and not Path(mask).is_file():
+        raise InputError(f"mask must be an image file, and {mask} does not exist.")
+    return score(
+        *places,
+        trusted=None if trusted is None else trusted > 0,
+        mask=None if mask is None else imread(mask) > 0,
+        sampling=sampling,
+        tolerance=tolerance,
+    )
+
+
+def _read_table(path: Path) -> dict[str, np.ndarray]:
+    """The numeric columns of a CSV file."""
+    if not path.is_file():
+        raise InputError(f"a table of columns must be a CSV file, and {path} does not exist.")
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = {"x_px", "y_px"} - set(reader.fieldnames or ())
+        if missing:
+            raise InputError(
+                f"a table of columns needs x_px and y_px, and {path} lacks {' and '.join(sorted(missing))}."
+            )
+        rows = list(reader)
+    try:
+        wanted = [name for name in ("x_px", "y_px", "trusted") if name in (reader.fieldnames or ())]
+        return {name: np.array([float(row[name]) for row in rows]) for name in wanted}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a table of columns must hold numbers, and {path} does not: {error}.") from None
+
+
+class ColumnMetrics(Metric):
+    """Confusion of classes, precision, recall, F1 and position error, kept per group (for instance per dose).
+
+    Args:
+        classes: class names.
+        groups: how many groups are kept apart.
+        tolerance: largest distance of a pair, Å.
+        border: columns this close to the image's border do not count, but may be matched, Å.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+    error2: Tensor
+
+    def __init__(
+        self, classes: Sequence[str], groups: int = 1, tolerance: float = TOLERANCE, border: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.classes = tuple(classes)
+        self.tolerance = tolerance
+        self.border = border
+        size = len(self.classes) + 1
+        # [group, true class, found class]; the last index is "nothing there".
+        self.add_state("confusion", torch.zeros(groups, size, size, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("error2", torch.zeros(groups, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self, found: Sequence[Columns], true: Sequence[Columns], width: float, height: float, groups: Sequence[int]
+    ) -> None:
+        """Add images of ``width`` x ``height`` Å.
+
+        Args:
+            found: columns found in each image.
+            true: true columns of each image.
+            width, height: largest x and y of a pixel centre, Å.
+            groups: group of each image.
+        """
+        nothing = len(self.classes)
+        for answer, truth, group in zip(found, true, groups, strict=True):
+            i, j = match(answer.positions, truth.positions, self.tolerance)
+            # A pair counts if its true member lies inside; its found member may lie a little outside.
+            counted = truth.inside(width, height, self.border)
+            kept = counted[j]
+            pairs = [(truth.labels[j[kept]], answer.labels[i[kept]])]
+            missed = counted.copy()
+            missed[j] = False
+            pairs.append((truth.labels[missed], np.full(missed.sum(), nothing)))
+            invented = answer.inside(width, height, self.border)
+            invented[i] = False
+            pairs.append((np.full(invented.sum(), nothing), answer.labels[invented]))
+            table = np.zeros((nothing + 1, nothing + 1))
+            for rows, columns in pairs:
+                np.add.at(table, (rows, columns), 1.0)
+            distance2 = np.square(answer.positions[i[kept]] - truth.positions[j[kept]]).sum()
+            self.confusion[group] += torch.as_tensor(table, device=self.confusion.device)
+            self.error2[group] += float(distance2)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``confusion`` ``(groups, C + 1, C + 1)``, true by found, and summed squared distance ``error2`` in Å²."""
+        return {"confusion": self.confusion, "error2": self.error2}
+
+    def scores(self) -> list[dict[str, Score]]:
+        """For each group the scores under ``"all"``, whatever the class, and under each class name."""
+        totals = self.compute()
+        return [
+            self._scores(confusion, error2)
+            for confusion, error2 in zip(
+                totals["confusion"].cpu().numpy(), totals["error2"].reshape(-1).tolist(), strict=True
+            )
+        ]
+
+    def _scores(self, confusion: np.ndarray, error2: float) -> dict[str, Score]:
+        pairs = confusion[:-1, :-1].sum()
+        mean = error2 / pairs if pairs else float("nan")
+        scores = {"all": Score.of(pairs, pairs, confusion[:, :-1].sum(), confusion[:-1].sum(), mean)}
+        for index, name in enumerate(self.classes):
+            right = confusion[index, index]
+            scores[name] = Score.of(right, right, confusion[:, index].sum(), confusion[index].sum(), mean)
+        return scores
+
+
+def main(words: Sequence[str]) -> None:
+    """``python -m hrtem.metrics atoms.csv truth.csv SAMPLING [mask.png]``."""
+    if len(words) not in (3, 4):
+        raise InputError("say: python -m hrtem.metrics FOUND.csv TRUE.csv SAMPLING [MASK], with SAMPLING in Å/px.")
+    result = score_files(
+        words[0], words[1], Range.parse("SAMPLING", words[2]).low, words[3] if len(words) == 4 else None
+    )
+    print(
+        f"precision {result.precision:.3f}, recall {result.recall:.3f}, F1 {result.f1:.3f}, "
+        f"position error {result.error_pm:.1f} pm ({result.found} found, {result.true} true)"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except InputError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,74 @@
+"""A U-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel.
+
+    Unlike batch normalisation it does the same in training and in use, whatever the mixture of doses in a
+    batch, and unlike group normalisation its answer does not depend on the size of the image or tile.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise ``(B, C, Y, X)``; free of copies for channels-last memory."""
+        return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+    """3 x 3 convolution, channel normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        ChannelNorm(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class UNet(nn.Module):
+    """The U-Net of Ronneberger et al. (arXiv 1505.04597), optionally on folded pixels.
+
+    Folding moves blocks of ``fold`` x ``fold`` pixels into channels before the first convolution and back after
+    the last, without any loss. At a sampling finer than the optics needs this costs ``fold``² times less.
+
+    Args:
+        in_channels: images in a focal series.
+        out_channels: classes.
+        channels: features of each level, fine to coarse.
+        fold: side of a folded block, 1 for the plain U-Net.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, channels: Sequence[int], fold: int = 1) -> None:
+        super().__init__()
+        self.fold = nn.PixelUnshuffle(fold)
+        self.unfold = nn.PixelShuffle(fold)
+        widths = [in_channels * fold**2, *channels]
+        self.down = nn.ModuleList(
+            nn.Sequential(convolution(narrow, wide), convolution(wide, wide)) for narrow, wide in pairwise(widths)
+        )
+        pairs = list(zip(channels[1:], channels[:-1], strict=True))[::-1]
+        self.reduce = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for wide, narrow in pairs)
+        self.up = nn.ModuleList(
+            nn.Sequential(convolution(2 * narrow, narrow), convolution(narrow, narrow)) for _, narrow in pairs
+        )
+        self.head = nn.Conv2d(channels[0], out_channels * fold**2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, out_channels, Y, X)`` of ``images`` ``(B, in_channels, Y, X)``."""
+        features = self.fold(images)
+        skips: list[Tensor] = []
+        for level, down in enumerate(self.down):
+            features = down(F.max_pool2d(features, 2) if level else features)
+            skips.append(features)
+        skips.pop()
+        for reduce, up in zip(self.reduce, self.up, strict=True):
+            # Reducing before enlarging gives the same numbers for a quarter of the work.
+            features = F.interpolate(reduce(features), scale_factor=2, mode="nearest")
+            features = up(torch.cat([features, skips.pop()], dim=1))
+        return self.unfold(self.head(features))

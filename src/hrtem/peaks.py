@@ -1,0 +1,116 @@
+"""From maps to columns: where, which class, how sure."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hrtem.columns import Columns
+from hrtem.ranges import Range
+
+
+class MassPeaks:
+    """Local maxima whose mass says how probable a column is.
+
+    A network trained with a proper loss answers with the expected map: the Gaussians of all possible columns,
+    each weighted with its probability. An uncertain position makes a peak lower and wider but keeps its mass,
+    so the mass within a disc over the mass of one Gaussian is the probability that the disc holds a column.
+
+    Args:
+        sigma: standard deviation of the Gaussians that the network was trained on, Å.
+        radius: of the disc, Å; about half of the smallest distance between columns.
+        min_distance: of two maxima along a row or a column of pixels, Å.
+        threshold: smallest probability of a column that is reported.
+    """
+
+    def __init__(self, sigma: float, radius: float, min_distance: float, threshold: float) -> None:
+        self.sigma = Range.parse("peaks.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0).low
+        self.radius = Range.parse("peaks.radius", radius, unit="Å", minimum=0.05, maximum=10.0).low
+        self.min_distance = Range.parse("peaks.min_distance", min_distance, unit="Å", minimum=0.0, maximum=10.0).low
+        self.threshold = Range.parse("peaks.threshold", threshold, minimum=0.0, maximum=1.0).low
+
+    def __call__(self, maps: Tensor, sampling: float, classes: tuple[str, ...]) -> list[Columns]:
+        """Find the columns of a batch.
+
+        Args:
+            maps: real ``(B, C, Y, X)`` in [0, 1].
+            sampling: Å/px.
+            classes: C names.
+
+        Returns:
+            For each of the B examples its columns, sorted by (y, x).
+        """
+        disc = self._disc(sampling, maps)
+        reach = disc.shape[-1] // 2
+        channels = maps.shape[1]
+        mass = F.conv2d(maps, disc.expand(channels, 1, -1, -1), padding=reach, groups=channels)
+        total = maps.sum(dim=1, keepdim=True)
+        # A little smoothing first: a plateau of a broad peak must not give several maxima.
+        smooth = _smoothed(total, 0.5 * self.sigma / sampling)
+        reach = max(1, round(self.min_distance / sampling))
+        highest = F.max_pool2d(smooth, 2 * reach + 1, stride=1, padding=reach)
+        found = (smooth == highest) & (mass.sum(dim=1, keepdim=True) >= self.threshold) & (smooth > 1e-3)
+        example, _, row, column = torch.nonzero(_unique(found, reach), as_tuple=True)
+        position = _refined(smooth, example, row, column) * sampling
+        masses = mass[example, :, row, column]
+        label = masses.argmax(dim=1)
+        probability = masses.sum(dim=1).clamp(0.0, 1.0)
+        answers = []
+        for number in range(len(maps)):
+            mine = example == number
+            answers.append(
+                Columns(
+                    position[mine].double().cpu().numpy(),
+                    label[mine].cpu().numpy(),
+                    classes,
+                    probabilities=probability[mine].double().cpu().numpy(),
+                )
+            )
+        return answers
+
+    def _disc(self, sampling: float, like: Tensor) -> Tensor:
+        """Kernel ``(1, 1, K, K)`` whose sum over a Gaussian of height 1 at its centre is 1."""
+        reach = math.ceil(self.radius / sampling)
+        index = torch.arange(-reach, reach + 1, device=like.device, dtype=like.dtype) * sampling
+        distance = torch.sqrt(index[:, None] ** 2 + index[None, :] ** 2)
+        # A rim one pixel wide, so that the mass does not jump with the position within a pixel.
+        disc = (0.5 + (self.radius - distance) / sampling).clamp(0.0, 1.0)
+        gaussian = torch.exp(-0.5 * (distance / self.sigma) ** 2)
+        return (disc / (disc * gaussian).sum())[None, None]
+
+
+def _unique(found: Tensor, reach: int) -> Tensor:
+    """Keep one of several equally high maxima within ``reach`` pixels, as a column between two pixels gives."""
+    index = torch.arange(1, found[0].numel() + 1, device=found.device, dtype=torch.float64).reshape(found.shape[1:])
+    numbered = torch.where(found, index, 0.0)
+    return found & (numbered == F.max_pool2d(numbered, 2 * reach + 1, stride=1, padding=reach))
+
+
+def _smoothed(maps: Tensor, width: float) -> Tensor:
+    """Gaussian average of ``width`` pixels of maps ``(B, 1, Y, X)``."""
+    reach = max(1, math.ceil(3.0 * width))
+    index = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    weights = torch.exp(-0.5 * (index / width) ** 2)
+    weights = weights / weights.sum()
+    maps = F.conv2d(maps, weights[None, None, :, None], padding=(reach, 0))
+    return F.conv2d(maps, weights[None, None, None, :], padding=(0, reach))
+
+
+def _refined(maps: Tensor, example: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Sub-pixel maxima ``(P, 2)`` (x, y) in pixels: a parabola through the logarithm, exact for a Gaussian."""
+    padded = F.pad(maps[:, 0], (1, 1, 1, 1), mode="replicate").clamp_min(1e-6).log()
+
+    def at(dy: int, dx: int) -> Tensor:
+        return padded[example, row + 1 + dy, column + 1 + dx]
+
+    def vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:
+        curvature = before - 2.0 * centre + after
+        shift = 0.5 * (before - after) / torch.where(curvature < -1e-6, curvature, -torch.inf)
+        return shift.clamp(-0.5, 0.5)
+
+    x = column + vertex(at(0, -1), at(0, 0), at(0, 1))
+    y = row + vertex(at(-1, 0), at(0, 0), at(1, 0))
+    return torch.stack([x, y], dim=1)

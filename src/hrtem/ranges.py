@@ -1,0 +1,78 @@
+"""Numbers of a recipe: a fixed value, or a range from which each image draws its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hrtem.errors import InputError
+
+
+@dataclass(frozen=True)
+class Range:
+    """A closed interval ``[low, high]`` with a uniform or log-uniform density.
+
+    A fixed value has ``low == high``.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    @classmethod
+    def parse(
+        cls,
+        name: str,
+        value: Any,
+        *,
+        unit: str = "",
+        minimum: float = -math.inf,
+        maximum: float = math.inf,
+        log: bool = False,
+    ) -> Range:
+        """Read ``3.0``, ``[1.0, 5.0]`` or ``{low: 1.0, high: 5.0, log: true}``.
+
+        Raises:
+            InputError: the value is no number or range, its ends are swapped, or it leaves
+                ``[minimum, maximum]``.
+        """
+        if isinstance(value, Mapping):
+            unknown = set(value) - {"low", "high", "log"}
+            if unknown or not {"low", "high"} <= set(value):
+                raise InputError(f"{name} must have the keys low and high (and log), got {dict(value)}.")
+            low, high, log = value["low"], value["high"], bool(value.get("log", log))
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            if len(value) != 2:
+                raise InputError(f"{name} must be one number or a range of two, got {list(value)}.")
+            low, high = value
+        else:
+            low = high = value
+        try:
+            low, high = float(low), float(high)
+        except (TypeError, ValueError):
+            raise InputError(f"{name} must be one number or a range of two, got {value!r}.") from None
+        unit = f" {unit}" if unit else ""
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise InputError(f"{name} must be finite, got {value!r}{unit}.")
+        if low > high:
+            raise InputError(
+                f"{name} is a range whose ends are swapped: {low:g} is above {high:g}{unit}; write [{high:g}, {low:g}]."
+            )
+        if low < minimum or high > maximum:
+            allowed = f"at least {minimum:g}" if maximum == math.inf else f"between {minimum:g} and {maximum:g}"
+            raise InputError(f"{name} must be {allowed}{unit}, got {value!r}.")
+        if log and low <= 0.0:
+            raise InputError(f"{name} is drawn on a log scale and must be above 0{unit}, got {value!r}.")
+        return cls(low, high, log)
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """One value; a fixed one costs no random number."""
+        if self.low == self.high:
+            return self.low
+        if self.log:
+            return math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        return float(rng.uniform(self.low, self.high))

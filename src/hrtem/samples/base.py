@@ -1,0 +1,90 @@
+"""What every sample is: a name, classes, a square field of view, and a draw."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ase import Atoms
+
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.ranges import Range
+
+
+class Sample(ABC):
+    """A family of random structures.
+
+    Args:
+        name: what the sample is called in run folders and tables.
+        classes: class names, in the order of the output channels.
+        extent: side of the square field of view in Å.
+        rms_displacement: one-dimensional root mean square thermal displacement of each element, Å.
+    """
+
+    #: Class names that this sample can label; ``classes`` must be these, in any order.
+    known_classes: tuple[str, ...] = ()
+
+    def __init__(self, name: str, classes: Sequence[str], extent: float, rms_displacement: Mapping[str, float]) -> None:
+        if sorted(classes) != sorted(self.known_classes):
+            raise InputError(f"sample.classes of {name} must be {list(self.known_classes)}, got {list(classes)}.")
+        Range.parse("sample.extent", extent, unit="Å", minimum=10.0, maximum=1000.0)
+        for element, displacement in rms_displacement.items():
+            Range.parse(f"sample.rms_displacement.{element}", displacement, unit="Å", minimum=0.0, maximum=1.0)
+        self.name = name
+        self.classes = tuple(classes)
+        self.extent = float(extent)
+        self.rms_displacement = dict(rms_displacement)
+
+    @abstractmethod
+    def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
+        """Draw one structure.
+
+        Returns:
+            The atoms in a cell ``(extent, extent, thickness)`` Å that the beam crosses along +z,
+            with a per-atom array ``rms_displacement`` (Å), and the columns that an image shows.
+        """
+
+    def in_cell(self, atoms: Atoms, thickness: float) -> Atoms:
+        """The atoms that lie in the field of view, centred along z in its cell of ``thickness`` Å."""
+        x, y = atoms.positions[:, 0], atoms.positions[:, 1]
+        atoms = atoms[(x >= 0) & (x < self.extent) & (y >= 0) & (y < self.extent)]
+        atoms.set_cell([self.extent, self.extent, thickness])
+        atoms.set_pbc([True, True, False])
+        if len(atoms):
+            z = atoms.positions[:, 2]
+            atoms.positions[:, 2] += thickness / 2 - (z.min() + z.max()) / 2
+        try:
+            displacements = [self.rms_displacement[symbol] for symbol in atoms.symbols]
+        except KeyError as error:
+            raise InputError(f"sample.rms_displacement of {self.name} has no value for {error.args[0]}.") from None
+        atoms.set_array("rms_displacement", np.array(displacements, dtype=float))
+        return atoms
+
+    def label(self, name: str) -> int:
+        """Index of the class called ``name``."""
+        return self.classes.index(name)
+
+
+def rotation(angle: float) -> np.ndarray:
+    """Matrix ``(2, 2)`` that turns row vectors: ``positions @ rotation(angle)`` is anticlockwise in (x, y)."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return np.array([[cosine, sine], [-sine, cosine]])
+
+
+def smooth_noise(points: np.ndarray, length: float, rng: np.random.Generator, waves: int = 24) -> np.ndarray:
+    """A Gaussian random field of unit variance at ``points``.
+
+    Args:
+        points: ``(N, 2)`` Å.
+        length: correlation length, Å; the field's correlation is ``exp(-r²/2 length²)``.
+        rng: generator.
+        waves: number of plane waves summed (random Fourier features).
+
+    Returns:
+        ``(N,)`` values.
+    """
+    wavevectors = rng.normal(scale=1.0 / length, size=(2, waves))
+    phases = rng.uniform(0.0, 2.0 * np.pi, size=waves)
+    return np.cos(points @ wavevectors + phases).sum(axis=1) * np.sqrt(2.0 / waves)

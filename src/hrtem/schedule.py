@@ -1,0 +1,37 @@
+"""Learning rate schedules."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from hrtem.ranges import Range
+
+
+class WarmupCosine(LRScheduler):
+    """A linear rise to the optimizer's rate, then half a cosine down to nearly 0.
+
+    Args:
+        optimizer: whose rates are set, each step.
+        total_steps: length of the training.
+        warmup: share of the steps spent rising.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, warmup: float) -> None:
+        Range.parse("task.scheduler.warmup", warmup, minimum=0.0, maximum=1.0)
+        self.total_steps = max(1, total_steps)
+        self.rising = max(1, round(warmup * self.total_steps))
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Rates of the parameter groups at the current step."""
+        step = self.last_epoch + 1
+        if step <= self.rising:
+            factor = step / self.rising
+        else:
+            done = (step - self.rising) / max(1, self.total_steps - self.rising)
+            factor = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+        return [rate * factor for rate in self.base_lrs]

@@ -1,0 +1,194 @@
+"""The Lightning task: simulate a batch, learn its maps, find columns and score them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from hydra.utils import instantiate
+from torch import Tensor
+
+from hrtem.columns import Columns
+from hrtem.data import columns_of
+from hrtem.errors import InputError
+from hrtem.metrics import ColumnMetrics, Score
+
+Settings = Mapping[str, Any]
+
+
+class ColumnFinder(lightning.LightningModule):
+    """Finds columns of given classes in focal series.
+
+    All arguments are plain dicts, lists and numbers, so that a checkpoint needs no configuration files and
+    loads without unpickling any object.
+
+    Args:
+        sample: settings of the sample; its ``name`` and ``classes`` are used.
+        optics, noise, normalisation, target, model, loss, peaks: settings of these stages.
+        optimizer: ``_target_`` and arguments of the optimizer.
+        scheduler: ``_target_`` and arguments of the rate schedule, or None; an argument ``total_steps`` that
+            is null becomes the number of training steps.
+        sampling: Å/px of all images that the network sees.
+        margin: pixels of the simulated images to cut off on each side.
+        test_doses: doses that tests keep apart, e/Å².
+        monitor: metric that a schedule on a plateau watches.
+    """
+
+    def __init__(
+        self,
+        sample: Settings,
+        optics: Settings,
+        noise: Settings,
+        normalisation: Settings,
+        target: Settings,
+        model: Settings,
+        loss: Settings,
+        peaks: Settings,
+        optimizer: Settings,
+        scheduler: Settings | None,
+        sampling: float,
+        margin: int,
+        test_doses: Sequence[float],
+        monitor: str,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.classes = tuple(sample["classes"])
+        self.sampling = sampling
+        self.margin = margin
+        self.optics = instantiate(optics)
+        self.noise = instantiate(noise)
+        self.normalise = instantiate(normalisation)
+        self.target = instantiate(target)
+        self.find_peaks = instantiate(peaks)
+        self.net = instantiate(model, _convert_="all").to(memory_format=torch.channels_last)
+        self.loss = instantiate(loss)
+        self.metrics = torch.nn.ModuleDict(
+            {
+                # "train" is taken by torch.nn.Module.
+                "validation": ColumnMetrics(self.classes),
+                "testing": ColumnMetrics(self.classes, groups=len(test_doses)),
+            }
+        )
+        #: Scores of the last test, for each dose under "all" and under each class.
+        self.test_scores: dict[float, dict[str, Score]] = {}
+
+    @classmethod
+    def load(cls, path: str | Path) -> ColumnFinder:
+        """The task in a checkpoint file, ready for inference on the CPU.
+
+        Raises:
+            InputError: there is no such file or it is no checkpoint of this task.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"checkpoint must be a file that train.py wrote, and {path} does not exist.")
+        try:
+            return cls.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
+        except Exception as error:
+            raise InputError(
+                f"checkpoint must be a file that train.py wrote, and {path} is not: {_first(error)}."
+            ) from error
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Probability maps ``(B, C, Y, X)`` of normalised images ``(B, F, Y, X)``."""
+        return self.net(images.contiguous(memory_format=torch.channels_last)).float().sigmoid()
+
+    @torch.no_grad()
+    def simulate(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Images and targets of a collated batch of waves, on the batch's device.
+
+        Returns:
+            ``counts`` and ``images`` (normalised) ``(B, F, Y, X)``, ``target`` ``(B, C, Y, X)``, and the
+            batch's ``positions``, ``labels`` and ``group``.
+        """
+        settings = batch["settings"]
+        expected = self.optics(batch["wave"], settings, self.sampling)
+        counts = self.noise(expected, settings, self.sampling)
+        inner = slice(self.margin, counts.shape[-1] - self.margin)
+        counts = counts[..., inner, inner]
+        return {
+            "counts": counts,
+            "images": self.normalise(counts, self.sampling),
+            "target": self.target(batch["positions"], batch["labels"], counts.shape[-2:], self.sampling),
+            **{name: batch[name] for name in ("positions", "labels", "group")},
+        }
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Turn waves into images where the network runs."""
+        return self.simulate(batch)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        logits = self.net(batch["images"].contiguous(memory_format=torch.channels_last))
+        loss = self.loss(logits.float(), batch["target"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._score(batch, self.metrics["validation"], "val")
+
+    def on_validation_epoch_end(self) -> None:
+        metric = self.metrics["validation"]
+        assert isinstance(metric, ColumnMetrics)
+        (scores,) = metric.scores()
+        metric.reset()
+        self._log_scores("val", scores)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._score(batch, self.metrics["testing"], "test")
+
+    def on_test_epoch_end(self) -> None:
+        metric = self.metrics["testing"]
+        assert isinstance(metric, ColumnMetrics)
+        self.test_scores = dict(zip(self.hparams["test_doses"], metric.scores(), strict=True))
+        metric.reset()
+        for dose, scores in self.test_scores.items():
+            self._log_scores(f"test/{dose:.0f}", scores)
+
+    def find(self, maps: Tensor) -> list[Columns]:
+        """Columns in probability maps ``(B, C, Y, X)``."""
+        return self.find_peaks(maps, self.sampling, self.classes)
+
+    def _score(self, batch: dict[str, Any], metric: Any, name: str) -> None:
+        logits = self.net(batch["images"].contiguous(memory_format=torch.channels_last)).float()
+        self.log(f"{name}/loss", self.loss(logits, batch["target"]), batch_size=len(logits), sync_dist=True)
+        rows, columns = logits.shape[-2:]
+        metric.update(
+            self.find(logits.sigmoid()),
+            columns_of(batch["positions"], batch["labels"], self.classes),
+            width=(columns - 1) * self.sampling,
+            height=(rows - 1) * self.sampling,
+            groups=batch["group"].tolist(),
+        )
+
+    def _log_scores(self, prefix: str, scores: Mapping[str, Score]) -> None:
+        for name, score in scores.items():
+            if name != "all" and len(self.classes) == 1:
+                continue
+            infix = "" if name == "all" else f"{name}/"
+            for quantity in ("precision", "recall", "f1", "error_pm"):
+                value = getattr(score, quantity)
+                bar = prefix == "val" and name == "all" and quantity in ("f1", "error_pm")
+                self.log(f"{prefix}/{infix}{quantity}", value, prog_bar=bar)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = instantiate(self.hparams["optimizer"], params=self.net.parameters(), _convert_="all")
+        settings = self.hparams["scheduler"]
+        if settings is None:
+            return optimizer
+        settings = dict(settings)
+        if "total_steps" in settings and settings["total_steps"] is None:
+            settings["total_steps"] = int(self.trainer.estimated_stepping_batches)
+        by_step = "total_steps" in settings
+        scheduler = instantiate(settings, optimizer=optimizer)
+        plan = {"scheduler": scheduler, "interval": "step" if by_step else "epoch", "monitor": self.hparams["monitor"]}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
+
+
+def _first(error: BaseException) -> str:
+    """First line of an error, without its full stop."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

@@ -1,0 +1,105 @@
+"""Small recipes and folders that several tests share."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from hrtem import runs
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Makes any recipe small enough for a test: 13 Å fields, 64 px images, few steps.
+TINY = [
+    "sample.extent=25.6",
+    "data.numbers={train: 2, val: 1, test: 1}",
+    "data.scheduler=inline",
+    "data.patch=64",
+    "data.margin=16",
+    "data.batch_size=2",
+    "data.epoch_size=4",
+    "data.test_doses=[1.0e+3, 1.0e+5]",
+    "trainer.max_epochs=1",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    runs.prepare()
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wave cache that the tests of one process share."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["HRTEM_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def configuration(cache_folder: Path, tmp_path: Path) -> Callable[..., DictConfig]:
+    """Compose a recipe: ``configuration("sample=gold", focal=3)``."""
+
+    def composed(*overrides: str, name: str = "train", **words: Any) -> DictConfig:
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import open_dict
+
+        said = [*overrides, *(f"{key}={value}" for key, value in words.items())]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            config = compose(name, overrides=said, return_hydra_config=True)
+        with open_dict(config):
+            config.hydra.runtime.output_dir = str(tmp_path)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        return config
+
+    return composed
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def start(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, cache_folder: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a script of the repository in ``tmp_path``: status, stdout and stderr of ``start("train.py", "focal=0")``.
+
+    In this process, since a new one spends seconds on imports; one test of each script starts a real process.
+    """
+
+    def run(script: str, *words: str) -> tuple[int, str, str]:
+        from hydra.core.global_hydra import GlobalHydra
+
+        GlobalHydra.instance().clear()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(ROOT / script), *words])
+        capfd.readouterr()
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return (status, *capfd.readouterr())
+
+    return run
+
+
+def told(stderr: str) -> str:
+    """The one line that a mistake prints."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]

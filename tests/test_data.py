@@ -1,0 +1,117 @@
+"""Examples and their loader."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from hydra.utils import instantiate
+
+from hrtem.data import collate, columns_of
+from hrtem.errors import InputError
+
+
+@pytest.fixture
+def data(configuration):
+    module = instantiate(configuration(*TINY).data)
+    module.prepare_data()
+    return module
+
+
+def test_an_example(data):
+    example = data.images("train", 4)[0]
+    assert example["wave"].shape == (96, 96)  # 64 px and twice the margin of 16
+    assert example["wave"].dtype == torch.complex64
+    positions = example["columns"].positions
+    assert len(positions) > 0
+    assert positions.min() >= -1.5
+    assert positions.max() <= 63 * 0.2 + 1.5
+
+
+def test_columns_lie_on_the_atoms_in_every_orientation(data):
+    """The phase of the wave is high at each column that lies inside, whatever window and mirror was drawn."""
+    seen = set()
+    for n in range(40):
+        rng = np.random.default_rng(n)
+        wave, columns = data.images("train", 1)._view(*data.cache.load("train", 0), rng)
+        phase = np.angle(wave)[16:-16, 16:-16]
+        inside = columns[columns.inside(12.4, 12.4)]
+        x, y = np.round(inside.positions / 0.2).astype(int).T
+        assert phase[y, x].min() > phase.mean()
+        seen.add(tuple(np.round(inside.positions[0], 3)))
+    assert len(seen) > 20
+
+
+def test_examples_depend_on_their_number_only(data):
+    one, again = data.images("train", 4)[2], data.images("train", 4)[2]
+    later = data.images("train", 2, first=2)[0]
+    for other in (again, later):
+        torch.testing.assert_close(one["wave"], other["wave"])
+        assert {k: v.tolist() for k, v in one["settings"].items()} == {
+            k: v.tolist() for k, v in other["settings"].items()
+        }
+    assert not torch.equal(one["wave"], data.images("train", 4)[3]["wave"])
+
+
+def test_a_test_view_is_shown_at_every_dose(data):
+    images = data.images("test", 4, doses=(1e3, 1e5))
+    low, high, other, _ = (images[n] for n in range(4))
+    assert [float(e["settings"]["dose"]) for e in (low, high)] == [1e3, 1e5]
+    torch.testing.assert_close(low["wave"], high["wave"])
+    assert low["settings"]["defocus"].tolist() == high["settings"]["defocus"].tolist()
+    assert low["settings"]["defocus"].tolist() != other["settings"]["defocus"].tolist()
+    assert int(low["settings"]["seed"]) != int(high["settings"]["seed"])
+
+
+def test_collate_and_back(data):
+    examples = [data.images("train", 3)[n] for n in range(3)]
+    batch = collate(examples)
+    assert batch["wave"].shape == (3, 96, 96)
+    assert batch["settings"]["defocus"].shape == (3, 1)
+    back = columns_of(batch["positions"], batch["labels"], ("C",))
+    for example, columns in zip(examples, back, strict=True):
+        np.testing.assert_allclose(columns.positions, example["columns"].positions, atol=1e-5)
+
+
+def test_the_same_data_for_any_number_of_loader_processes(configuration, data):
+    parallel = instantiate(configuration(*TINY, "data.workers=2").data)
+    for mine, theirs in zip(data.train_dataloader(), parallel.train_dataloader(), strict=True):
+        torch.testing.assert_close(mine["wave"], theirs["wave"])
+        torch.testing.assert_close(mine["settings"]["defocus"], theirs["settings"]["defocus"])
+
+
+def test_comparing_noise_models_and_focal_series_simulates_nothing_again(configuration):
+    keys = {
+        instantiate(configuration(*TINY, *words).data).cache.key
+        for words in ([], ["focal=3"], ["noise=poisson"], ["model=msdnet"], ["optics.defocus=50"], ["target.sigma=0.3"])
+    }
+    assert len(keys) == 1
+    others = {
+        instantiate(configuration(*TINY, *words).data).cache.key
+        for words in (["seed=1"], ["sample.vacancy=0.5"], ["wave.slice_thickness=1.0"])
+    }
+    assert len(others | keys) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["data.patch=100"], ["data.patch", "32", "100"]),
+        (["data.batch_size=0"], ["data.batch_size", "0"]),
+        (["data.numbers.val=0"], ["data.numbers", "val: 0"]),
+        (["data.test_doses=[-5]"], ["data.test_doses", "-5"]),
+        (["data.patch=256"], ["data.patch", "fit", "25.6"]),
+        (["sample.extent=25.7"], []),
+    ],
+)
+def test_bad_settings_are_refused(configuration, words, named):
+    def use():
+        instantiate(configuration(*TINY, *words).data).prepare_data()
+
+    with pytest.raises(Exception) as refusal:
+        use()
+    error = refusal.value
+    while not isinstance(error, InputError):
+        error = error.__cause__
+    assert all(word in str(error) for word in named)

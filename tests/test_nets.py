@@ -1,0 +1,89 @@
+"""One contract for every architecture that a recipe names."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import ROOT
+from hydra.utils import instantiate
+
+MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+
+#: Trainable parameters for one image and one class. The 2018 network's convolutions, with their biases,
+#: parametric rectifiers and normalisations, are counted by hand in `test_the_2018_network_layer_by_layer`.
+PARAMETERS = {
+    "folded_unet": 766_380,
+    "madsen2018": 5_191_393,
+    "monai_attention_unet": 493_973,
+    "monai_segresnet": 1_576_385,
+    "msdnet": 10_514,
+    "unet": 1_797_409,
+}
+
+
+def network(configuration, name, **words):
+    return instantiate(configuration(f"model={name}", **words).model, _convert_="all")
+
+
+def test_every_model_states_its_size():
+    assert set(PARAMETERS) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_number_of_parameters(configuration, name):
+    assert sum(p.numel() for p in network(configuration, name).parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("sample", "focal", "channels"), [("graphene", 1, 1), ("mos2", 3, 5)])
+def test_contract(configuration, name, sample, focal, channels):
+    """Images to logits of the same shape, all finite, and every parameter takes part."""
+    net = network(configuration, name, sample=sample, focal=focal)
+    images = torch.randn(2, focal, 64, 96, generator=torch.Generator().manual_seed(0))
+    logits = net(images)
+    assert logits.shape == (2, channels, 64, 96)
+    assert bool(torch.isfinite(logits).all())
+    logits.square().mean().backward()
+    for parameter_name, parameter in net.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert bool(torch.isfinite(parameter.grad).all()), parameter_name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_image_does_not_depend_on_its_batch(configuration, name):
+    net = network(configuration, name).eval()
+    images = torch.randn(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(net(images)[1:2], net(images[1:2]), atol=1e-4, rtol=1e-4)
+
+
+def test_the_2018_network_layer_by_layer():
+    """conv, three residual convs, conv at 32-64-128-256 and back, each with bias, PReLU slope, and two of the norm."""
+
+    def conv(narrow, wide):
+        return 9 * narrow * wide + wide + wide + 2 * wide
+
+    def block(narrow, wide):
+        return conv(narrow, wide) + 4 * conv(wide, wide)
+
+    down = block(1, 32) + block(32, 64) + block(64, 128) + block(128, 256)
+    enlarge = sum(16 * wide * wide // 2 + 3 * wide // 2 for wide in (256, 128, 64))
+    up = block(128, 128) + block(64, 64) + block(32, 32)
+    assert PARAMETERS["madsen2018"] == down + enlarge + up + 33
+
+
+def test_upsampling_starts_as_bilinear_interpolation():
+    from hrtem.nets.madsen import Upsampling
+
+    ramp = torch.arange(8.0).expand(1, 2, 8, 8)
+    enlarged = Upsampling(2, 2)[0](ramp)
+    expected = torch.nn.functional.interpolate(ramp, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(enlarged[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2])
+
+
+def test_folding_loses_nothing():
+    from hrtem.nets import UNet
+
+    net = UNet(1, 1, [8, 16], fold=2)
+    images = torch.randn(1, 1, 32, 32)
+    torch.testing.assert_close(net.unfold(net.fold(images)), images)

@@ -1,0 +1,67 @@
+"""Local contrast normalisation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hrtem.errors import InputError
+from hrtem.normalisation import LocalContrast
+
+SAMPLING = 0.2
+
+
+@pytest.fixture
+def image():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.arange(256) * SAMPLING
+    pattern = torch.sin(2 * torch.pi * x / 2.13)[None] + torch.sin(2 * torch.pi * x / 2.5)[:, None]
+    return (pattern + 0.5 * torch.randn(256, 256, generator=generator))[None, None]
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(3.0, 0.0), (1.0, 2000.0), (0.01, -5.0), (50.0, 1e4)])
+def test_gain_and_offset_drop_out(image, gain, offset):
+    normalise = LocalContrast(12.0)
+    torch.testing.assert_close(
+        normalise(gain * image + offset, SAMPLING), normalise(image, SAMPLING), atol=5e-3, rtol=1e-3
+    )
+
+
+def test_result_is_centred_with_unit_spread(image):
+    result = LocalContrast(12.0)(image, SAMPLING)
+    assert float(result.mean()) == pytest.approx(0.0, abs=0.05)
+    assert float(result.std()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_contrast_that_varies_over_the_image_is_evened_out(image):
+    ramp = torch.linspace(1.0, 5.0, 256)
+    result = LocalContrast(6.0)(image * ramp, SAMPLING)[0, 0]
+    weak, strong = result[:, 40:80].std(), result[:, 176:216].std()
+    assert float(strong / weak) == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_middle_does_not_depend_on_the_size(image):
+    """Cutting the image more than 4 sigma away changes nothing."""
+    normalise = LocalContrast(3.0)
+    whole = normalise(image, SAMPLING)[..., 100:156, 100:156]
+    cut = normalise(image[..., 30:226, 20:236], SAMPLING)[..., 70:126, 80:136]
+    torch.testing.assert_close(whole, cut, atol=2e-3, rtol=2e-3)
+
+
+def test_ratios_within_a_focal_series_are_kept(image):
+    series = torch.cat([image, 2.0 * image], dim=1)
+    result = LocalContrast(12.0)(series, SAMPLING)
+    assert float(result[:, 1].std() / result[:, 0].std()) == pytest.approx(2.0, rel=0.02)
+
+
+def test_an_empty_part_is_not_blown_up(image):
+    image = image.clone()
+    image[..., :, :128] = 0.0
+    result = LocalContrast(2.0)(image, SAMPLING)
+    assert bool(torch.isfinite(result).all())
+    assert float(result[..., :60].abs().max()) < 1.0
+
+
+def test_sigma_must_be_a_length():
+    with pytest.raises(InputError, match=r"normalisation\.sigma"):
+        LocalContrast(-1.0)

@@ -1,0 +1,195 @@
+"""`predict.py` as a user starts it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from conftest import ROOT, TINY, told
+from hydra.utils import instantiate
+from skimage.io import imread, imsave
+
+from hrtem.metrics import score_files
+
+
+def save(configuration, path: Path, *words: str) -> Path:
+    """A checkpoint of an untrained network, as Lightning writes it."""
+    import pytorch_lightning as lightning
+
+    task = instantiate(configuration(*TINY, *words).task)
+    trainer = lightning.Trainer(
+        logger=False, enable_progress_bar=False, accelerator="cpu", default_root_dir=path.parent
+    )
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.fixture
+def predict(start):
+    """Run `python predict.py` with some words: status, stdout, stderr."""
+    return lambda *words: start("predict.py", *words)
+
+
+@pytest.fixture
+def checkpoint(configuration, tmp_path):
+    return save(configuration, tmp_path / "graphene.ckpt", "peaks.threshold=0.0")
+
+
+def micrograph(shape=(100, 90)):
+    x = np.arange(shape[1]) * 0.15
+    y = np.arange(shape[0])[:, None] * 0.15
+    noise = np.random.default_rng(0).normal(size=shape)
+    return (1000 + 20 * np.cos(2 * np.pi * x / 2.1) + 20 * np.cos(2 * np.pi * y / 2.4) + noise).astype(np.float32)
+
+
+def only(folder: Path) -> Path:
+    (found,) = (folder / "predictions").iterdir()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["tif", "npy", "png"])
+def test_an_image_becomes_a_table_and_an_overlay(tmp_path, predict, checkpoint, kind):
+    image = micrograph()
+    path = tmp_path / f"flake.{kind}"
+    if kind == "tif":
+        tifffile.imwrite(path, image, imagej=True, resolution=(1 / 0.015, 1 / 0.015), metadata={"unit": "nm"})
+    elif kind == "npy":
+        np.save(path, image)
+    else:
+        imsave(path, ((image - image.min()) / np.ptp(image) * 65535).astype(np.uint16), check_contrast=False)
+    words = [] if kind == "tif" else ["sampling=0.15"]
+    status, _, stderr = predict(f"checkpoint={checkpoint}", f"images={path}", *words)
+    assert status == 0, stderr
+    folder = only(tmp_path)
+    with (folder / "flake" / "atoms.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["x_A", "y_A", "x_px", "y_px", "class", "probability"]
+    for row in rows:
+        assert float(row["x_A"]) == pytest.approx(0.15 * float(row["x_px"]), abs=2e-3)
+        assert -0.5 <= float(row["x_px"]) <= 89.5
+        assert -0.5 <= float(row["y_px"]) <= 99.5
+        assert row["class"] == "C"
+        assert 0.0 <= float(row["probability"]) <= 1.0
+    picture = imread(folder / "flake" / "overlay.png")
+    assert picture.shape[0] / picture.shape[1] == pytest.approx(100 / 90, rel=0.02)
+    assert np.ptp(picture[..., :3].astype(int), axis=2).max() > 50  # rings are coloured, the image is grey
+    assert f"{len(rows)} C" in (folder / "run.log").read_text()
+    assert "0.1500 Å/px" in (folder / "run.log").read_text()
+    assert len(json.loads((folder / "provenance.json").read_text())["model_sha256"]) == 64
+
+
+def test_several_images_of_one_name_in_one_call(tmp_path, predict, checkpoint):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", micrograph())
+    status, _, stderr = predict(f"checkpoint={checkpoint}", "images=[a/x.npy,b/x.npy]", "sampling=0.15", "output=out")
+    assert status == 0, stderr
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"x", "x-2"}
+
+
+def test_a_focal_series_in_one_stack(configuration, tmp_path, predict):
+    checkpoint = save(configuration, tmp_path / "mos2.ckpt", "sample=mos2", "focal=3", "peaks.threshold=0.0")
+    np.save(tmp_path / "series.npy", np.stack([micrograph() * (1 + 0.1 * n) for n in range(3)]))
+    status, _, stderr = predict(f"checkpoint={checkpoint}", "images=series.npy", "sampling=0.15")
+    assert status == 0, stderr
+    assert (only(tmp_path) / "series" / "atoms.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words", "named"),
+    [
+        ("a.npy", micrograph(), [], ["a.npy", "sampling="]),
+        ("a.npy", micrograph(), ["sampling=-1"], ["sampling", "-1"]),
+        ("a.npy", np.ones((64, 64)), ["sampling=0.2"], ["a.npy", "constant"]),
+        ("a.npy", np.full((64, 64), np.nan), ["sampling=0.2"], ["a.npy", "NaN"]),
+        ("a.npy", np.zeros((64, 64), complex), ["sampling=0.2"], ["a.npy", "complex"]),
+        ("a.npy", b"", ["sampling=0.2"], ["a.npy", "empty"]),
+        ("a.tif", b"not an image at all", ["sampling=0.2"], ["a.tif"]),
+        ("a.dm3", b"renamed text", ["sampling=0.2"], ["a.dm3"]),
+        ("a.xyz", b"1\n\nC 0 0 0\n", ["sampling=0.2"], ["a.xyz", ".tif"]),
+        ("b.npy", micrograph(), ["sampling=0.2"], ["a.npy"]),
+    ],
+)
+def test_a_bad_image_is_refused_in_one_sentence(tmp_path, predict, checkpoint, name, content, words, named):
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    given = name if name != "b.npy" else "a.npy"  # the last one does not exist
+    status, _, stderr = predict(f"checkpoint={checkpoint}", f"images={given}", *words)
+    refused((status, "", stderr), tmp_path, named)
+
+
+def refused(done, folder, named):
+    status, _, stderr = done
+    assert status != 0
+    assert all(word.lower() in told(stderr).lower() for word in named), stderr
+    assert not (folder / "predictions").exists()
+
+
+def test_a_focal_series_model_refuses_one_image(configuration, tmp_path, predict):
+    checkpoint = save(configuration, tmp_path / "series.ckpt", "focal=3")
+    np.save(tmp_path / "a.npy", micrograph())
+    status, _, stderr = predict(f"checkpoint={checkpoint}", "images=a.npy", "sampling=0.15")
+    refused((status, "", stderr), tmp_path, ["focal series of 3", "a.npy", "1"])
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path, predict):
+    np.save(tmp_path / "a.npy", micrograph())
+    (tmp_path / "bad.ckpt").write_text("no")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.ckpt")
+    for name in ("bad.ckpt", "other.ckpt", "none.ckpt"):
+        refused(predict(f"checkpoint={name}", "images=a.npy", "sampling=0.15"), tmp_path, [name])
+
+
+def test_missing_and_unknown_words_are_refused(tmp_path, predict, checkpoint):
+    np.save(tmp_path / "a.npy", micrograph())
+    refused(predict("images=a.npy"), tmp_path, ["checkpoint"])
+    refused(predict(f"checkpoint={checkpoint}", "images=a.npy", "samplin=0.1"), tmp_path, ["samplin"])
+    refused(
+        predict(f"checkpoint={checkpoint}", "images=a.npy", "sampling=0.15", "device=quantum"),
+        tmp_path,
+        ["device", "quantum"],
+    )
+
+
+def test_an_output_that_exists_is_kept(tmp_path, predict, checkpoint):
+    np.save(tmp_path / "a.npy", micrograph())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("data")
+    status, _, stderr = predict(f"checkpoint={checkpoint}", "images=a.npy", "sampling=0.15", "output=out")
+    refused((status, "", stderr), tmp_path, ["output", "out", "exists"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
+
+
+def test_a_real_micrograph_goes_through(tmp_path, predict, checkpoint):
+    where = os.environ.get("HRTEM_REAL_DATA")
+    if not where:
+        pytest.skip("HRTEM_REAL_DATA is unset: no real micrographs on this machine")
+    flower = Path(where) / "real" / "graphene_flower"
+    status, _, stderr = predict(f"checkpoint={checkpoint}", f"images={flower / 'image.dm3'}", "sampling=0.2188")
+    assert status == 0, stderr
+    result = score_files(
+        only(tmp_path) / "image" / "atoms.csv", flower / "atoms.csv", 0.2188, mask=flower / "evalmask.png"
+    )
+    assert result.true == 733
+
+
+def test_a_process_of_its_own(tmp_path, checkpoint):
+    np.save(tmp_path / "a.npy", micrograph())
+    words = [f"checkpoint={checkpoint}", "images=a.npy", "sampling=0.15"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "predict.py"), *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(only(tmp_path).relative_to(tmp_path)) in done.stdout

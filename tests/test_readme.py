@@ -1,0 +1,62 @@
+"""What the README says can be done can be done."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT, TINY
+
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
+LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+TRAININGS = sorted({line for line in LINES if line.startswith("python train.py")})
+PREDICTIONS = sorted({line for line in LINES if line.startswith("python predict.py")})
+OTHERS = sorted(set(filter(None, LINES)) - set(TRAININGS) - set(PREDICTIONS))
+
+
+@pytest.mark.parametrize("command", TRAININGS)
+def test_every_training_command_trains(start, monkeypatch, tmp_path, command):
+    """Shortened by one list of overrides, the README's own words last."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = [word for word in shlex.split(command)[2:] if not word.startswith("trainer=gpu")]
+    short = [word for word in TINY if word.split("=")[0] not in {given.split("=")[0] for given in words}]
+    status, stdout, stderr = start("train.py", *words, *short)
+    assert status == 0, stderr
+    assert "Test on simulated images" in stdout
+    assert list(tmp_path.glob("runs/*/*/checkpoints/best.ckpt"))
+
+
+@pytest.mark.parametrize("command", PREDICTIONS)
+def test_every_prediction_command_composes(configuration, command):
+    """All words are known to `predict.py`; its own tests run it on files."""
+    config = configuration(*shlex.split(command)[2:], name="predict")
+    assert config.checkpoint
+    assert config.images
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_other_commands_exist(command):
+    words = shlex.split(command)
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    elif words[:2] == ["python", "-m"]:
+        module = ROOT / "src" / (words[2].replace(".", "/") + ".py")
+        assert 'if __name__ == "__main__":' in module.read_text()
+    else:
+        assert words[0] in {"git", "cd", "wandb", ".venv/bin/python", "."}
+
+
+def test_files_that_the_text_names_exist():
+    for path in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"`((?:conf|src|tests)/[\w./]+)`", TEXT):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_word_of_every_group_is_listed():
+    for folder in sorted(path for path in (ROOT / "conf").iterdir() if path.is_dir()):
+        for recipe in sorted(folder.glob("*.yaml")):
+            if folder.name in {"sample", "noise", "model", "optics", "logger", "trainer", "experiment"}:
+                assert recipe.stem in TEXT, f"README does not mention {folder.name}={recipe.stem}"

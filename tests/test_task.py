@@ -1,0 +1,151 @@
+"""The Lightning task: what it learns from, what it scores, and what its checkpoint holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from hydra.utils import instantiate
+
+from hrtem.data import collate
+from hrtem.errors import InputError
+from hrtem.task import ColumnFinder
+
+
+def build(configuration, *words):
+    config = configuration(*TINY, *words)
+    data = instantiate(config.data)
+    data.prepare_data()
+    torch.manual_seed(0)
+    return config, data, instantiate(config.task)
+
+
+@pytest.mark.parametrize(
+    ("sample", "focal", "classes"),
+    [
+        ("graphene", 1, ("C",)),
+        ("gold", 3, ("Au",)),
+        ("mos2", 3, ("Mo", "S2", "S", "Mo vacancy", "S2 vacancy")),
+    ],
+)
+def test_channels_and_classes_follow_from_the_words(configuration, sample, focal, classes):
+    _, data, task = build(configuration, f"sample={sample}", f"focal={focal}", "sample.extent=25.6")
+    batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
+    assert task.classes == classes
+    assert batch["images"].shape == (2, focal, 64, 64)
+    assert batch["target"].shape == (2, len(classes), 64, 64)
+    assert task(batch["images"]).shape == (2, len(classes), 64, 64)
+
+
+def test_targets_lie_on_the_atoms_in_the_image(configuration):
+    """Without noise, in strong underfocus of a perfect microscope, atoms are dark where the target is high."""
+    words = ["optics.defocus=60", "optics.Cs=0", "optics.astigmatism=0", "optics.vibration=0", "noise=none"]
+    _, data, task = build(configuration, *words, "sample.edge=0", "sample.hole=0")
+    batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
+    image, target = batch["images"][:, 0], batch["target"][:, 0]
+    assert float(image[target > 0.8].mean()) < float(image.mean()) - 0.5
+
+
+def test_a_network_that_answers_the_target_scores_perfectly(configuration):
+    _, data, task = build(configuration)
+    batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
+    metric = task.metrics["validation"]
+    task.net = torch.nn.Identity()
+    batch["images"] = torch.logit(batch["target"], eps=1e-6)
+    task.log = lambda *args, **kwargs: None
+    task._score(batch, metric, "val")
+    (scores,) = metric.scores()
+    assert scores["all"].f1 > 0.99
+    assert scores["all"].error_pm < 3.0
+
+
+def test_loss_falls_on_a_fixed_batch(configuration):
+    _, data, task = build(configuration)
+    batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
+    optimizer = torch.optim.AdamW(task.net.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(15):
+        loss = task.loss(task.net(batch["images"]), batch["target"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def trained(configuration, folder, *words, **fit):
+    config, data, task = build(configuration, *words)
+    import pytorch_lightning as lightning
+
+    lightning.seed_everything(0, verbose=False)
+    checkpoint = lightning.callbacks.ModelCheckpoint(dirpath=folder, filename="best", save_last=True)
+    trainer = instantiate(
+        config.trainer,
+        callbacks=[checkpoint],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=str(folder),
+    )
+    task = instantiate(config.task)
+    trainer.fit(task, data, weights_only=True, **fit)
+    return task, checkpoint
+
+
+def test_training_repeats_itself_with_the_same_seed(configuration, tmp_path):
+    one, _ = trained(configuration, tmp_path / "a")
+    same, _ = trained(configuration, tmp_path / "b")
+    for name, value in one.net.state_dict().items():
+        torch.testing.assert_close(value, same.net.state_dict()[name], atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_a_resumed_training_ends_like_an_uninterrupted_one(configuration, tmp_path):
+    words = ["task.scheduler=null"]
+    whole, _ = trained(configuration, tmp_path / "whole", "trainer.max_epochs=2", *words)
+    _, half = trained(configuration, tmp_path / "half", "trainer.max_epochs=1", *words)
+    resumed, _ = trained(
+        configuration, tmp_path / "half", "trainer.max_epochs=2", *words, ckpt_path=half.last_model_path
+    )
+    assert resumed.global_step == whole.global_step == 4
+    for name, value in whole.net.state_dict().items():
+        torch.testing.assert_close(value, resumed.net.state_dict()[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_checkpoint_loads_in_a_fresh_process_without_configuration_files(configuration, tmp_path):
+    task, checkpoint = trained(configuration, tmp_path)
+    task.eval()
+    images = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    np.save(tmp_path / "images.npy", images.numpy())
+    program = """
+import json, sys, numpy as np, torch
+torch.serialization.safe_globals([])
+from hrtem.task import ColumnFinder
+state = torch.load(sys.argv[1], weights_only=True)
+task = ColumnFinder.load(sys.argv[1])
+with torch.inference_mode():
+    maps = task(torch.from_numpy(np.load(sys.argv[2])))
+print(json.dumps({"classes": task.classes, "maps": maps.flatten()[:50].tolist()}))
+"""
+    words = [sys.executable, "-c", program, checkpoint.best_model_path, str(tmp_path / "images.npy")]
+    done = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["classes"] == ["C"]
+    with torch.inference_mode():
+        np.testing.assert_allclose(answer["maps"], task(images).flatten()[:50].numpy(), atol=1e-4)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    (tmp_path / "text.ckpt").write_text("not a checkpoint")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    for name in ("text.ckpt", "other.ckpt", "none.ckpt"):
+        with pytest.raises(InputError, match=name):
+            ColumnFinder.load(tmp_path / name)

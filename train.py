@@ -1,0 +1,48 @@
+"""Simulate, train and test: ``python train.py sample=mos2 focal=3``. Settings: ``conf/train.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import pytorch_lightning as lightning
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from hrtem import report, runs
+
+runs.prepare()
+
+
+@hydra.main(config_path="conf", config_name="train", version_base="1.3")
+@runs.told_in_one_sentence()
+def main(config: DictConfig) -> float:
+    """Run one experiment and return the monitored metric of its best checkpoint."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with runs.folder_kept_on_success(folder):
+        lightning.seed_everything(config.seed, workers=True, verbose=False)
+        data, task = instantiate(config.data), instantiate(config.task)
+        callbacks = [instantiate(callback) for callback in config.callbacks.values()]
+        checkpoint = next(c for c in callbacks if isinstance(c, lightning.callbacks.ModelCheckpoint))
+        resume = runs.checkpoint_to_resume(config.resume)
+        logger = runs.logger(config)
+        trainer = instantiate(config.trainer, callbacks=callbacks, logger=logger)
+    runs.record(config, folder, cache_key=data.cache.key)
+
+    trainer.fit(task, data, ckpt_path=resume, weights_only=True)
+    trainer.test(task, data, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True)
+
+    if trainer.is_global_zero:
+        report.save_scores(task.test_scores, folder / "metrics.json")
+        figure = report.examples_figure(task, data, folder / "examples.png")
+        runs.log_figure(logger, "examples", figure)
+        report.print_scores(task.test_scores)
+        print(f"Run folder: {folder}\nUse the model on your own image (its pixel size in Å):")
+        print(f"  python predict.py checkpoint={checkpoint.best_model_path} images=IMAGE sampling=SAMPLING")
+    return float(checkpoint.best_model_score)
+
+
+if __name__ == "__main__":
+    with runs.told_in_one_sentence():
+        main()
