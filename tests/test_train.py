@@ -97,3 +97,14 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path, cache_folder):
     assert done.returncode == 2
     assert "focal" in told(done.stderr)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_default_recipe_finds_the_atoms(tmp_path):
+    """What `make train` promises, from an empty cache: F1 of 0.90 at least from 10⁴ e/Å² up."""
+    done = train(tmp_path, HRTEM_CACHE=str(tmp_path / "cache"), OMP_NUM_THREADS="2")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((run_folder(tmp_path) / "metrics.json").read_text())
+    for dose in ("10000", "30000", "100000"):
+        assert scores[dose]["all"]["f1"] >= 0.90
+        assert scores[dose]["all"]["error_pm"] < 15.0

@@ -11,13 +11,11 @@ from scipy.spatial import Delaunay, cKDTree
 
 from hrtem.columns import Columns
 from hrtem.ranges import Range
-from hrtem.samples.base import Sample, rotation, smooth_noise
-
-#: The sheet is grown this far beyond the field of view, so that its rim never shows; Å.
-RIM = 8.0
+from hrtem.samples.base import rotation
+from hrtem.samples.sheet import RIM, Sheet
 
 
-class Graphene(Sample):
+class Graphene(Sheet):
     """A sheet drawn as the dual of a triangulation of its ring centres.
 
     Grains are pieces of a triangular lattice of ring centres. The Delaunay triangles between the centres
@@ -34,12 +32,7 @@ class Graphene(Sample):
         grain_boundary: probability that the field holds two or three grains.
         bond_rotation: fraction of the bonds that are rotated, a number or a range.
         vacancy: fraction of the atoms that are missing, a number or a range.
-        hole: probability of a hole; several may follow.
-        hole_radius: its radius, Å.
-        edge: probability that the sheet ends within the field.
-        strain: isotropic strain, a number or a range.
-        shear: magnitude of an additional shear, a number or a range.
-        corrugation: root mean square height of the ripples, Å.
+        sheet: holes, edges, strain and corrugation, see :class:`Sheet`.
     """
 
     known_classes = ("C",)
@@ -54,26 +47,15 @@ class Graphene(Sample):
         grain_boundary: float = 0.0,
         bond_rotation: Any = 0.0,
         vacancy: Any = 0.0,
-        hole: float = 0.0,
-        hole_radius: Any = 5.0,
-        edge: float = 0.0,
-        strain: Any = 0.0,
-        shear: Any = 0.0,
-        corrugation: Any = 0.0,
+        **sheet: Any,
     ) -> None:
-        super().__init__(name, classes, extent, rms_displacement)
+        super().__init__(name, classes, extent, rms_displacement, **sheet)
         self.lattice_constant = Range.parse(
             "sample.lattice_constant", lattice_constant, unit="Å", minimum=2.0, maximum=3.0
         )
         self.grain_boundary = Range.parse("sample.grain_boundary", grain_boundary, minimum=0.0, maximum=1.0).low
         self.bond_rotation = Range.parse("sample.bond_rotation", bond_rotation, minimum=0.0, maximum=0.1)
         self.vacancy = Range.parse("sample.vacancy", vacancy, minimum=0.0, maximum=0.5)
-        self.hole = Range.parse("sample.hole", hole, minimum=0.0, maximum=0.9).low
-        self.hole_radius = Range.parse("sample.hole_radius", hole_radius, unit="Å", minimum=0.0)
-        self.edge = Range.parse("sample.edge", edge, minimum=0.0, maximum=1.0).low
-        self.strain = Range.parse("sample.strain", strain, minimum=-0.2, maximum=0.2)
-        self.shear = Range.parse("sample.shear", shear, minimum=0.0, maximum=0.2)
-        self.corrugation = Range.parse("sample.corrugation", corrugation, unit="Å", minimum=0.0, maximum=5.0)
 
     def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
         """Draw one sheet; see :class:`Sample`."""
@@ -81,8 +63,8 @@ class Graphene(Sample):
         triangles, centres = self._triangulate(a, rng)
         positions, bonds = _relaxed_dual(triangles, centres, a / np.sqrt(3.0))
         keep = self._present(positions, bonds, rng)
-        positions = positions[keep] @ self._deformation(rng)
-        heights = self.corrugation.draw(rng) * smooth_noise(positions, 15.0, rng)
+        positions = positions[keep] @ self.deformation(rng)
+        heights = self.ripples(positions, rng)
         atoms = Atoms("C" * len(positions), np.column_stack([positions, heights]))
         atoms = self.in_cell(atoms, thickness=4.0 + (np.ptp(heights) if len(heights) else 0.0))
         number = len(atoms)
@@ -119,26 +101,13 @@ class Graphene(Sample):
     def _present(self, positions: np.ndarray, bonds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Which atoms remain after vacancies, holes and an edge, as bool ``(N,)``."""
         keep = rng.random(len(positions)) >= self.vacancy.draw(rng)
-        while rng.random() < self.hole:
-            centre = rng.uniform(0.0, self.extent, size=2)
-            keep &= np.linalg.norm(positions - centre, axis=1) > self.hole_radius.draw(rng)
-        if rng.random() < self.edge:
-            angle = rng.uniform(0.0, 2.0 * np.pi)
-            across = (positions - self.extent / 2) @ np.array([np.cos(angle), np.sin(angle)])
-            roughness = 2.0 * smooth_noise(positions, 6.0, rng)
-            keep &= across + roughness < rng.uniform(-0.3, 0.4) * self.extent
+        keep &= ~self.torn(positions, rng)
         # An atom that hangs on a single bond would not survive the beam.
         for _ in range(3):
             alive = keep[bonds].all(axis=1)
             coordination = np.bincount(bonds[alive].ravel(), minlength=len(positions))
             keep &= coordination >= 2
         return keep
-
-    def _deformation(self, rng: np.random.Generator) -> np.ndarray:
-        """Symmetric matrix ``(2, 2)`` of the homogeneous strain."""
-        isotropic, shear, angle = self.strain.draw(rng), self.shear.draw(rng), rng.uniform(0.0, 2.0 * np.pi)
-        pure = shear * np.array([[np.cos(angle), np.sin(angle)], [np.sin(angle), -np.cos(angle)]])
-        return np.eye(2) * (1.0 + isotropic) + pure
 
 
 def _spread(centres: np.ndarray, a: float, steps: int = 30) -> np.ndarray:

@@ -11,10 +11,8 @@ from ase import Atoms
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.ranges import Range
-from hrtem.samples.base import Sample, rotation, smooth_noise
-
-#: The sheet is grown this far beyond the field of view, so that its rim never shows; Å.
-RIM = 8.0
+from hrtem.samples.base import rotation
+from hrtem.samples.sheet import RIM, Sheet
 
 #: Vacuum above and below the sheet, Å.
 VACUUM = 2.0
@@ -23,7 +21,7 @@ VACUUM = 2.0
 METAL, CHALCOGEN = 0, 1
 
 
-class MoS2(Sample):
+class MoS2(Sheet):
     """A 1H sheet across the beam: Mo columns of one atom, S2 columns of two.
 
     A chalcogen site that lost one of its atoms, above or below, is an S column. A site that lost all of its
@@ -42,12 +40,7 @@ class MoS2(Sample):
         metal_vacancy: fraction of the Mo sites that are empty, a number or a range.
         single_chalcogen_vacancy: fraction of the chalcogen sites with one S, a number or a range.
         double_chalcogen_vacancy: fraction of the chalcogen sites without any, a number or a range.
-        hole: probability of a hole; several may follow.
-        hole_radius: its radius, Å, a number or a range.
-        edge: probability that the sheet ends within the field.
-        strain: isotropic strain, a number or a range.
-        shear: magnitude of an additional pure shear, a number or a range.
-        corrugation: root mean square height of the ripples, Å, a number or a range.
+        sheet: holes, edges, strain and corrugation, see :class:`Sheet`.
     """
 
     known_classes = ("Mo", "S2", "S", "Mo vacancy", "S2 vacancy")
@@ -63,14 +56,9 @@ class MoS2(Sample):
         metal_vacancy: Any = 0.0,
         single_chalcogen_vacancy: Any = 0.0,
         double_chalcogen_vacancy: Any = 0.0,
-        hole: float = 0.0,
-        hole_radius: Any = 5.0,
-        edge: float = 0.0,
-        strain: Any = 0.0,
-        shear: Any = 0.0,
-        corrugation: Any = 0.0,
+        **sheet: Any,
     ) -> None:
-        super().__init__(name, classes, extent, rms_displacement)
+        super().__init__(name, classes, extent, rms_displacement, **sheet)
         self.lattice_constant = Range.parse(
             "sample.lattice_constant", lattice_constant, unit="Å", minimum=2.5, maximum=4.5
         )
@@ -83,24 +71,18 @@ class MoS2(Sample):
                 "sample.single_chalcogen_vacancy and sample.double_chalcogen_vacancy are fractions of the same sites "
                 f"and must not exceed 1 together, got up to {self.single.high:g} and {self.double.high:g}."
             )
-        self.hole = Range.parse("sample.hole", hole, minimum=0.0, maximum=0.9).low
-        self.hole_radius = Range.parse("sample.hole_radius", hole_radius, unit="Å", minimum=0.0)
-        self.edge = Range.parse("sample.edge", edge, minimum=0.0, maximum=1.0).low
-        self.strain = Range.parse("sample.strain", strain, minimum=-0.1, maximum=0.1)
-        self.shear = Range.parse("sample.shear", shear, minimum=0.0, maximum=0.1)
-        self.corrugation = Range.parse("sample.corrugation", corrugation, unit="Å", minimum=0.0, maximum=5.0)
 
     def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
         """Draw one sheet; see :class:`Sample`."""
         sites = self._sites(rng)
         filling = self._filling(sites.shape[:3], rng)
-        removed = self._removed(sites, rng)
+        removed = self.torn(sites.reshape(-1, 2), rng).reshape(filling.shape)
         # No atom hangs on a single bond at a rim, and none floats within a cluster of vacancies.
         present = _bound(_bound(~removed, bonds=2) & (filling > 0), bonds=1)
         vacant = (filling == 0) & ~removed & (_neighbours(present) == 3)
         inside = np.all((sites >= 0.0) & (sites < self.extent), axis=-1)
         shown = inside & (present | vacant)
-        heights = self.corrugation.draw(rng) * smooth_noise(sites.reshape(-1, 2), 15.0, rng).reshape(filling.shape)
+        heights = self.ripples(sites.reshape(-1, 2), rng).reshape(filling.shape)
         # A lone S sits above or below with equal chance.
         above = rng.random(filling.shape) < 0.5
         sublattice = np.arange(2)[:, None, None] * np.ones_like(filling)
@@ -121,12 +103,11 @@ class MoS2(Sample):
     def _sites(self, rng: np.random.Generator) -> np.ndarray:
         """Positions ``(2, n, n, 2)`` of all sites in Å, over the field of view and its rim."""
         a = self.lattice_constant.draw(rng)
-        isotropic, shear, angle = self.strain.draw(rng), self.shear.draw(rng), rng.uniform(0.0, 2.0 * np.pi)
-        pure = shear * np.array([[np.cos(angle), np.sin(angle)], [np.sin(angle), -np.cos(angle)]])
-        vectors = a * np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]]) @ (np.eye(2) * (1.0 + isotropic) + pure)
+        deformation = self.deformation(rng)
+        vectors = a * np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]]) @ deformation
         vectors = vectors @ rotation(rng.uniform(0.0, 2.0 * np.pi))
         # Rows of the lattice are √3/2 a apart, or somewhat less where strain pushes them together.
-        spacing = np.sqrt(0.75) * a * (1.0 + isotropic - shear)
+        spacing = np.sqrt(0.75) * a * np.linalg.eigvalsh(deformation)[0]
         reach = int(np.ceil((self.extent / np.sqrt(2.0) + RIM) / spacing)) + 1
         steps = np.arange(-reach, reach + 1) + rng.random((2, 1))
         metal = self.extent / 2 + steps[0][:, None, None] * vectors[0] + steps[1][None, :, None] * vectors[1]
@@ -138,19 +119,6 @@ class MoS2(Sample):
         metal, single, double = self.metal_vacancy.draw(rng), self.single.draw(rng), self.double.draw(rng)
         chalcogen = 2 - (chance[CHALCOGEN] < double + single).astype(int) - (chance[CHALCOGEN] < double)
         return np.stack([(chance[METAL] >= metal).astype(int), chalcogen])
-
-    def _removed(self, sites: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Which sites lie within a hole or beyond an edge, as bool ``(2, n, n)``."""
-        removed = np.zeros(sites.shape[:3], bool)
-        while rng.random() < self.hole:
-            centre = rng.uniform(0.0, self.extent, size=2)
-            removed |= np.linalg.norm(sites - centre, axis=-1) < self.hole_radius.draw(rng)
-        if rng.random() < self.edge:
-            angle = rng.uniform(0.0, 2.0 * np.pi)
-            across = (sites - self.extent / 2) @ np.array([np.cos(angle), np.sin(angle)])
-            roughness = 2.0 * smooth_noise(sites.reshape(-1, 2), 6.0, rng).reshape(across.shape)
-            removed |= across + roughness > rng.uniform(-0.3, 0.4) * self.extent
-        return removed
 
 
 def _neighbours(present: np.ndarray) -> np.ndarray:
