@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import hydra
 from omegaconf import DictConfig, ListConfig
 
@@ -36,5 +38,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = runs.quoted(sys.argv[1:], keys=("checkpoint", "images", "output"))
     with runs.told_in_one_sentence():
         main()

@@ -177,6 +177,12 @@ def test_dask_workers_fill_the_cache(tmp_path):
         np.testing.assert_allclose(store.load("train", n)[0], inline.load("train", n)[0], atol=2e-6)
 
 
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer"):
+        list(cache(tmp_path).fill({"train": 1}, scheduler="tcp://127.0.0.1:9"))
+
+
 def test_unknown_scheduler_is_refused(tmp_path):
     with pytest.raises(InputError, match="cloud"):
         list(cache(tmp_path).fill({"train": 1}, scheduler="cloud"))

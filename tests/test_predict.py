@@ -87,6 +87,14 @@ def test_an_image_becomes_a_table_and_an_overlay(tmp_path, predict, checkpoint, 
     assert len(json.loads((folder / "provenance.json").read_text())["model_sha256"]) == 64
 
 
+def test_any_file_name(tmp_path, predict, checkpoint):
+    name = "flake (1), 80 kV = good, 'best'.npy"
+    np.save(tmp_path / name, micrograph())
+    status, _, stderr = predict(f"checkpoint={checkpoint}", f"images={name}", "sampling=0.15", "output=out")
+    assert status == 0, stderr
+    assert (tmp_path / "out" / name.removesuffix(".npy") / "atoms.csv").exists()
+
+
 def test_several_images_of_one_name_in_one_call(tmp_path, predict, checkpoint):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -66,6 +66,17 @@ def test_revision_names_a_commit_or_says_that_it_is_unknown():
     assert revision == "unknown" or len(revision) == 40
 
 
+def test_file_names_are_quoted():
+    words = ["images=a b (1),c='x'.tif", "images=[a,b]", "images='done'", "sampling=0.1", "--help"]
+    assert runs.quoted(words, keys=("images",)) == [
+        r"images='a b (1),c=\'x\'.tif'",
+        "images=[a,b]",
+        "images='done'",
+        "sampling=0.1",
+        "--help",
+    ]
+
+
 def test_checksum(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     assert runs.sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")

@@ -13,6 +13,8 @@ import torch
 import yaml
 from conftest import ROOT, TINY, told
 
+from hrtem.metrics import score_files
+
 
 def train(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `python train.py` in ``folder``."""
@@ -83,6 +85,8 @@ def test_wandb_runs_offline_without_a_login(tmp_path, cache_folder):
         (["optics.defocus=[100,-100]"], ["optics.defocus", "swapped", "[-100, 100]"]),
         (["optics.dose=-5"], ["optics.dose", "-5"]),
         (["resume=none.ckpt"], ["resume", "none.ckpt"]),
+        (["+noise.colour=1"], ["Physical", "colour"]),
+        (["trainer.accelerator=abacus"], ["abacus"]),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(tmp_path, start, words, named):
@@ -108,3 +112,19 @@ def test_the_default_recipe_finds_the_atoms(tmp_path):
     for dose in ("10000", "30000", "100000"):
         assert scores[dose]["all"]["f1"] >= 0.90
         assert scores[dose]["all"]["error_pm"] < 15.0
+
+    data = os.environ.get("HRTEM_REAL_DATA")
+    if not data:
+        pytest.skip("HRTEM_REAL_DATA is unset: the model has not seen a real micrograph")
+    checkpoint = run_folder(tmp_path) / "checkpoints" / "best.ckpt"
+    for name, sampling in (("graphene_dtu", 0.1185), ("graphene_flower", 0.2188)):
+        place = Path(data) / "real" / name
+        words = [f"checkpoint={checkpoint}", f"images={place / 'image.tif'}", f"sampling={sampling}", f"output={name}"]
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "predict.py"), *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        found = tmp_path / name / "image" / "atoms.csv"
+        score = score_files(found, place / "atoms.csv", sampling, mask=place / "evalmask.png")
+        assert score.f1 >= 0.95, name
+        assert score.error_pm < 20.0, name

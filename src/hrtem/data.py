@@ -115,7 +115,7 @@ class SimulatedImages(Dataset[Example]):
 def collate(examples: Sequence[Example]) -> Example:
     """Stack examples; columns are filled up with label -1 to equal numbers."""
     columns: list[Columns] = [example["columns"] for example in examples]
-    most = max(1, *(len(c) for c in columns)) if len(columns) > 1 else max(1, len(columns[0]))
+    most = max([1, *map(len, columns)])
     positions = torch.zeros(len(columns), most, 2)
     labels = torch.full((len(columns), most), -1)
     for number, one in enumerate(columns):

@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -233,17 +234,21 @@ class WaveCache:
         # Its import sets the level; the progress bar says all there is to say.
         logging.getLogger("distributed").setLevel(logging.ERROR)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if scheduler == "local":
-            address: Any = LocalCluster(
-                n_workers=min(cores, len(todo)), threads_per_worker=1, dashboard_address=":0", silence_logs=40
-            )
-        else:
-            address = scheduler
-        with Client(address) as client:
+        with ExitStack() as stack:
+            address: Any = scheduler
+            if scheduler == "local":
+                address = LocalCluster(
+                    n_workers=min(cores, len(todo)), threads_per_worker=1, dashboard_address=":0", silence_logs=40
+                )
+                stack.enter_context(address)
+            try:
+                client = stack.enter_context(Client(address, timeout=20))
+            except OSError:
+                raise InputError(
+                    f"data.scheduler must be the address of a running Dask scheduler, and {scheduler} does not answer."
+                ) from None
             splits, indices = zip(*todo, strict=True)
             futures = client.map(self.compute, splits, indices, pure=False, batch_size=64)
             for left, future in zip(range(len(todo) - 1, -1, -1), as_completed(futures), strict=True):
                 future.result()
                 yield left
-        if scheduler == "local":
-            address.close()

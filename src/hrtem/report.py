@@ -15,7 +15,9 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from rich.console import Console
 from rich.table import Table
 
@@ -160,8 +162,6 @@ def _circle(
     axes: Axes, columns: Columns, sampling: float, radius: float, alpha: float = 0.9, color: str | None = None
 ) -> None:
     """Rings of ``radius`` Å around the columns, in the colours of their classes."""
-    from matplotlib.collections import EllipseCollection
-
     for label in np.unique(columns.labels):
         diameter = np.full(int((columns.labels == label).sum()), 2.0 * radius / sampling)
         rings = EllipseCollection(
@@ -181,8 +181,6 @@ def _circle(
 
 
 def _legend(figure: Figure, classes: Sequence[str]) -> None:
-    from matplotlib.patches import Patch
-
     handles = [Patch(facecolor=_colour(label), label=name) for label, name in enumerate(classes)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 

@@ -22,10 +22,11 @@ from typing import Any
 from urllib.parse import urlparse
 
 import yaml
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import hrtem
 from hrtem.errors import InputError
@@ -75,19 +76,28 @@ def told_in_one_sentence() -> Iterator[None]:
 
 def sentence_of(error: BaseException) -> str | None:
     """The sentence that tells a user's mistake, or None where ``error`` is no such thing."""
+    chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None:
+        chain.append(link)
+        link = link.__cause__
+    for link in reversed(chain):
         if isinstance(link, InputError):
             return str(link)
+        if isinstance(link, MisconfigurationException):
+            return " ".join(str(link).split())
+        if isinstance(link, InstantiationException) and isinstance(link.__cause__, (TypeError, ValueError)):
+            # What another library's constructor refuses, or a word that ours does not have, came from a recipe.
+            ours = "'hrtem." in str(link).splitlines()[0]
+            if not ours or "unexpected keyword argument" in str(link.__cause__):
+                return f"the configuration cannot be used: {' '.join(str(link.__cause__).split())}"
         if isinstance(link, OmegaConfBaseException) or (
-            isinstance(link, HydraException) and not type(link).__name__.startswith("Instantiation")
+            isinstance(link, HydraException) and not isinstance(link, InstantiationException)
         ):
-            lines = [line.strip() for line in str(link).splitlines()]
-            if "" in lines and lines[0].startswith("In '"):
-                # Hydra adds its search path as a last paragraph.
-                lines = lines[: lines.index("Config search path:")] if "Config search path:" in lines else lines
-            return " ".join(line for line in lines if line and not line.startswith(("full_key", "object_type")))
-        link = link.__cause__
+            # Hydra adds its search path, OmegaConf the place in its tree; neither helps the user.
+            lines = str(link).partition("Config search path:")[0].splitlines()
+            helpful = [line for line in lines if "full_key" not in line and "object_type" not in line]
+            return " ".join(" ".join(helpful).split())
     return None
 
 
@@ -147,6 +157,20 @@ def checkpoint_to_resume(path: str | None) -> str | None:
     if path is not None and not Path(path).is_file():
         raise InputError(f"resume must be a checkpoint file of an earlier run, and {path} does not exist.")
     return path
+
+
+def quoted(words: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Command-line words in which the values of ``keys`` are quoted for Hydra, as file names need it.
+
+    A value in brackets is a list, and one in quotes is quoted already; both stay as they are.
+    """
+    answer = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key in keys and value and value[0] not in "[\"'":
+            value = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        answer.append(key + equals + value)
+    return answer
 
 
 def git_revision() -> str:
