@@ -126,7 +126,7 @@ def examples_figure(task: ColumnFinder, data: WaveDataModule, path: Path, views:
         _show_image(column[0], middle)
         _show_maps(column[1], maps[number].float().cpu().numpy())
         _show_image(column[2], middle)
-        _circle(column[2], true[number], task.sampling, radius=0.18, alpha=0.8, color="gold")
+        _circle(column[2], true[number], task.sampling, radius=0.2, filled=True)
         _circle(column[2], found[number], task.sampling, radius=0.45)
     for axes, name in zip(grid[:, 0], ("image", "network output", "found (rings), true (dots)"), strict=True):
         axes.set_ylabel(name)
@@ -158,10 +158,8 @@ def _show_maps(axes: Axes, maps: np.ndarray) -> None:
     axes.set(xticks=[], yticks=[])
 
 
-def _circle(
-    axes: Axes, columns: Columns, sampling: float, radius: float, alpha: float = 0.9, color: str | None = None
-) -> None:
-    """Rings of ``radius`` Å around the columns, in the colours of their classes."""
+def _circle(axes: Axes, columns: Columns, sampling: float, radius: float, filled: bool = False) -> None:
+    """Rings, or filled dots, of ``radius`` Å around the columns, in the colours of their classes."""
     for label in np.unique(columns.labels):
         diameter = np.full(int((columns.labels == label).sum()), 2.0 * radius / sampling)
         rings = EllipseCollection(
@@ -171,10 +169,10 @@ def _circle(
             units="xy",
             offsets=columns.positions[columns.labels == label] / sampling,
             offset_transform=axes.transData,
-            facecolors="none" if color is None else color,
-            edgecolors=color or _colour(int(label)),
-            linewidths=1.0 if color is None else 0.0,
-            alpha=alpha,
+            facecolors=_colour(int(label)) if filled else "none",
+            edgecolors=_colour(int(label)),
+            linewidths=0.0 if filled else 1.0,
+            alpha=0.9,
         )
         # The rings at the border must not widen the picture.
         axes.add_collection(rings, autolim=False)
