@@ -27,7 +27,7 @@ TINY = [
     "data.margin=16",
     "data.batch_size=2",
     "data.epoch_size=4",
-    "data.test_doses=[1.0e+3, 1.0e+5]",
+    "optics.test_doses=[1.0e+3, 1.0e+5]",
     "trainer.max_epochs=1",
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hrtem.data import SimulatedImages, collate
-from hrtem.exitwave import Multislice, WaveCache
+from hrtem.data import Example, ReadAheadLoader, SimulatedImages, collate, detected
+from hrtem.exitwave import SPLITS, Multislice, WaveCache
 from hrtem.noise import Poisson
 from hrtem.normalisation import LocalContrast
 from hrtem.optics import Optics
@@ -29,7 +29,7 @@ ENERGY = 80e3
 
 def scene(root: Path, waves: int) -> SimulatedImages:
     """Graphene views with a microscope each, their waves in a warm cache."""
-    sample = Graphene("graphene", ["C"], extent=(PATCH + 2 * MARGIN) * SAMPLING, rms_displacement={"C": 0.06})
+    sample = Graphene("graphene", ["C"], extent=51.2, rms_displacement={"C": 0.06})
     cache = WaveCache(root, sample, Multislice(ENERGY, SAMPLING), {"benchmark": "imaging"}, seed=0)
     for _ in cache.fill({"train": waves}, scheduler="inline"):
         pass
@@ -48,20 +48,22 @@ def scene(root: Path, waves: int) -> SimulatedImages:
     return SimulatedImages(cache, "train", waves, 10**6, 0, optics, Poisson(), PATCH, MARGIN, SAMPLING, seed=0)
 
 
-def batched(images: SimulatedImages, first: int) -> torch.Tensor:
-    """One batch of counts, from the cache to the cut image, as in training."""
-    batch = collate([images[first + n] for n in range(BATCH)])
-    expected = images.optics(batch["wave"], batch["settings"], SAMPLING)
-    return images.noise(expected, batch["settings"], SAMPLING)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+def batched(images: SimulatedImages) -> Iterator[tuple[Example, torch.Tensor]]:
+    """Batches and their counts, from the cache to the cut image, read and imaged as in training."""
+    for batch in ReadAheadLoader(images, batch_size=BATCH, collate_fn=collate):
+        yield batch, detected(images.optics, images.noise, batch["wave"], batch["settings"], SAMPLING, MARGIN)
 
 
 def one_by_one(images: SimulatedImages, first: int) -> np.ndarray:
-    """The same views, imaged by abTEM one after the other."""
+    """The same views, imaged one after the other by abTEM's CTF and noise: whole waves, then cut."""
     counts = []
     for n in range(first, first + BATCH):
-        example = images[n]
-        settings = {name: float(value.squeeze()) for name, value in example["settings"].items()}
-        wave = abtem.Waves(example["wave"].numpy().T, energy=ENERGY, sampling=SAMPLING)
+        rng = np.random.default_rng([images.seed, SPLITS[images.split], n])
+        array, _ = images.cache.load(images.split, int(rng.integers(images.waves)))
+        view = images.draw_view(array.shape, rng)
+        settings = {name: float(np.squeeze(value)) for name, value in images.optics.draw(rng).items()}
+        # Turned before imaging, since the direction of the astigmatism is that of the turned image.
+        wave = abtem.Waves(np.ascontiguousarray(view.turned(array).T), energy=ENERGY, sampling=SAMPLING)
         transfer = abtem.CTF(
             energy=ENERGY,
             C10=-settings["defocus"],
@@ -71,17 +73,22 @@ def one_by_one(images: SimulatedImages, first: int) -> np.ndarray:
             focal_spread=settings["focal_spread"],
         )
         image: Any = wave.apply_ctf(transfer).intensity().poisson_noise(dose_per_area=settings["dose"]).compute()
-        counts.append(image.array.T[MARGIN:-MARGIN, MARGIN:-MARGIN])
+        corner = [view.column, view.row] if view.transpose else [view.row, view.column]
+        for axis, flipped in enumerate((view.flip_y, view.flip_x)):
+            corner[axis] = array.shape[0] - images.side - corner[axis] if flipped else corner[axis]
+        window = tuple(slice(start + MARGIN, start + MARGIN + PATCH) for start in corner)
+        counts.append(image.array.T[window])
     return np.stack(counts)
 
 
 def rate(make: Callable[[int], object], seconds: float) -> float:
-    """Images per second of ``make``, which makes a batch, after a first one that does not count."""
+    """Images per second of ``make``, which makes batch number n, after two that do not count."""
     make(0)
+    make(1)
     start, batches = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
+        make(2 + batches)
         batches += 1
-        make(BATCH * batches)
     return BATCH * batches / (time.perf_counter() - start)
 
 
@@ -90,18 +97,17 @@ def imaging(seconds: float = 10.0, waves: int = 32) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as root, abtem.config.set({"diagnostics.progress_bar": False}):
         images = scene(Path(root), waves)
         normalise, target = LocalContrast(12.0), GaussianMaps(1, 0.25)
+        plain, complete = batched(images), batched(images)
 
-        def example(first: int) -> object:
-            batch = collate([images[first + n] for n in range(BATCH)])
-            expected = images.optics(batch["wave"], batch["settings"], SAMPLING)
-            counts = images.noise(expected, batch["settings"], SAMPLING)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+        def example() -> object:
+            batch, counts = next(complete)
             maps = target(batch["positions"], batch["labels"], (PATCH, PATCH), SAMPLING)
             return normalise(counts, SAMPLING), maps
 
         return {
-            "abTEM, one by one": rate(lambda first: one_by_one(images, first), seconds),
-            "batched imaging": rate(lambda first: batched(images, first), seconds),
-            "batched, with normalisation and target": rate(example, seconds),
+            "abTEM, one by one": rate(lambda n: one_by_one(images, BATCH * n), seconds),
+            "batched imaging": rate(lambda n: next(plain), seconds),
+            "batched, with normalisation and target": rate(lambda n: example(), seconds),
         }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -17,9 +18,26 @@ from torch.utils.data import DataLoader, Dataset
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.exitwave import SPLITS, WaveCache
-from hrtem.ranges import Range
 
 Example = dict[str, Any]
+
+
+class View(NamedTuple):
+    """Where a window begins, and how it is turned once it is cut."""
+
+    row: int
+    column: int
+    transpose: bool
+    flip_x: bool
+    flip_y: bool
+
+    def turned(self, image: np.ndarray) -> np.ndarray:
+        """``image`` ``(Y, X)`` in this orientation."""
+        if self.transpose:
+            image = image.T
+        if self.flip_x:
+            image = image[:, ::-1]
+        return image[::-1] if self.flip_y else image
 
 
 class SimulatedImages(Dataset[Example]):
@@ -39,6 +57,7 @@ class SimulatedImages(Dataset[Example]):
         margin: further pixels on each side, imaged and then cut off, px.
         sampling: Å/px.
         seed: of the examples.
+        records: waves and columns that are in memory already; those that are read are added.
         doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å².
     """
 
@@ -56,7 +75,9 @@ class SimulatedImages(Dataset[Example]):
         sampling: float,
         seed: int,
         doses: Sequence[float] = (),
+        records: dict[int, tuple[np.ndarray, Columns]] | None = None,
     ) -> None:
+        self.records = {} if records is None else records
         self.cache = cache
         self.split = split
         self.waves = waves
@@ -78,7 +99,9 @@ class SimulatedImages(Dataset[Example]):
         number, group = divmod(item, len(self.doses)) if self.doses else (item, 0)
         rng = np.random.default_rng([self.seed, SPLITS[self.split], self.first + number])
         index = int(rng.integers(self.waves)) if self.split == "train" else (self.first + number) % self.waves
-        wave, columns = self._view(*self.cache.load(self.split, index), rng)
+        if index not in self.records:
+            self.records[index] = self.cache.load(self.split, index)
+        wave, columns = self._view(*self.records[index], rng)
         settings = self.optics.draw(rng)
         if self.doses:
             settings["dose"] = np.float32(self.doses[group])
@@ -89,25 +112,29 @@ class SimulatedImages(Dataset[Example]):
         return {
             "wave": torch.from_numpy(wave),
             "columns": columns,
-            "settings": {key: torch.as_tensor(value) for key, value in (settings | detector).items()},
+            "settings": settings | detector,
             "group": group,
         }
 
+    def draw_view(self, shape: tuple[int, ...], rng: np.random.Generator) -> View:
+        """A random window into a wave of ``shape``, in one of the eight orientations of a square."""
+        row, column = (int(rng.integers(size - self.side + 1)) for size in shape)
+        return View(row, column, *(bool(bit) for bit in rng.integers(2, size=3)))
+
     def _view(self, wave: np.ndarray, columns: Columns, rng: np.random.Generator) -> tuple[np.ndarray, Columns]:
-        """A random window in one of the eight orientations of a square."""
-        row, column = (int(rng.integers(size - self.side + 1)) for size in wave.shape)
-        transpose, flip_x, flip_y = (bool(bit) for bit in rng.integers(2, size=3))
-        wave = wave[row : row + self.side, column : column + self.side]
-        positions = columns.positions - np.array([column, row]) * self.sampling
+        view = self.draw_view(wave.shape, rng)
+        # Copied before it is turned: rows of a whole wave lie a power of two apart, the worst case for a cache.
+        window = wave[view.row : view.row + self.side, view.column : view.column + self.side].copy()
+        wave = view.turned(window)
+        positions = columns.positions - np.array([view.column, view.row]) * self.sampling
         last = (self.side - 1) * self.sampling
-        if transpose:
-            wave, positions = wave.T, positions[:, ::-1]
-        if flip_x:
-            wave, positions = wave[:, ::-1], np.column_stack([last - positions[:, 0], positions[:, 1]])
-        if flip_y:
-            wave, positions = wave[::-1], np.column_stack([positions[:, 0], last - positions[:, 1]])
-        positions = positions - self.margin * self.sampling
-        columns = columns.moved(positions)
+        if view.transpose:
+            positions = positions[:, ::-1]
+        if view.flip_x:
+            positions = np.column_stack([last - positions[:, 0], positions[:, 1]])
+        if view.flip_y:
+            positions = np.column_stack([positions[:, 0], last - positions[:, 1]])
+        columns = columns.moved(positions - self.margin * self.sampling)
         seen = (self.side - 2 * self.margin - 1) * self.sampling
         return np.ascontiguousarray(wave), columns[columns.inside(seen, seen, border=-1.5)]
 
@@ -126,9 +153,22 @@ def collate(examples: Sequence[Example]) -> Example:
         "wave": torch.stack([example["wave"] for example in examples]),
         "positions": positions,
         "labels": labels,
-        "settings": {name: torch.stack([example["settings"][name] for example in examples]) for name in names},
+        "settings": {
+            name: torch.from_numpy(np.stack([example["settings"][name] for example in examples])) for name in names
+        },
         "group": torch.tensor([example["group"] for example in examples]),
     }
+
+
+def detected(
+    optics: Any, noise: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float, margin: int
+) -> Tensor:
+    """Counts ``(B, F, Y, X)`` of collated waves, imaged with their margin and then cut by ``margin`` px."""
+    expected = optics(wave, settings, sampling)
+    inner = slice(margin, expected.shape[-1] - margin)
+    if noise.pointwise:
+        return noise(expected[..., inner, inner].contiguous(), settings, sampling)
+    return noise(expected, settings, sampling)[..., inner, inner]
 
 
 def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str]) -> list[Columns]:
@@ -137,6 +177,22 @@ def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str]) -> lis
         Columns(where[label >= 0].double().cpu().numpy(), label[label >= 0].cpu().numpy(), tuple(classes))
         for where, label in zip(positions, labels, strict=True)
     ]
+
+
+class ReadAheadLoader(DataLoader[Example]):
+    """A loader that reads the next batch in a thread while this one is in use, where it has no processes for that."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        batches = super().__iter__()
+        return batches if self.num_workers else _read_ahead(batches)
+
+
+def _read_ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 class WaveDataModule(lightning.LightningDataModule):
@@ -153,7 +209,6 @@ class WaveDataModule(lightning.LightningDataModule):
         margin: see :class:`SimulatedImages`.
         batch_size: examples a step and device.
         epoch_size: training examples that count as one epoch.
-        test_doses: each test view is shown at all of them, e/Å².
         workers: loader processes; 0 loads in the training process.
     """
 
@@ -172,7 +227,6 @@ class WaveDataModule(lightning.LightningDataModule):
         margin: int,
         batch_size: int,
         epoch_size: int,
-        test_doses: Sequence[float],
         workers: int,
     ) -> None:
         super().__init__()
@@ -184,8 +238,6 @@ class WaveDataModule(lightning.LightningDataModule):
         for name, number in {"data.batch_size": batch_size, "data.epoch_size": epoch_size}.items():
             if number < 1:
                 raise InputError(f"{name} must be at least 1, got {number}.")
-        for dose in test_doses:
-            Range.parse("data.test_doses", dose, unit="e/Å²", minimum=1e-3)
         extent = float(sample["extent"])
         if (patch + 2 * margin) * sampling > extent + 1e-6:
             raise InputError(
@@ -194,6 +246,8 @@ class WaveDataModule(lightning.LightningDataModule):
             )
         self.optics = instantiate(optics)
         self.noise = instantiate(noise)
+        if not self.optics.test_doses:
+            raise InputError("optics.test_doses must name at least one dose in e/Å², got [].")
         self.cache = WaveCache(
             Path(cache),
             instantiate(sample),
@@ -202,12 +256,13 @@ class WaveDataModule(lightning.LightningDataModule):
             seed,
         )
         self.numbers = {split: int(number) for split, number in numbers.items()}
+        # Waves stay in memory from epoch to epoch, half a megabyte each.
+        self.records: dict[str, dict[int, tuple[np.ndarray, Columns]]] = {split: {} for split in self.numbers}
         self.scheduler = scheduler
         self.seed = seed
         self.view: dict[str, Any] = {"patch": patch, "margin": margin, "sampling": sampling}
         self.batch_size = batch_size
         self.epoch_size = epoch_size
-        self.test_doses = tuple(float(dose) for dose in test_doses)
         self.workers = workers
 
     def prepare_data(self) -> None:
@@ -227,8 +282,9 @@ class WaveDataModule(lightning.LightningDataModule):
         return self._loader("val", self.numbers["val"])
 
     def test_dataloader(self) -> DataLoader[Example]:
-        """Every test view at every test dose."""
-        return self._loader("test", self.numbers["test"] * len(self.test_doses), doses=self.test_doses)
+        """Every test view at every test dose of the optics."""
+        doses = self.optics.test_doses
+        return self._loader("test", self.numbers["test"] * len(doses), doses=doses)
 
     def images(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> SimulatedImages:
         """The examples of a split as a map-style dataset."""
@@ -242,11 +298,12 @@ class WaveDataModule(lightning.LightningDataModule):
             self.noise,
             seed=self.seed,
             doses=doses,
+            records=self.records[split],
             **self.view,
         )
 
     def _loader(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> DataLoader[Example]:
-        return DataLoader(
+        return ReadAheadLoader(
             self.images(split, length, first, doses),
             batch_size=self.batch_size,
             num_workers=self.workers,

@@ -17,9 +17,15 @@ from torch import Tensor
 from hrtem.optics import Parameters, filtered, frequencies
 from hrtem.ranges import Range
 
+#: Electrons per pixel from which the fast approximation serves, see :func:`_poisson`.
+MANY = 30.0
+
 
 class Noiseless:
     """A detector without any noise: counts are the expected image."""
+
+    #: Whether each pixel's counts depend on that pixel alone, so that images may be cut before they are detected.
+    pointwise = True
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Settings of one example, with the seed of its random numbers."""
@@ -58,6 +64,8 @@ class Madsen2018(Noiseless):
         camera_sampling: size of a camera pixel at the specimen, Å; q is in cycles per camera pixel.
     """
 
+    pointwise = False
+
     def __init__(self, c0: Any, c1: Any, c2: Any, c3: Any, camera_sampling: Any) -> None:
         self.ranges = {
             "c0": Range.parse("noise.c0", c0, minimum=0.0),
@@ -92,6 +100,8 @@ class Physical(Noiseless):
         readout: standard deviation of the readout noise, electrons per camera pixel.
         camera_sampling: size of a camera pixel at the specimen, Å.
     """
+
+    pointwise = False
 
     def __init__(self, half: Any, power: Any, correlation: Any, readout: Any, camera_sampling: Any) -> None:
         self.ranges = {
@@ -142,12 +152,29 @@ def _each(images: Tensor, seeds: Tensor, make: Callable[[Tensor, torch.Generator
 
 
 def _poisson(mean: Tensor, seeds: Tensor) -> Tensor:
-    return _each(mean, seeds, lambda image, generator: torch.poisson(image.clamp(max=1e9), generator=generator))
+    """Poisson random numbers of any ``mean``, whole numbers of the same shape.
+
+    Rejection sampling takes longer than all of the optics. From a mean of :data:`MANY` up a rounded normal
+    number with the Cornish-Fisher corrections of the Poisson distribution (Abramowitz & Stegun, 26.2.49) takes its
+    place; the variance that rounding adds is taken off first. Tests can't tell the two apart in 10⁶ numbers.
+    """
+    mean = mean.clamp(max=1e9)
+    z = _normal(mean, seeds)
+    width = (mean - 1.0 / 12.0).clamp_min(1.0).sqrt()
+    excess = (z * z).sub_(1.0)
+    counts = torch.addcmul(mean, width, z).add_(excess, alpha=1.0 / 6.0)
+    counts = counts.addcdiv_(excess.mul_(z), width, value=-1.0 / 72.0).round_()
+    few = mean < MANY
+    if not bool(few.any()):
+        return counts
+    exact = _each(mean.where(few, 0.0), seeds, lambda image, generator: torch.poisson(image, generator=generator))
+    return torch.where(few, exact, counts)
 
 
 def _normal(like: Tensor, seeds: Tensor) -> Tensor:
-    return _each(
-        like,
-        seeds,
-        lambda image, generator: torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype),
-    )
+    """Standard normal numbers of the shape of ``like``, each example from a generator of its own seed."""
+    numbers = torch.empty_like(like)
+    generator = torch.Generator(device=like.device)
+    for image, seed in zip(numbers, seeds.tolist(), strict=True):
+        image.normal_(generator=generator.manual_seed(seed))
+    return numbers

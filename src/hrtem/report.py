@@ -103,7 +103,7 @@ def examples_figure(task: ColumnFinder, data: WaveDataModule, path: Path, views:
     Returns:
         ``path``.
     """
-    order = sorted(data.test_doses)
+    order = sorted(data.optics.test_doses)
     doses = (order[min(1, len(order) - 1)], order[max(0, len(order) - 2)])
     images = data.images("test", 2 * views, doses=doses)
     batch = collate([images[number] for number in range(2 * views)])

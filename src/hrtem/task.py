@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from hrtem.columns import Columns
-from hrtem.data import columns_of
+from hrtem.data import columns_of, detected
 from hrtem.errors import InputError
 from hrtem.metrics import ColumnMetrics, Score
 
@@ -33,7 +33,6 @@ class ColumnFinder(lightning.LightningModule):
             is null becomes the number of training steps.
         sampling: Å/px of all images that the network sees.
         margin: pixels of the simulated images to cut off on each side.
-        test_doses: doses that tests keep apart, e/Å².
         monitor: metric that a schedule on a plateau watches.
     """
 
@@ -51,7 +50,6 @@ class ColumnFinder(lightning.LightningModule):
         scheduler: Settings | None,
         sampling: float,
         margin: int,
-        test_doses: Sequence[float],
         monitor: str,
     ) -> None:
         super().__init__()
@@ -70,7 +68,7 @@ class ColumnFinder(lightning.LightningModule):
             {
                 # "train" is taken by torch.nn.Module.
                 "validation": ColumnMetrics(self.classes),
-                "testing": ColumnMetrics(self.classes, groups=len(test_doses)),
+                "testing": ColumnMetrics(self.classes, groups=len(self.optics.test_doses)),
             }
         )
         #: Scores of the last test, for each dose under "all" and under each class.
@@ -106,10 +104,7 @@ class ColumnFinder(lightning.LightningModule):
             batch's ``positions``, ``labels`` and ``group``.
         """
         settings = batch["settings"]
-        expected = self.optics(batch["wave"], settings, self.sampling)
-        counts = self.noise(expected, settings, self.sampling)
-        inner = slice(self.margin, counts.shape[-1] - self.margin)
-        counts = counts[..., inner, inner]
+        counts = detected(self.optics, self.noise, batch["wave"], settings, self.sampling, self.margin)
         return {
             "counts": counts,
             "images": self.normalise(counts, self.sampling),
@@ -143,7 +138,7 @@ class ColumnFinder(lightning.LightningModule):
     def on_test_epoch_end(self) -> None:
         metric = self.metrics["testing"]
         assert isinstance(metric, ColumnMetrics)
-        self.test_scores = dict(zip(self.hparams["test_doses"], metric.scores(), strict=True))
+        self.test_scores = dict(zip(self.optics.test_doses, metric.scores(), strict=True))
         metric.reset()
         for dose, scores in self.test_scores.items():
             self._log_scores(f"test/{dose:.0f}", scores)
