@@ -132,3 +132,17 @@ def test_bad_settings_are_refused(change, words):
     with pytest.raises(InputError) as refusal:
         Physical(**{**PHYSICAL, **change})
     assert all(word in str(refusal.value) for word in words)
+
+
+@pytest.mark.parametrize("mean", [1.5, 29.9, 30.0, 41.3, 100.5, 900.0])
+def test_counts_follow_the_poisson_distribution(mean):
+    """A chi-square test of a million numbers, below and above where the fast approximation begins."""
+    from scipy import stats
+
+    expected = torch.full((1, 1, 1000, 1000), mean / MEAN)
+    counts = Poisson()(expected, parameters(Poisson()), SAMPLING).flatten().numpy().astype(int)
+    # Bins of at least 50 expected counts, so that the statistic is a chi-square.
+    edges = np.unique(stats.poisson.ppf(np.linspace(1e-4, 1 - 1e-4, 60), mean))
+    observed = np.bincount(np.searchsorted(edges, counts), minlength=len(edges) + 1)
+    probability = np.diff(np.concatenate([[0.0], stats.poisson.cdf(edges, mean), [1.0]]))
+    assert stats.chisquare(observed, probability * counts.size).pvalue > 1e-3
