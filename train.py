@@ -37,6 +37,7 @@ def main(config: DictConfig) -> float:
         report.save_scores(task.test_scores, folder / "metrics.json")
         figure = report.examples_figure(task, data, folder / "examples.png")
         runs.log_figure(logger, "examples", figure)
+        runs.close(logger)
         report.print_scores(task.test_scores)
         print(f"Run folder: {folder}\nUse the model on your own image (its pixel size in Å):")
         print(f"  python predict.py checkpoint={checkpoint.best_model_path} images=IMAGE sampling=SAMPLING")

@@ -245,6 +245,12 @@ def log_figure(logger: Any, name: str, path: Path) -> None:
         logger.log_image(key=name, images=[str(path)])
 
 
+def close(logger: Any) -> None:
+    """Wait until a logger has written everything; W&B does so in another process."""
+    if type(logger).__name__ == "WandbLogger":
+        logger.experiment.finish()
+
+
 def file_log(path: Path) -> logging.Logger:
     """A logger that writes to the terminal and to ``path``."""
     log = logging.getLogger("hrtem")
