@@ -99,9 +99,7 @@ class SimulatedImages(Dataset[Example]):
         number, group = divmod(item, len(self.doses)) if self.doses else (item, 0)
         rng = np.random.default_rng([self.seed, SPLITS[self.split], self.first + number])
         index = int(rng.integers(self.waves)) if self.split == "train" else (self.first + number) % self.waves
-        if index not in self.records:
-            self.records[index] = self.cache.load(self.split, index)
-        wave, columns = self._view(*self.records[index], rng)
+        wave, columns = self._view(*self.record(index), rng)
         settings = self.optics.draw(rng)
         if self.doses:
             settings["dose"] = np.float32(self.doses[group])
@@ -115,6 +113,12 @@ class SimulatedImages(Dataset[Example]):
             "settings": settings | detector,
             "group": group,
         }
+
+    def record(self, index: int) -> tuple[np.ndarray, Columns]:
+        """Wave and columns of the split's record ``index``, read from disk once."""
+        if index not in self.records:
+            self.records[index] = self.cache.load(self.split, index)
+        return self.records[index]
 
     def draw_view(self, shape: tuple[int, ...], rng: np.random.Generator) -> View:
         """A random window into a wave of ``shape``, in one of the eight orientations of a square."""
