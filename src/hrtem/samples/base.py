@@ -42,8 +42,9 @@ class Sample(ABC):
         """Draw one structure.
 
         Returns:
-            The atoms in a cell ``(extent, extent, thickness)`` Å that the beam crosses along +z,
-            with a per-atom array ``rms_displacement`` (Å), and the columns that an image shows.
+            The atoms in a cell ``(extent, extent, thickness)`` Å that the beam crosses along +z, and the
+            columns that an image shows. Each atom carries ``rms_displacement`` (Å) and ``column``, the index of
+            its column or -1 where it belongs to none, as in a support.
         """
 
     def in_cell(self, atoms: Atoms, thickness: float) -> Atoms:

@@ -105,7 +105,8 @@ class Gold(Sample):
         atoms = Atoms([self.element] * len(positions), positions)
         atoms.set_array("column", column.reshape(-1))
         atoms = self.in_cell(atoms, thickness=np.ptp(positions[:, 2]) + 2.0 * VACUUM)
-        _, column, counts = np.unique(atoms.arrays.pop("column"), return_inverse=True, return_counts=True)
+        _, column, counts = np.unique(atoms.arrays["column"], return_inverse=True, return_counts=True)
+        atoms.set_array("column", column)
         xy = [np.bincount(column, atoms.positions[:, i], len(counts)) / counts for i in (0, 1)]
         labels = np.full(len(counts), self.label(self.element))
         return atoms, Columns(np.column_stack(xy), labels, self.classes, counts=counts)

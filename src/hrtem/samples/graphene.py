@@ -68,6 +68,7 @@ class Graphene(Sheet):
         atoms = Atoms("C" * len(positions), np.column_stack([positions, heights]))
         atoms = self.in_cell(atoms, thickness=4.0 + (np.ptp(heights) if len(heights) else 0.0))
         number = len(atoms)
+        atoms.set_array("column", np.arange(number))
         return atoms, Columns(atoms.positions[:, :2], np.zeros(number, int), self.classes, counts=np.ones(number, int))
 
     def _triangulate(self, a: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

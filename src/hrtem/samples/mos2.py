@@ -92,7 +92,10 @@ class MoS2(Sheet):
         symbols = [symbol for symbol, where, _ in planes for _ in range(int(where.sum()))]
         positions = np.concatenate([np.column_stack([sites[where], heights[where] + z]) for _, where, z in planes])
         height = np.ptp(positions[:, 2]) if len(positions) else self.thickness
-        atoms = self.in_cell(Atoms(symbols, positions), thickness=height + 2.0 * VACUUM)
+        atoms = Atoms(symbols, positions)
+        column = np.cumsum(shown.ravel()).reshape(shown.shape) - 1
+        atoms.set_array("column", np.concatenate([column[where] for _, where, _ in planes]))
+        atoms = self.in_cell(atoms, thickness=height + 2.0 * VACUUM)
         # Rows are sublattices, entries are atoms in the column; a metal site never holds two.
         names = (("Mo vacancy", "Mo", "Mo"), ("S2 vacancy", "S", "S2"))
         labels = np.array([[self.label(name) for name in row] for row in names])

@@ -1,0 +1,115 @@
+"""Sheets of MoS2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.samples import MoS2
+
+SEEDS = range(6)
+
+
+def mos2(extent: float = 51.2, **settings: Any) -> MoS2:
+    return MoS2("mos2", ["S", "Mo", "S2", "S2 vacancy", "Mo vacancy"], extent, {"Mo": 0.06, "S": 0.07}, **settings)
+
+
+def labelled(columns: Columns, name: str) -> Columns:
+    return columns[columns.labels == columns.classes.index(name)]
+
+
+def test_mos2_is_a_honeycomb_of_mo_and_s2() -> None:
+    atoms, columns = mos2()(np.random.default_rng(0))
+    metal, chalcogen = labelled(columns, "Mo"), labelled(columns, "S2")
+    assert len(metal) + len(chalcogen) == len(columns)
+    assert np.all(metal.counts == 1)
+    assert np.all(chalcogen.counts == 2)
+    assert len(metal) == pytest.approx(51.2**2 / (3.16**2 * np.sqrt(0.75)), rel=0.03)
+    inner = metal[metal.inside(51.2, 51.2, border=4.0)]
+    distance, _ = cKDTree(chalcogen.positions).query(inner.positions, k=3)
+    np.testing.assert_allclose(distance, 3.16 / np.sqrt(3.0))
+    distance, _ = cKDTree(metal.positions).query(inner.positions, k=7)
+    np.testing.assert_allclose(distance[:, 1:], 3.16)
+    z = atoms.positions[:, 2]
+    np.testing.assert_allclose(
+        np.unique(z[atoms.symbols == "S"].round(6)), atoms.cell[2, 2] / 2 + np.array([-1, 1]) * 3.13 / 2
+    )
+    np.testing.assert_allclose(z[atoms.symbols == "Mo"], atoms.cell[2, 2] / 2)
+
+
+@pytest.mark.parametrize("fractions", [(0.1, 0.0, 0.0), (0.0, 0.2, 0.1), (0.0, 1.0, 0.0)])
+def test_mos2_has_the_vacancies_that_were_asked_for(fractions: tuple[float, float, float]) -> None:
+    names = ("metal_vacancy", "single_chalcogen_vacancy", "double_chalcogen_vacancy")
+    sample = mos2(extent=150.0, **dict(zip(names, fractions, strict=True)))
+    atoms, columns = sample(np.random.default_rng(1))
+    number = {name: len(labelled(columns, name)) for name in columns.classes}
+    metal, chalcogen = number["Mo"] + number["Mo vacancy"], number["S2"] + number["S"] + number["S2 vacancy"]
+    found = number["Mo vacancy"] / metal, number["S"] / chalcogen, number["S2 vacancy"] / chalcogen
+    # Three standard deviations of a fraction of some 2,600 sites.
+    np.testing.assert_allclose(found, fractions, atol=0.025)
+    assert np.sum(atoms.symbols == "Mo") == number["Mo"]
+    assert np.sum(atoms.symbols == "S") == number["S"] + 2 * number["S2"]
+    if number["S"]:
+        z = atoms.positions[atoms.symbols == "S", 2]
+        assert np.mean(z > atoms.cell[2, 2] / 2) == pytest.approx(0.5, abs=0.05)
+
+
+def test_mos2_labels_isolated_vacancies_only() -> None:
+    sample = mos2(metal_vacancy=0.1, double_chalcogen_vacancy=0.1, hole=0.8, hole_radius=8.0, edge=1.0)
+    for seed in SEEDS:
+        atoms, columns = sample(np.random.default_rng(seed))
+        vacant = columns[(columns.counts == 0) & columns.inside(51.2, 51.2, border=3.0)]
+        assert {columns.classes[label] for label in vacant.labels} <= {"Mo vacancy", "S2 vacancy"}
+        occupied = columns[columns.counts > 0]
+        distance, _ = cKDTree(occupied.positions).query(vacant.positions, k=3)
+        np.testing.assert_allclose(distance, 3.16 / np.sqrt(3.0))
+        away, _ = cKDTree(atoms.positions[:, :2]).query(vacant.positions)
+        assert np.all(away > 0.5)
+
+
+def test_mos2_atoms_stand_in_their_columns() -> None:
+    sample = mos2(single_chalcogen_vacancy=0.2, double_chalcogen_vacancy=0.05, corrugation=0.3, strain=0.02, shear=0.02)
+    atoms, columns = sample(np.random.default_rng(2))
+    away, column = cKDTree(columns.positions).query(atoms.positions[:, :2])
+    assert away.max() < 1e-9
+    np.testing.assert_array_equal(np.bincount(column, minlength=len(columns)), columns.counts)
+    for name, symbol, count in [("Mo", "Mo", 1), ("S", "S", 1), ("S2", "S", 2)]:
+        members = columns.labels[column] == columns.classes.index(name)
+        assert set(atoms.symbols[members]) == {symbol}
+        assert np.all(columns.counts[column[members]] == count)
+
+
+def test_mos2_holes_edges_and_strain_change_the_number_of_atoms() -> None:
+    settings: list[dict[str, Any]] = [{}, {"strain": 0.1}, {"hole": 0.9, "hole_radius": 10.0}, {"edge": 1.0}]
+    numbers = [np.mean([len(mos2(**each)(np.random.default_rng(n))[0]) for n in SEEDS]) for each in settings]
+    assert numbers[1] == pytest.approx(numbers[0] / 1.1**2, rel=0.02)
+    assert numbers[2] < 0.95 * numbers[0]
+    assert numbers[3] < 0.95 * numbers[0]
+
+
+def test_mos2_shear_keeps_the_area() -> None:
+    plain, sheared = (len(mos2(extent=150.0, shear=shear)(np.random.default_rng(3))[0]) for shear in (0.0, 0.05))
+    assert plain == pytest.approx(sheared, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lattice_constant": -3.16}, r"sample\.lattice_constant must be between 2\.5 and 4\.5 Å"),
+        ({"metal_vacancy": [0.2, 0.1]}, r"sample\.metal_vacancy .* swapped"),
+        ({"hole_radius": [-1.0, 2.0]}, r"sample\.hole_radius must be at least 0 Å"),
+        ({"hole": 1.0}, r"sample\.hole must be between 0 and 0\.9"),
+        (
+            {"single_chalcogen_vacancy": 0.8, "double_chalcogen_vacancy": 0.3},
+            r"sample\.single_chalcogen_vacancy and sample\.double_chalcogen_vacancy .* got up to 0\.8 and 0\.3",
+        ),
+    ],
+)
+def test_mos2_refuses(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        mos2(**settings)
