@@ -8,6 +8,7 @@ import abtem
 import numpy as np
 import pytest
 import torch
+from skimage.registration import phase_cross_correlation
 
 from hrtem.errors import InputError
 from hrtem.optics import Optics, filtered, frequencies, wavelength
@@ -45,6 +46,12 @@ def test_wavelength_at_80_kilovolts():
     assert wavelength(80e3) == pytest.approx(0.041757, rel=1e-4)
 
 
+def abtems_transfer(energy, shape, sampling, precision="float32", **coefficients):
+    with abtem.config.set({"precision": precision}):
+        transfer = abtem.CTF(energy=energy, gpts=shape[::-1], sampling=sampling, **coefficients)
+        return np.asarray(transfer._evaluate_kernel()).T
+
+
 @pytest.mark.parametrize("energy", [80e3, 300e3])
 @pytest.mark.parametrize(("Cs", "defocus", "astigmatism"), [(0.0, 50.0, 0.0), (2e5, -90.0, 0.0), (-1.5e5, 70.0, 30.0)])
 @pytest.mark.parametrize("angular_spread", [0.0, 1.0])
@@ -53,23 +60,53 @@ def test_transfer_function_is_abtems(energy, Cs, defocus, astigmatism, angular_s
     drawn = settings(microscope)
     shape = (96, 128)
     ours = microscope.transfer(shape, drawn, SAMPLING)[0, 0].numpy()
-    angle = float(drawn["astigmatism_angle"])
-    theirs = abtem.CTF(
-        energy=energy,
+    theirs = abtems_transfer(
+        energy,
+        shape,
+        SAMPLING,
         C10=-defocus,
         C12=astigmatism,
-        phi12=angle,
+        phi12=float(drawn["astigmatism_angle"]),
         C30=Cs,
         focal_spread=30.0,
         angular_spread=angular_spread,
-        gpts=shape[::-1],
-        sampling=SAMPLING,
     )
-    kernel = np.asarray(theirs._evaluate_kernel()).T
-    assert np.abs(ours - kernel).max() < 2e-4  # float32 phases of hundreds of rad at the band limit
+    assert np.abs(ours - theirs).max() < 2e-4  # float32 phases of hundreds of rad at the band limit
     kx, ky = frequencies(shape, SAMPLING, torch.device("cpu"))
     passed = (torch.sqrt(kx**2 + ky**2) < 1.0).numpy()
-    assert np.abs(ours - kernel)[passed].max() < 1e-5
+    assert np.abs(ours - theirs)[passed].max() < 1e-5
+
+
+@pytest.mark.parametrize("energy", [80e3, 300e3])
+@pytest.mark.parametrize("angular_spread", [0.0, 0.5])
+def test_every_aberration_is_abtems(energy, angular_spread):
+    """In double precision, up to the band limit."""
+    microscope = optics(
+        energy=energy, C5=4e7, threefold=800.0, coma=500.0, angular_spread=angular_spread, focal_spread=10.0
+    )
+    drawn = {name: value.double() for name, value in settings(microscope, 3).items()}
+    shape = (96, 128)
+    ours = microscope.transfer(shape, drawn, SAMPLING)[0, 0].numpy()
+    theirs = abtems_transfer(
+        energy,
+        shape,
+        SAMPLING,
+        precision="float64",
+        C10=-float(drawn["defocus"]),
+        C12=float(drawn["astigmatism"]),
+        phi12=float(drawn["astigmatism_angle"]),
+        C21=float(drawn["coma"]),
+        phi21=float(drawn["coma_angle"]),
+        C23=float(drawn["threefold"]),
+        phi23=float(drawn["threefold_angle"]),
+        C30=float(drawn["Cs"]),
+        C50=float(drawn["C5"]),
+        focal_spread=10.0,
+        angular_spread=angular_spread,
+    )
+    difference = np.abs(ours - theirs)
+    assert difference.max() < 1e-5
+    assert np.abs(theirs).min() < 0.1 < np.abs(theirs).max()
 
 
 def test_vacuum_images_to_one():
@@ -148,6 +185,10 @@ def test_draw_stays_within_the_ranges():
         ({"dose": [0, 10]}, ["optics.dose", "[0, 10]"]),
         ({"focal_spread": "wide"}, ["optics.focal_spread", "wide"]),
         ({"Cs": [1, 2, 3]}, ["optics.Cs", "[1, 2, 3]"]),
+        ({"coma": -1}, ["optics.coma", "-1"]),
+        ({"C5": math.inf}, ["optics.C5", "finite"]),
+        ({"misalignment": 50}, ["optics.misalignment", "50", "20 Å"]),
+        ({"defocus_points": 3}, ["optics.defocus_points", "3", "5 to 101"]),
     ],
 )
 def test_bad_settings_are_refused_in_a_sentence(change, words):
@@ -185,3 +226,107 @@ def test_ranges_that_never_show_the_lattice_are_refused():
     microscope = optics(defocus=0.0, Cs=0.0, astigmatism=0.0, lattice_contrast=0.3)
     with pytest.raises(InputError, match="lattice_contrast"):
         microscope.draw(np.random.default_rng(0))
+
+
+def strong_object(side=96, atoms=((9.0, 9.2), (10.5, 9.2))):
+    """A wave behind two phase gratings' worth of heavy columns: far from weak."""
+    y, x = torch.meshgrid(*[torch.arange(side, dtype=torch.float64) * SAMPLING] * 2, indexing="ij")
+    phase = sum(1.5 * torch.exp(-((x - ax) ** 2 + (y - ay) ** 2) / (2 * 0.3**2)) for ax, ay in atoms)
+    return torch.polar(torch.ones_like(phase), phase)[None]
+
+
+def in_double(drawn):
+    return {name: value.double() for name, value in drawn.items()}
+
+
+def test_defocus_integral_is_the_average_over_defoci():
+    """Against a plain sum over ten thousand random defoci of a coherent microscope."""
+    spread = 40.0
+    summed, coherent = optics(focal_spread=spread, defocus_points=25), optics(focal_spread=0.0)
+    wave = strong_object()
+    drawn = in_double(settings(summed))
+    offsets = np.random.default_rng(0).normal(scale=spread / math.sqrt(2), size=4000)
+    average = torch.zeros(96, 96, dtype=torch.float64)
+    spectrum = torch.fft.fft2(wave[0])
+    kx, ky = frequencies((96, 96), SAMPLING, wave.device, dtype=torch.float64)
+    # Only what the sum can tell apart, see Optics._defocused.
+    aperture = (kx**2 + ky**2) <= math.pi / (2 * 3.0 / 24) / (math.pi * wavelength(80e3) * spread)
+    base = {**drawn, "focal_spread": torch.zeros(1, dtype=torch.float64)}
+    for offset in offsets:
+        transfer = coherent.transfer((96, 96), {**base, "defocus": base["defocus"] + offset}, SAMPLING)[0, 0]
+        average += torch.fft.ifft2(spectrum * transfer * aperture).abs() ** 2
+    image = summed(wave, drawn, SAMPLING)[0, 0]
+    contrast = float(image.max() - image.min())
+    assert float((image - average / len(offsets)).abs().max()) < 0.02 * contrast
+
+
+def test_defocus_integral_converges_and_agrees_for_weak_objects_only():
+    def image(wave, points):
+        microscope = optics(focal_spread=40.0, defocus_points=points)
+        return microscope(wave, in_double(settings(microscope)), SAMPLING)[0, 0]
+
+    weak = torch.polar(torch.ones(1, 96, 96, dtype=torch.float64), 1e-3 * strong_object().angle())
+    difference = image(weak, 0) - image(weak, 25)
+    assert float(difference.abs().max()) < 1e-3 * float(torch.std(image(weak, 0)))
+    strong = strong_object()
+    exact = image(strong, 51)
+    scale = float(exact.std())
+    assert float((image(strong, 25) - exact).abs().max()) < 0.03 * scale
+    # The quasi-coherent envelope damps the interference of diffracted beams with each other too much.
+    assert 0.05 * scale < float((image(strong, 0) - exact).abs().max()) < 1.0 * scale
+
+
+def test_an_image_by_integral_does_not_depend_on_its_batch():
+    microscope = optics(focal_spread=[10.0, 60.0], defocus_points=15)
+    drawn = in_double(settings(microscope, 0, 1, 2))
+    waves = strong_object().expand(3, -1, -1)
+    together = microscope(waves, drawn, SAMPLING)
+    alone = microscope(waves[1:2], {name: value[1:2] for name, value in drawn.items()}, SAMPLING)
+    torch.testing.assert_close(together[1:2], alone, atol=1e-9, rtol=0)
+
+
+def test_drift_smears_along_its_direction():
+    """The image of a drifting specimen is the mean of its images along the way."""
+    length = 1.2
+    still, drifting = optics(), optics(drift=length)
+    drawn = in_double(settings(drifting))
+    wave = strong_object()
+    sharp = still(wave, {**drawn, "drift": torch.zeros(1, dtype=torch.float64)}, SAMPLING)
+    kx, ky = frequencies((96, 96), SAMPLING, wave.device, half=True, dtype=torch.float64)
+    angle = float(drawn["drift_angle"])
+    moved = [
+        filtered(sharp, torch.exp(-2j * math.pi * t * (math.cos(angle) * kx + math.sin(angle) * ky)))
+        for t in (np.arange(1000) + 0.5 - 500) * length / 1000
+    ]
+    torch.testing.assert_close(drifting(wave, drawn, SAMPLING), torch.stack(moved).mean(0), atol=1e-5, rtol=0)
+
+
+def test_shifts_move_each_image_but_the_middle_one():
+    microscope = optics(num_images=3, misalignment=0.5, series_drift=1.0)
+    drawn = settings(microscope)
+    np.testing.assert_array_equal(drawn["shift"][0, 1], 0.0)
+    wave = strong_object(atoms=((9.6, 9.6),)).to(torch.complex64)
+    drawn["defocus"][:] = 70.0  # the same image, but for the shift
+    images = microscope(wave, drawn, SAMPLING)[0]
+    for image, shift in zip(images, drawn["shift"][0], strict=True):
+        measured, _, _ = phase_cross_correlation(image.numpy(), images[1].numpy(), upsample_factor=100)
+        np.testing.assert_allclose(measured[::-1] * SAMPLING, shift, atol=0.01)
+
+
+def test_jitter_of_a_series_has_the_stated_size():
+    microscope = optics(num_images=5, defocus_step=40.0, defocus_error=3.0, misalignment=0.4)
+    drawn = [microscope.draw(np.random.default_rng(n)) for n in range(400)]
+    nominal = 70.0 + 40.0 * np.arange(-2, 3)
+    errors = np.array([one["defocus"] - nominal for one in drawn])
+    assert errors.std() == pytest.approx(3.0, rel=0.05)
+    assert abs(errors.mean()) < 0.3
+    shifts = np.array([one["shift"] for one in drawn])
+    np.testing.assert_array_equal(shifts[:, 2], 0.0)
+    assert shifts[:, [0, 1, 3, 4]].std() == pytest.approx(0.4, rel=0.05)
+
+
+def test_absolute_intensity_is_kept():
+    """Quasi-coherent, the mean is what the envelope passes of the diffracted beams; a phase object keeps it all."""
+    microscope = optics(focal_spread=0.0, vibration=0.3, drift=0.5, threefold=300.0, coma=200.0, C5=4e7)
+    image = microscope(strong_object(), in_double(settings(microscope)), SAMPLING)
+    assert float(image.mean()) == pytest.approx(1.0, abs=1e-6)

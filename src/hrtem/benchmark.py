@@ -65,7 +65,7 @@ def one_by_one(images: SimulatedImages, first: int, in_memory: bool = False) -> 
         index = int(rng.integers(images.waves))
         array, _ = images.record(index) if in_memory else images.cache.load(images.split, index)
         view = images.draw_view(array.shape, rng)
-        settings = {name: float(np.squeeze(value)) for name, value in images.optics.draw(rng).items()}
+        settings = {name: float(value.flat[0]) for name, value in images.optics.draw(rng).items()}
         # Turned before imaging, since the direction of the astigmatism is that of the turned image.
         wave = abtem.Waves(np.ascontiguousarray(view.turned(array).T), energy=ENERGY, sampling=SAMPLING)
         transfer = abtem.CTF(

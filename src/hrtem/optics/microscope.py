@@ -1,0 +1,231 @@
+"""A microscope whose settings vary from image to image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrtem.errors import InputError
+from hrtem.optics.fourier import filtered, frequencies, inner, spread
+from hrtem.optics.transfer import Lens, Parameters, highest_harmonic, lens, transfer_function, wavelength
+from hrtem.ranges import Range
+
+#: Complex pixels that are imaged at a time on a CPU, about a megabyte.
+CACHED_PIXELS = 2**17
+
+#: The defocus integral ends at this many 1/e widths, where the distribution is exp(-9).
+REACH = 3.0
+
+#: Aberrations that have a random azimuth, with the fold of their symmetry.
+ROTATED = {"astigmatism": 2, "threefold": 3, "coma": 1, "drift": 1, "series_drift": 1}
+
+
+class Optics:
+    """A microscope whose settings vary from image to image.
+
+    A fixed setting is a number, a varying one a range ``[low, high]``; see :class:`hrtem.ranges.Range`.
+    Positions refer to the middle image of a series; all others may be shifted against it.
+
+    Args:
+        num_images: images in the focal series.
+        energy: beam energy, eV.
+        defocus: of the middle of the series, Å; positive is underfocus.
+        defocus_step: from image to image, Å; not used for a single image.
+        Cs: spherical aberration C30, Å (1 µm = 1e4 Å).
+        astigmatism: magnitude of twofold astigmatism C12, Å; its angle is random.
+        focal_spread: 1/e width of the defocus distribution, Å (√2 times its standard deviation).
+        angular_spread: 1/e half-width of the illumination cone, mrad.
+        vibration: standard deviation of the isotropic image blur, Å.
+        dose: electrons per Å² in each image, drawn on a log scale.
+        test_doses: doses that tests tell apart, e/Å².
+        lattice_spacing: of the fringes by which an operator judges the image, Å.
+        lattice_contrast: smallest share of the ideal phase contrast that these fringes must keep in every
+            direction, without changing sign from one to another; settings that show less are drawn again, as
+            an operator would. 0 keeps all.
+        C5: spherical aberration of fifth order C50, Å (1 mm = 1e7 Å).
+        threefold: magnitude of threefold astigmatism C23, Å; its angle is random.
+        coma: magnitude of axial coma C21, Å; its angle is random.
+        drift: length by which the image moves during each exposure, Å, in a random direction.
+        defocus_error: standard deviation of each image's defocus from its place in the series, Å.
+        misalignment: standard deviation, along x and y, of each image's shift against the middle one, Å.
+        series_drift: further shift from image to image, Å, in a random direction.
+        defocus_points: 0 treats the focal spread as an envelope on the wave (quasi-coherent); a number of
+            points sums intensities over the defocus distribution instead, which is exact for strong objects
+            and costs as many images.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        energy: float,
+        defocus: Any,
+        defocus_step: Any,
+        Cs: Any,
+        astigmatism: Any,
+        focal_spread: Any,
+        angular_spread: Any,
+        vibration: Any,
+        dose: Any,
+        test_doses: Sequence[float] = (),
+        lattice_spacing: float = 2.0,
+        lattice_contrast: float = 0.0,
+        C5: Any = 0.0,
+        threefold: Any = 0.0,
+        coma: Any = 0.0,
+        drift: Any = 0.0,
+        defocus_error: Any = 0.0,
+        misalignment: Any = 0.0,
+        series_drift: Any = 0.0,
+        defocus_points: int = 0,
+    ) -> None:
+        if isinstance(num_images, bool) or not isinstance(num_images, int) or not 1 <= num_images <= 64:
+            raise InputError(f"focal must be a whole number of images from 1 to 64, got {num_images}.")
+        if not isinstance(defocus_points, int) or not (defocus_points == 0 or 5 <= defocus_points <= 101):
+            raise InputError(f"optics.defocus_points must be 0 or a whole number from 5 to 101, got {defocus_points}.")
+
+        def parsed(name: str, value: Any, unit: str, minimum: float, maximum: float, log: bool = False) -> Range:
+            return Range.parse(f"optics.{name}", value, unit=unit, minimum=minimum, maximum=maximum, log=log)
+
+        self.num_images = num_images
+        self.defocus_points = defocus_points
+        self.energy = parsed("energy", energy, "eV", 1e4, 1e6).low
+        self.defocus = parsed("defocus", defocus, "Å", -1e5, 1e5)
+        self.defocus_step = parsed("defocus_step", defocus_step, "Å", -1e4, 1e4)
+        self.defocus_error = parsed("defocus_error", defocus_error, "Å", 0.0, 1e4)
+        self.misalignment = parsed("misalignment", misalignment, "Å", 0.0, 20.0)
+        self.series_drift = parsed("series_drift", series_drift, "Å", 0.0, 20.0)
+        self.ranges = {
+            "Cs": parsed("Cs", Cs, "Å", -1e8, 1e8),
+            "C5": parsed("C5", C5, "Å", -1e10, 1e10),
+            "astigmatism": parsed("astigmatism", astigmatism, "Å", 0.0, 1e4),
+            "threefold": parsed("threefold", threefold, "Å", 0.0, 1e5),
+            "coma": parsed("coma", coma, "Å", 0.0, 1e5),
+            "focal_spread": parsed("focal_spread", focal_spread, "Å", 0.0, 1e3),
+            "angular_spread": parsed("angular_spread", angular_spread, "mrad", 0.0, 10.0),
+            "vibration": parsed("vibration", vibration, "Å", 0.0, 5.0),
+            "drift": parsed("drift", drift, "Å", 0.0, 20.0),
+            "dose": parsed("dose", dose, "e/Å²", 1e-3, 1e9, log=True),
+        }
+        self.test_doses = tuple(parsed("test_doses", one, "e/Å²", 1e-3, 1e9).low for one in test_doses)
+        self.lattice_spacing = parsed("lattice_spacing", lattice_spacing, "Å", 0.5, 100.0).low
+        self.lattice_contrast = parsed("lattice_contrast", lattice_contrast, "", 0.0, 0.9).low
+
+    def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Settings of one focal series: ``defocus`` ``(F,)``, ``shift`` ``(F, 2)`` Å in x and y, others scalars."""
+        for _ in range(1000):
+            settings = self._draw(rng)
+            if self.lattice_contrast == 0.0 or self.visibility(settings) >= self.lattice_contrast:
+                return settings
+        raise InputError(
+            f"optics must be able to show fringes of {self.lattice_spacing:g} Å with a contrast of at least "
+            f"lattice_contrast = {self.lattice_contrast:g}, and none of 1000 draws from its ranges does."
+        )
+
+    def visibility(self, settings: dict[str, np.ndarray]) -> float:
+        """Phase contrast of the lattice fringes, from 0 to 1, in the worst direction of the best image.
+
+        An image whose fringes have opposite signs in two directions counts as 0: there, astigmatism moves the
+        pattern of a perfect lattice by half a cell, and no one could tell where the atoms are. Aberrations of
+        odd order move fringes without taking their contrast and are not counted.
+        """
+        k, length = 1.0 / self.lattice_spacing, wavelength(self.energy)
+        angle = np.linspace(0.0, math.pi, 24, endpoint=False)
+        focus = settings["astigmatism"] * np.cos(2.0 * angle) - settings["defocus"][:, None]
+        spherical = settings["Cs"] * (length * k) ** 2 / 2.0 + settings["C5"] * (length * k) ** 4 / 3.0
+        chi = math.pi * length * k**2 * (focus + spherical)
+        envelope = np.exp(-((0.5 * math.pi * length * settings["focal_spread"] * k**2) ** 2))
+        envelope *= np.exp(-2.0 * (math.pi * settings["vibration"] * k) ** 2)
+        signed = np.sin(chi)
+        worst = np.where(np.ptp(np.sign(signed), axis=1) > 0, 0.0, np.abs(signed).min(axis=1))
+        return float(worst.max() * envelope)
+
+    def _draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        order = np.arange(self.num_images) - (self.num_images - 1) / 2
+        settings: dict[str, Any] = {"defocus": self.defocus.draw(rng) + order * self.defocus_step.draw(rng)}
+        settings |= {name: value.draw(rng) for name, value in self.ranges.items()}
+        angles = {name: rng.uniform(0.0, 2.0 * math.pi / fold) for name, fold in ROTATED.items()}
+        settings |= {f"{name}_angle": angles[name] for name in ROTATED if name != "series_drift"}
+        settings["defocus"] = settings["defocus"] + rng.normal(scale=self.defocus_error.draw(rng), size=order.shape)
+        middle = self.num_images // 2
+        along = np.array([math.cos(angles["series_drift"]), math.sin(angles["series_drift"])])
+        shift = (order - order[middle])[:, None] * self.series_drift.draw(rng) * along
+        jitter = rng.normal(scale=self.misalignment.draw(rng), size=shift.shape)
+        settings["shift"] = shift + np.where(np.arange(self.num_images)[:, None] == middle, 0.0, jitter)
+        return {name: np.asarray(value, dtype=np.float32) for name, value in settings.items()}
+
+    def __call__(self, wave: Tensor, parameters: Parameters, sampling: float) -> Tensor:
+        """Expected image intensity.
+
+        Args:
+            wave: exit waves, complex ``(B, Y, X)``.
+            parameters: as :meth:`draw` gives them, with a leading batch axis.
+            sampling: Å/px.
+
+        Returns:
+            Intensity, real ``(B, F, Y, X)``, 1 where nothing scatters.
+        """
+        one = lens(parameters, self.energy)
+        if self.defocus_points == 0:
+            intensity = _intensity(wave, one, sampling)
+        else:
+            intensity = torch.zeros((), device=wave.device)
+            for weight, defocused in self._defocused(one, parameters["focal_spread"]):
+                intensity = intensity + weight * _intensity(wave, defocused, sampling)
+        if bool(sum((parameters[name] != 0).any() for name in ("vibration", "drift", "shift"))):
+            return filtered(intensity, self.motion(wave.shape[-2:], parameters, sampling))
+        return intensity
+
+    def transfer(self, shape: tuple[int, int] | torch.Size, parameters: Parameters, sampling: float) -> Tensor:
+        """Coherent transfer function with its envelopes, complex ``(B, F, Y, X)``, zero frequency first."""
+        return transfer_function(lens(parameters, self.energy), (shape[0], shape[1]), None, sampling)
+
+    def motion(self, shape: tuple[int, int] | torch.Size, parameters: Parameters, sampling: float) -> Tensor:
+        """What vibration, drift and shifts do to an image, ``(B, F, Y, X//2 + 1)``, complex if there are shifts."""
+        kx, ky = frequencies(shape, sampling, parameters["vibration"].device, True, dtype=parameters["vibration"].dtype)
+        sigma, length, angle = (parameters[name][:, None, None] for name in ("vibration", "drift", "drift_angle"))
+        blur = torch.exp(-2.0 * math.pi**2 * sigma**2 * (kx**2 + ky**2))
+        blur = (blur * torch.sinc(length * (torch.cos(angle) * kx + torch.sin(angle) * ky)))[:, None]
+        shift = parameters["shift"][..., None, None, :]
+        if not bool((shift != 0).any()):
+            return blur
+        phase = -2.0 * math.pi * (shift[..., 0] * kx + shift[..., 1] * ky)
+        return torch.polar(torch.ones_like(phase), phase) * blur
+
+    def _defocused(self, one: Lens, focal_spread: Tensor) -> Iterator[tuple[float, Lens]]:
+        """Coherent lenses over the defocus distribution ``exp(-(δ / focal_spread)²)``, with their weights.
+
+        The sum over points that lie ``step`` widths apart cannot tell a phase of π per step from its negative.
+        Beams beyond that are left out; from 15 points on they are below the quasi-coherent envelope's
+        :data:`~hrtem.optics.transfer.PASSED`.
+        """
+        points = np.linspace(-REACH, REACH, self.defocus_points)
+        weights = np.exp(-(points**2)) / np.exp(-(points**2)).sum()
+        phase = math.pi * wavelength(self.energy) * focal_spread  # of k² at one 1/e width
+        highest = math.pi / float(points[1] - points[0]) / phase.clamp_min(1e-30)
+        coherent = one._replace(decay=torch.zeros_like(one.decay), highest=highest)
+        for weight, point in zip(weights.tolist(), points.tolist(), strict=True):
+            yield weight, coherent.refocused(phase * point)
+
+
+def _intensity(wave: Tensor, one: Lens, sampling: float) -> Tensor:
+    """Squared magnitude ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` behind the lens."""
+    shape = (wave.shape[-2], wave.shape[-1])
+    band = highest_harmonic(shape, sampling, one)
+    spectrum = inner(torch.fft.fft2(wave), band)[:, None]
+    # A few examples at a time stay in a processor's cache, which is twice as fast; a GPU takes all at once.
+    step = max(1, CACHED_PIXELS // spectrum[0].numel()) if wave.device.type == "cpu" else len(wave)
+    intensity = torch.empty(*one.weights.shape[:2], *shape, device=wave.device, dtype=wave.real.dtype)
+    for first in range(0, len(wave), step):
+        part = slice(first, first + step)
+        # Nothing passes beyond the band, so its rows are transformed first and all others stay zero.
+        transfer = transfer_function(one.of(part), shape, band, sampling)
+        rows = spread(transfer.mul_(spectrum[part]), band, shape[1])
+        image_wave = torch.fft.ifft(spread(torch.fft.ifft(rows).mT, band, shape[0])).mT
+        # Several times faster than the square of abs(), which guards against overflow.
+        torch.addcmul(image_wave.real.square(), image_wave.imag, image_wave.imag, out=intensity[part])
+    return intensity
