@@ -1,0 +1,15 @@
+"""Detectors: from the expected image to counts, in torch, for a whole batch.
+
+Every model draws its own settings for each example (``draw``) and then makes counts from an expected image
+(``__call__``). Random numbers come from one generator an example, so that an image does not depend on the
+batch or the device rank it is made in.
+
+All models are linear with additive noise: the electrons that a camera reports for an expected image x are ``T x + n``,
+where T is the signal transfer (MTF) and n has the covariance ``H diag(s) Hᵀ + r² I``. The methods
+``signal_transfer``, ``noise_transfer``, ``shot_variance`` and ``readout_variance`` give T, H, s and r²; the counts
+are made with the same methods.
+"""
+
+from hrtem.noise.detectors import Madsen2018, Noiseless, Physical, Poisson
+
+__all__ = ["Madsen2018", "Noiseless", "Physical", "Poisson"]
