@@ -21,12 +21,13 @@ STAGES: dict[str, set[str]] = {
     "normalisation": set(),
     "targets": set(),
     "nets": set(),
+    "losses": set(),
     "schedule": set(),
     "peaks": set(),
     "metrics": set(),
     "micrograph": set(),
 }
-JOINERS = {"data", "task", "inference", "report", "runs", "benchmark"}
+JOINERS = {"limits", "data", "task", "inference", "report", "runs", "benchmark"}
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 
 

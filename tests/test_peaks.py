@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hrtem.errors import InputError
-from hrtem.peaks import MassPeaks
+from hrtem.peaks import HeightPeaks, MassPeaks
 
 SAMPLING, SIGMA = 0.2, 0.25
 
@@ -73,3 +73,14 @@ def test_a_plateau_gives_few_peaks():
 def test_bad_settings_are_refused(change):
     with pytest.raises(InputError, match=r"peaks\."):
         finder(**change)
+
+
+def test_heights_are_probabilities_where_one_asks_for_them():
+    """As in 2018: a blurred peak counts for its height alone, where its mass tells of a sure column."""
+    blurred = blob(4.0, 4.0, sigma=0.4)
+    heights = HeightPeaks(SIGMA, min_distance=0.6, threshold=0.3)
+    (found,) = heights(blurred, SAMPLING, ("C",))
+    assert found.probabilities[0] == pytest.approx((SIGMA / 0.4) ** 2, rel=0.02)
+    np.testing.assert_allclose(found.positions[0], [4.0, 4.0], atol=0.01)
+    assert len(HeightPeaks(SIGMA, 0.6, threshold=0.5)(blurred, SAMPLING, ("C",))[0]) == 0
+    assert len(finder()(blurred, SAMPLING, ("C",))[0]) == 1

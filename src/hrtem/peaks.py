@@ -43,10 +43,7 @@ class MassPeaks:
         Returns:
             For each of the B examples its columns, sorted by (y, x).
         """
-        disc = self._disc(sampling, maps)
-        reach = disc.shape[-1] // 2
-        channels = maps.shape[1]
-        mass = F.conv2d(maps, disc.expand(channels, 1, -1, -1), padding=reach, groups=channels)
+        mass = self._probability(maps, sampling)
         total = maps.sum(dim=1, keepdim=True)
         # A little smoothing first: a plateau of a broad peak must not give several maxima.
         smooth = _smoothed(total, 0.5 * self.sigma / sampling)
@@ -71,6 +68,12 @@ class MassPeaks:
             )
         return answers
 
+    def _probability(self, maps: Tensor, sampling: float) -> Tensor:
+        """Probability ``(B, C, Y, X)`` of a column of each class, were there a maximum at each pixel."""
+        disc = self._disc(sampling, maps)
+        channels = maps.shape[1]
+        return F.conv2d(maps, disc.expand(channels, 1, -1, -1), padding=disc.shape[-1] // 2, groups=channels)
+
     def _disc(self, sampling: float, like: Tensor) -> Tensor:
         """Kernel ``(1, 1, K, K)`` whose sum over a Gaussian of height 1 at its centre is 1."""
         reach = math.ceil(self.radius / sampling)
@@ -80,6 +83,20 @@ class MassPeaks:
         disc = (0.5 + (self.radius - distance) / sampling).clamp(0.0, 1.0)
         gaussian = torch.exp(-0.5 * (distance / self.sigma) ** 2)
         return (disc / (disc * gaussian).sum())[None, None]
+
+
+class HeightPeaks(MassPeaks):
+    """Local maxima whose height counts, as in arXiv 1802.03008.
+
+    Args:
+        sigma, min_distance, threshold: see :class:`MassPeaks`; the threshold is one of heights.
+    """
+
+    def __init__(self, sigma: float, min_distance: float, threshold: float) -> None:
+        super().__init__(sigma, radius=sigma, min_distance=min_distance, threshold=threshold)
+
+    def _probability(self, maps: Tensor, sampling: float) -> Tensor:
+        return maps
 
 
 def _unique(found: Tensor, reach: int) -> Tensor:

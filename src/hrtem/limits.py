@@ -1,0 +1,191 @@
+"""What no method can beat: bounds on positions and on decisions, from the forward model of the training images.
+
+Counts are Gaussian about their mean with the covariance ``C = H diag(s) Hᵀ + r² I`` of the detector
+(see :mod:`hrtem.noise`). The microscope and all atoms but those in question are taken as known, so that these are
+bounds for an oracle; a network, which knows neither, need not reach them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from scipy.special import erfc
+from torch import Tensor
+
+from hrtem.exitwave import Multislice
+from hrtem.optics import Optics, filtered
+
+#: Waves that are imaged at a time.
+BATCH = 64
+
+#: Columns are moved by this much to either side for derivatives, Å: far below the resolution, far above rounding.
+STEP = 0.05
+
+#: Relative residual at which the conjugate gradients stop.
+RESIDUAL = 1e-6
+
+
+@dataclass(frozen=True)
+class PositionLimits:
+    """Smallest root mean square distances, in pm, of unbiased estimates from the true positions.
+
+    Attributes:
+        single: ``(N,)``, if all other columns are known.
+        joint: ``(N,)``, if the positions of all ``N`` columns are sought.
+    """
+
+    single: np.ndarray
+    joint: np.ndarray
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One focal series by a known microscope and detector.
+
+    Args:
+        optics: the microscope.
+        noise: the detector.
+        settings: one draw of both, as ``optics.draw(rng) | noise.draw(rng)`` gives it.
+        sampling: Å/px.
+    """
+
+    optics: Optics
+    noise: Any
+    settings: Mapping[str, np.ndarray]
+    sampling: float
+
+    def at(self, **settings: float) -> Exposure:
+        """The same exposure with other settings, such as ``dose``."""
+        changed = {name: np.full_like(self.settings[name], value) for name, value in settings.items()}
+        return Exposure(self.optics, self.noise, {**self.settings, **changed}, self.sampling)
+
+    def expected(self, waves: np.ndarray) -> Tensor:
+        """Expected intensities ``(N, F, Y, X)``, in double precision, of the exit waves ``(N, Y, X)``."""
+        parts = torch.from_numpy(np.asarray(waves)).to(torch.complex128).split(BATCH)
+        return torch.cat([self.optics(part, self._batch(len(part)), self.sampling) for part in parts])
+
+    def information(self, changes: Tensor, expected: Tensor) -> np.ndarray:
+        """Fisher information ``(P, P)`` of the parameters that change the expected image.
+
+        Args:
+            changes: derivatives of the expected intensity, ``(P, F, Y, X)``.
+            expected: the expected intensity, ``(F, Y, X)``.
+        """
+        one, many = self._batch(1), self._batch(len(changes))
+        shot = self.noise.shot_variance(expected[None], one, self.sampling).clamp_min(1e-12)
+        transfer = self.noise.noise_transfer(expected.shape[-2:], one, self.sampling).double()
+        readout = float(self.noise.readout_variance(one, self.sampling)[0])
+        response = self.noise.signal_transfer(expected.shape[-2:], many, self.sampling).double()
+        electrons = float(self.settings["dose"]) * self.sampling**2
+        signal = filtered(changes, response) * electrons
+        if readout == 0.0:
+            white = filtered(signal, 1.0 / transfer.clamp_min(1e-9)) / shot.sqrt()
+            return (white.flatten(1) @ white.flatten(1).T).numpy()
+        mean = float(shot.mean())
+
+        def covariance(images: Tensor) -> Tensor:
+            return filtered(shot * filtered(images, transfer), transfer) + readout * images
+
+        def preconditioner(images: Tensor) -> Tensor:
+            return filtered(images, 1.0 / (mean * transfer**2 + readout))
+
+        solved = _solved(covariance, preconditioner, signal)
+        return (signal.flatten(1) @ solved.flatten(1).T).numpy()
+
+    def position_limits(self, wave: np.ndarray, moved: np.ndarray) -> PositionLimits:
+        """Cramér-Rao bounds of column positions (Kay 1993, section 3.7).
+
+        Args:
+            wave: exit wave of the structure, complex ``(Y, X)``.
+            moved: exit waves as :func:`moved_waves` gives them, complex ``(N, 2, 2, Y, X)``.
+        """
+        number = len(moved)
+        images = self.expected(moved.reshape(-1, *wave.shape)).unflatten(0, (number, 2, 2))
+        changes = ((images[:, :, 1] - images[:, :, 0]) / (2.0 * STEP)).flatten(0, 1)
+        information = self.information(changes, self.expected(wave[None])[0])
+        pairs = np.arange(2 * number).reshape(number, 2)
+        alone = np.linalg.inv(information[pairs[:, :, None], pairs[:, None, :]])
+        together = np.linalg.inv(information)
+        single = np.sqrt(np.trace(alone, axis1=1, axis2=2))
+        joint = np.sqrt(together.diagonal().reshape(number, 2).sum(axis=1))
+        return PositionLimits(100.0 * single, 100.0 * joint)
+
+    def separation(self, first: np.ndarray, second: np.ndarray) -> float:
+        """How many standard deviations of the noise lie between two exit waves ``(Y, X)``: the index d'.
+
+        The noise is that of the mean of both images.
+        """
+        images = self.expected(np.stack([first, second]))
+        return math.sqrt(self.information((images[1] - images[0])[None], images.mean(dim=0))[0, 0])
+
+    def _batch(self, number: int) -> dict[str, Tensor]:
+        tensors = {name: torch.as_tensor(value) for name, value in self.settings.items()}
+        doubles = {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()}
+        return {name: value[None].expand(number, *value.shape) for name, value in doubles.items()}
+
+
+def confusion(separation: float) -> float:
+    """Probability to take one of two equally likely structures for the other: ``Q(d'/2)``.
+
+    The best test compares likelihoods (Neyman and Pearson); for Gaussian noise it errs in the tail beyond half the
+    separation.
+    """
+    return 0.5 * float(erfc(separation / (2.0 * math.sqrt(2.0))))
+
+
+def dose_for(error: float, separation: float, dose: float) -> float:
+    """Dose at which two structures are confused with probability ``error``, given their ``separation`` at ``dose``.
+
+    Where shot noise decides, d' grows with the square root of the dose.
+    """
+    from scipy.special import erfcinv
+
+    needed = 2.0 * math.sqrt(2.0) * float(erfcinv(2.0 * error))
+    return dose * (needed / separation) ** 2
+
+
+def moved_waves(wave: Multislice, atoms: Atoms, columns: Sequence[int]) -> np.ndarray:
+    """Exit waves with each of the ``columns`` moved by ∓:data:`STEP` along x and y, ``(N, 2, 2, Y, X)``.
+
+    ``columns`` are values of the atoms' array ``column``.
+    """
+    result = []
+    for column in columns:
+        members = atoms.get_array("column") == column
+        for axis in range(2):
+            for sign in (-1.0, 1.0):
+                moved = atoms.copy()
+                moved.positions[members, axis] += sign * STEP
+                result.append(wave(moved))
+    return np.stack(result).reshape(len(columns), 2, 2, *result[0].shape)
+
+
+def _solved(matrix: Any, preconditioner: Any, right: Tensor) -> Tensor:
+    """``matrix⁻¹ right`` for each of the images ``(P, F, Y, X)``, by preconditioned conjugate gradients."""
+
+    def dot(first: Tensor, second: Tensor) -> Tensor:
+        return (first * second).flatten(1).sum(dim=1)[:, None, None, None]
+
+    solution = torch.zeros_like(right)
+    residual = right.clone()
+    step = preconditioner(residual)
+    power = dot(residual, step)
+    goal = RESIDUAL**2 * dot(right, right)
+    for _ in range(200):
+        forward = matrix(step)
+        length = power / dot(step, forward).clamp_min(1e-300)
+        solution = solution + length * step
+        residual = residual - length * forward
+        if bool((dot(residual, residual) <= goal).all()):
+            break
+        better = preconditioner(residual)
+        again = dot(residual, better)
+        step = better + again / power.clamp_min(1e-300) * step
+        power = again
+    return solution
