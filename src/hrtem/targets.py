@@ -40,19 +40,23 @@ class GaussianMaps:
             Real ``(B, channels, Y, X)`` in [0, 1]. Where Gaussians meet, the higher one counts.
         """
         rows, columns = shape
-        batch = positions.shape[0]
-        maps = torch.zeros(batch * self.channels * rows * columns, device=positions.device)
+        reach = math.ceil(4.0 * self.sigma / sampling)
         example, number = torch.nonzero(labels >= 0, as_tuple=True)
         where = positions[example, number] / sampling
-        plane = example * self.channels + labels[example, number]
-        reach = math.ceil(4.0 * self.sigma / sampling)
-        offset = torch.arange(-reach, reach + 1, device=positions.device)
         nearest = where.round().long()
-        x = nearest[:, 0, None, None] + offset[None, None, :]
-        y = nearest[:, 1, None, None] + offset[None, :, None]
-        distance2 = (x - where[:, 0, None, None]) ** 2 + (y - where[:, 1, None, None]) ** 2
-        value = torch.exp(-0.5 * distance2 * (sampling / self.sigma) ** 2)
-        inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
-        index = (plane[:, None, None] * rows + y) * columns + x
-        maps.scatter_reduce_(0, index[inside], value[inside].to(maps.dtype), "amax")
-        return maps.reshape(batch, self.channels, rows, columns)
+        last = torch.tensor([columns, rows], device=where.device) - 1
+        seen = ((nearest >= -reach) & (nearest <= last + reach)).all(dim=1)
+        where, nearest = where[seen], nearest[seen]
+        plane = (example * self.channels + labels[example, number])[seen]
+        pixels = nearest[:, :, None] + torch.arange(-reach, reach + 1, device=where.device)
+        # A Gaussian is the product of one along x and one along y: two rows of exponentials instead of a square.
+        along = torch.exp(-0.5 * (pixels - where[:, :, None]) ** 2 * (sampling / self.sigma) ** 2)
+        values = along[:, 1, :, None] * along[:, 0, None, :]
+        # Maps with a border as wide as any Gaussian, so that none has to be cut.
+        border = 2 * reach
+        high, wide = rows + 2 * border, columns + 2 * border
+        index = (plane[:, None, None] * high + pixels[:, 1, :, None] + border) * wide + pixels[:, 0, None, :] + border
+        maps = torch.zeros(positions.shape[0] * self.channels * high * wide, device=where.device)
+        maps.scatter_reduce_(0, index.flatten(), values.flatten().to(maps.dtype), "amax")
+        maps = maps.reshape(-1, self.channels, high, wide)
+        return maps[..., border : border + rows, border : border + columns].contiguous()
