@@ -31,6 +31,14 @@ TINY = [
     "trainer.max_epochs=1",
 ]
 
+#: What more a recipe needs to fit into that field.
+SMALL = {"sample=gold": ["sample.diameter=15"]}
+
+
+def tiny(*words: str) -> list[str]:
+    """:data:`TINY` for the recipes that ``words`` choose."""
+    return TINY + [more for word in words for more in SMALL.get(word, [])]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:

@@ -6,7 +6,7 @@ import re
 import shlex
 
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, tiny
 
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
@@ -21,7 +21,7 @@ def test_every_training_command_trains(start, monkeypatch, tmp_path, command):
     """Shortened by one list of overrides, the README's own words last."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     words = [word for word in shlex.split(command)[2:] if not word.startswith("trainer=gpu")]
-    short = [word for word in TINY if word.split("=")[0] not in {given.split("=")[0] for given in words}]
+    short = [word for word in tiny(*words) if word.split("=")[0] not in {given.split("=")[0] for given in words}]
     status, stdout, stderr = start("train.py", *words, *short)
     assert status == 0, stderr
     assert "Test on simulated images" in stdout

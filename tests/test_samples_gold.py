@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import hydra.utils
 import numpy as np
 import pytest
 from ase import Atoms
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from scipy.spatial import cKDTree
 
 from hrtem.errors import InputError
@@ -14,7 +19,7 @@ from hrtem.samples import Gold
 
 
 def gold(**settings: Any) -> Gold:
-    return Gold("gold", ["Au"], 51.2, {"Au": 0.085}, **settings)
+    return Gold("gold", ["Au"], 51.2, {"C": 0.08, "Ce": 0.065, "O": 0.085}, **settings)
 
 
 def bonds(atoms: Atoms, cutoff: float) -> np.ndarray:
@@ -26,13 +31,13 @@ def bonds(atoms: Atoms, cutoff: float) -> np.ndarray:
 def test_gold_is_fcc() -> None:
     atoms, _ = gold(diameter=25.0)(np.random.default_rng(0))
     distance, _ = cKDTree(atoms.positions).query(atoms.positions, k=2)
-    np.testing.assert_allclose(distance[:, 1], 4.078 / np.sqrt(2.0))
+    np.testing.assert_allclose(distance[:, 1], 4.08 / np.sqrt(2.0))
     assert bonds(atoms, 3.2).max() == 12
 
 
 def test_gold_has_the_volume_of_its_sphere() -> None:
     atoms, _ = gold(diameter=30.0)(np.random.default_rng(1))
-    assert len(atoms) == pytest.approx(4.0 * np.pi / 6.0 * (30.0 / 4.078) ** 3, rel=0.15)
+    assert len(atoms) == pytest.approx(4.0 * np.pi / 6.0 * (30.0 / 4.08) ** 3, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +52,12 @@ def test_gold_columns_along_an_axis(axis: list[int], between_columns: float, wit
     atoms, columns = gold(diameter=25.0, zone_axes=[axis])(np.random.default_rng(2))
     tree = cKDTree(columns.positions)
     spacing, _ = tree.query(columns.positions, k=2)
-    np.testing.assert_allclose(spacing[:, 1], between_columns * 4.078, rtol=1e-6)
+    np.testing.assert_allclose(spacing[:, 1], between_columns * 4.08, rtol=1e-6)
     away, column = tree.query(atoms.positions[:, :2])
     assert away.max() < 1e-6
     np.testing.assert_array_equal(np.bincount(column, minlength=len(columns)), columns.counts)
     heights = np.sort(atoms.positions[column == np.argmax(columns.counts), 2])
-    np.testing.assert_allclose(np.diff(heights), within_column * 4.078)
+    np.testing.assert_allclose(np.diff(heights), within_column * 4.08)
 
 
 def test_gold_columns_do_not_depend_on_tilt() -> None:
@@ -64,7 +69,7 @@ def test_gold_columns_do_not_depend_on_tilt() -> None:
     assert 0.1 < moved.max() < 1.2 * half * np.sin(np.radians(2.5))
     # A column of n atoms leans by the sine of the tilt, and its position is its middle.
     away, _ = cKDTree(tilted[1].positions).query(tilted[0].positions[:, :2])
-    longest = (upright[1].counts.max() - 1) * 4.078 / np.sqrt(2.0)
+    longest = (upright[1].counts.max() - 1) * 4.08 / np.sqrt(2.0)
     assert away.max() == pytest.approx(longest / 2 * np.sin(np.radians(2.5)), rel=0.05)
 
 
@@ -84,19 +89,124 @@ def test_gold_shape_follows_the_surface_energies() -> None:
     assert np.sum(cube == 8) > 3 * np.sum(cube == 9)
 
 
-def test_gold_is_cut_at_the_field() -> None:
-    sample = Gold("gold", ["Au"], 20.0, {"Au": 0.085}, diameter=40.0, tilt=2.5)
-    atoms, columns = sample(np.random.default_rng(6))
-    assert np.ptp(columns.positions, axis=0).min() > 15.0
-    assert columns.counts.sum() == len(atoms)
+def test_gold_always_lies_in_the_field() -> None:
+    sample = Gold("gold", ["Au"], 30.0, {}, diameter=28.0, offset=[0.0, 1.0], facet_spread=0.4, tilt=2.5, adatoms=4)
+    for seed in range(10):
+        atoms, columns = sample(np.random.default_rng(seed))
+        assert np.all((atoms.positions[:, :2] >= 1.0 - 1e-9) & (atoms.positions[:, :2] <= 29.0 + 1e-9))
+        assert columns.counts.sum() == len(atoms)
+        assert bonds(atoms, 3.2).min() >= 3
 
 
-def test_gold_may_be_another_metal() -> None:
-    atoms, columns = Gold("platinum", ["Pt"], 51.2, {"Pt": 0.07}, element="Pt", lattice_constant=3.92)(
-        np.random.default_rng(7)
+def test_gold_is_put_where_the_offset_says() -> None:
+    for seed in range(4):
+        atoms, _ = gold(diameter=20.0, offset=5.0)(np.random.default_rng(seed))
+        assert np.linalg.norm(atoms.positions[:, :2].mean(axis=0) - 25.6) == pytest.approx(5.0)
+
+
+def test_gold_takes_each_zone_axis_equally_often() -> None:
+    """Told by the shortest distance of two columns in units of the lattice constant."""
+    sample = gold(diameter=15.0, zone_axes=[[1, 0, 0], [1, 1, 0], [1, 1, 1]])
+    shortest = []
+    for seed in range(150):
+        positions = sample(np.random.default_rng(seed))[1].positions
+        shortest.append(round(cKDTree(positions).query(positions, k=2)[0][:, 1].min() / 4.08, 3))
+    kinds, numbers = np.unique(shortest, return_counts=True)
+    np.testing.assert_allclose(kinds, np.sqrt([1 / 6, 1 / 4, 3 / 8]), atol=1e-3)
+    assert numbers.min() > 30
+
+
+@pytest.mark.parametrize("axis", [[1, 1, 0], [1, 1, 1]])
+def test_gold_twins_keep_their_columns_and_distances(axis: list[int]) -> None:
+    """Every column stands upright, and yet some atoms have neighbours as in hcp."""
+    found = 0
+    for seed in range(6):
+        atoms, columns = gold(diameter=30.0, zone_axes=[axis], twin=0.9)(np.random.default_rng(seed))
+        distance, _ = cKDTree(atoms.positions).query(atoms.positions, k=2)
+        np.testing.assert_allclose(distance[:, 1], 4.08 / np.sqrt(2.0))
+        column = atoms.get_array("column")
+        np.testing.assert_allclose(atoms.positions[:, :2], columns.positions[column], atol=1e-9)
+        tree = cKDTree(atoms.positions)
+        # Atoms of hcp stacking have neighbours at √(8/3) nearest distances, which fcc lacks.
+        between = tree.count_neighbors(tree, 2.885 * 1.64) - tree.count_neighbors(tree, 2.885 * 1.62)
+        found += between > 0
+    assert found >= 4
+
+
+def test_gold_has_short_columns_of_adatoms() -> None:
+    plain, decorated = (
+        gold(diameter=25.0, adatoms=adatoms, adatom_length=2)(np.random.default_rng(11))[1] for adatoms in (0, 5)
     )
-    assert set(atoms.symbols) == {"Pt"}
-    assert columns.classes == ("Pt",)
+    assert len(decorated) == len(plain) + 5
+    assert decorated.counts.min() >= 1
+    offset = decorated.positions.mean(axis=0) - plain.positions.mean(axis=0)
+    assert np.linalg.norm(offset) < 2.0
+    added = decorated.counts.sum() - plain.counts.sum()
+    assert 5 <= added <= 10
+
+
+def test_gold_grows_terraces() -> None:
+    plain, grown = (gold(diameter=30.0, terraces=terraces)(np.random.default_rng(12))[0] for terraces in (0, 3))
+    assert len(plain) + 6 < len(grown) < 1.3 * len(plain)
+    assert bonds(grown, 3.2).min() >= 3
+
+
+def test_gold_draws_fast() -> None:
+    sample = gold(diameter=30.0, twin=0.3, roughness=0.3, terraces=2, adatoms=3)
+    begin = time.process_time()
+    for seed in range(10):
+        sample(np.random.default_rng(seed))
+    assert (time.process_time() - begin) / 10 < 0.15
+
+
+@pytest.mark.parametrize(("element", "nearest"), [("Pt", 3.92 / np.sqrt(2.0)), ("Fe", 2.87 * np.sqrt(3.0) / 2.0)])
+def test_gold_may_be_another_metal(element: str, nearest: float) -> None:
+    """One word is enough."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", overrides=["sample=gold", f"sample.element={element}"])
+    settings: Any = OmegaConf.to_container(config.sample, resolve=True)
+    settings |= {"strain": 0.0}
+    sample = hydra.utils.instantiate(settings, _convert_="all")
+    assert sample.name == "gold"
+    kinds = set()
+    for seed in range(9):
+        atoms, columns = sample(np.random.default_rng(seed))
+        assert columns.classes == (element,)
+        own = atoms[atoms.get_array("column") >= 0]
+        assert set(own.symbols) == {element}
+        kinds |= set(atoms.symbols) - {element}
+        distance, _ = cKDTree(own.positions).query(own.positions, k=2)
+        assert distance[:, 1].min() == pytest.approx(nearest)
+    assert kinds == {"C", "Ce", "O"}
+
+
+@pytest.mark.parametrize(
+    ("axis", "between_columns", "within_column"),
+    [([1, 0, 0], np.sqrt(1 / 2), 1.0), ([1, 1, 0], 1 / 2, np.sqrt(2.0)), ([1, 1, 1], np.sqrt(2 / 3), np.sqrt(3 / 4))],
+)
+def test_iron_columns_along_an_axis(axis: list[int], between_columns: float, within_column: float) -> None:
+    sample = Gold("iron", ["Fe"], 51.2, {}, element="Fe", zone_axes=[axis], surface_energy_ratio=1.0)
+    atoms, columns = sample(np.random.default_rng(2))
+    spacing, _ = cKDTree(columns.positions).query(columns.positions, k=2)
+    np.testing.assert_allclose(spacing[:, 1].min(), between_columns * 2.87, rtol=1e-6)
+    heights = np.sort(atoms.positions[atoms.get_array("column") == np.argmax(columns.counts), 2])
+    np.testing.assert_allclose(np.diff(heights), within_column * 2.87)
+
+
+def test_iron_has_110_facets() -> None:
+    """An atom of a {110} facet has 6 nearest neighbours of 8 and 4 of 6 in the second shell."""
+    atoms, _ = Gold("iron", ["Fe"], 51.2, {}, element="Fe", diameter=40.0, surface_energy_ratio=1.4)(
+        np.random.default_rng(5)
+    )
+    coordination = bonds(atoms, 3.0)
+    assert coordination.max() == 14
+    surface = coordination[coordination < 14]
+    assert np.argmax(np.bincount(surface)) == 10
+
+
+def test_a_given_displacement_counts_more_than_the_table() -> None:
+    atoms, _ = Gold("gold", ["Au"], 51.2, {"Au": 0.1})(np.random.default_rng(0))
+    assert set(atoms.get_array("rms_displacement")) == {0.1}
 
 
 @pytest.mark.parametrize(
@@ -105,6 +215,22 @@ def test_gold_may_be_another_metal() -> None:
         ({"diameter": [40.0, 15.0]}, r"sample\.diameter .* swapped"),
         ({"diameter": -20.0}, r"sample\.diameter must be between 8 and 100 Å, got -20"),
         ({"tilt": [0.0, 90.0]}, r"sample\.tilt must be between 0 and 10 degrees"),
+        ({"offset": -1.0}, r"sample\.offset must be between 0 and 25\.6 Å"),
+        (
+            {"diameter": [15.0, 48.0], "offset": 2.0},
+            r"sample\.diameter, up to 48 .*sample\.offset.*sample\.extent.*51\.2 Å",
+        ),
+        ({"zone_axes": [[0, 0, 0]]}, r"sample\.zone_axes holds \[0, 0, 0\]"),
+        ({"zone_axes": [[1, 0, 0]], "support": ["ceria"]}, r"sample\.support ceria .* sample\.zone_axes .* lacks"),
+        ({"support": ["silica"]}, r"sample\.support must be .*silica"),
+        ({"twin": -0.1}, r"sample\.twin must be between 0 and 0\.9"),
+        ({"adatoms": -1}, r"sample\.adatoms must be between 0 and 20"),
+        ({"adatoms": [0.2, 0.8]}, r"sample\.adatoms must be a whole number .* got \[0\.2, 0\.8\]"),
+        ({"zone_axes": [[1.5, 0, 0]]}, r"sample\.zone_axes holds \[1\.5, 0, 0\]"),
+        ({"terraces": [0, 99]}, r"sample\.terraces must be between 0 and 20"),
+        ({"strain": 0.5}, r"sample\.strain must be between -0\.1 and 0\.1"),
+        ({"element": "Ti"}, r"sample\.element .* 'Ti', which is hcp"),
+        ({"element": "Cs"}, r"sample\.rms_displacement of gold has no value for Cs"),
         ({"offset": 40.0}, r"sample\.offset must be between 0 and 25\.6 Å"),
         ({"roughness": "much"}, r"sample\.roughness must be one number or a range"),
         ({"zone_axes": [[2, 1, 1]]}, r"sample\.zone_axes holds \[2, 1, 1\]"),

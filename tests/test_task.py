@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import tiny
 from hydra.utils import instantiate
 
 from hrtem.data import collate
@@ -19,7 +19,7 @@ from hrtem.task import ColumnFinder
 
 
 def build(configuration, *words):
-    config = configuration(*TINY, *words)
+    config = configuration(*tiny(*words), *words)
     data = instantiate(config.data)
     data.prepare_data()
     torch.manual_seed(0)

@@ -1,0 +1,189 @@
+"""Metal particles of random shape: facets, twins, erosion, islands and adatoms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hrtem.errors import InputError
+from hrtem.ranges import Range
+from hrtem.samples.base import Sample
+from hrtem.samples.cluster import SHELL, Cluster, smallest, wulff_size
+from hrtem.samples.crystal import (
+    TWIN_PLANES,
+    Direction,
+    crystal_of,
+    mirror_images,
+    restacked,
+    room_temperature_displacement,
+)
+
+
+class Particle(Sample):
+    """An fcc or bcc particle.
+
+    The shape follows Wulff's construction: each facet lies at a distance from the centre that is proportional
+    to its surface energy, here with a random factor for each facet, since particles on a support are seldom
+    in equilibrium. A twin's facets are the mirror images of the others. Then the surface loses atoms, the ones with
+    the fewest bonds first of all, and gains islands and short columns of adatoms.
+
+    Args:
+        name, classes, extent: see :class:`Sample`; the one class is the element.
+        rms_displacement: thermal displacement of each element, Å; a metal that is left out has its tabulated one.
+        support_elements: further elements that must have a displacement.
+        element: symbol of an fcc or bcc metal.
+        lattice_constant: cubic, Å, a number or a range; None is that of ASE's table.
+        strain: relative change of the lattice constant, a number or a range.
+        diameter: of the sphere of equal volume before erosion, Å, a number or a range.
+        surface_energy_ratio: energy of a {100} facet over that of the closest packed, a number or a range.
+        facet_spread: each facet's distance varies by at most this fraction to either side, a number or a range.
+        contact: distance of the support's surface from the centre over that of a free facet (Winterbottom's
+            construction), a number or a range.
+        twin: probability of a twin plane, or of a stacking fault, two planes side by side; several may follow. Only in
+            fcc along [1, 1, 0] (planes along the beam) and [1, 1, 1] (planes across it), where columns stay straight.
+        roughness: in each of three rounds of erosion an atom with n of 12 bonds (bcc: of 14) is lost with the
+            probability ``roughness (1 - n/12)``; a number or a range.
+        terraces: number of islands one layer high, a number or a range.
+        adatoms: number of short columns on facets that are seen edge-on, a number or a range.
+        adatom_length: atoms in each of these, a number or a range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: Sequence[str],
+        extent: float,
+        rms_displacement: Mapping[str, float],
+        support_elements: Sequence[str] = (),
+        element: str = "Au",
+        lattice_constant: Any = None,
+        strain: Any = 0.0,
+        diameter: Any = 25.0,
+        surface_energy_ratio: Any = 1.15,
+        facet_spread: Any = 0.0,
+        contact: Any = 0.5,
+        twin: float = 0.0,
+        roughness: Any = 0.0,
+        terraces: Any = 0,
+        adatoms: Any = 0,
+        adatom_length: Any = (1, 4),
+    ) -> None:
+        self.crystal, tabulated = crystal_of(element)
+        self.known_classes = (element,)
+        displacements = _with_displacement(rms_displacement, element)
+        for needed in (element, *support_elements):
+            if needed not in displacements:
+                raise InputError(
+                    f"sample.rms_displacement of {name} has no value for {needed}; say it as "
+                    f"+sample.rms_displacement.{needed}=0.08, in Å."
+                )
+        super().__init__(name, classes, extent, displacements)
+        self.element = element
+        self.lattice_constant = Range.parse(
+            "sample.lattice_constant",
+            tabulated if lattice_constant is None else lattice_constant,
+            unit="Å",
+            minimum=2.5,
+            maximum=7.0,
+        )
+        self.strain = Range.parse("sample.strain", strain, minimum=-0.1, maximum=0.1)
+        self.diameter = Range.parse("sample.diameter", diameter, unit="Å", minimum=8.0, maximum=100.0)
+        self.surface_energy_ratio = Range.parse(
+            "sample.surface_energy_ratio", surface_energy_ratio, minimum=0.5, maximum=2.0
+        )
+        self.facet_spread = Range.parse("sample.facet_spread", facet_spread, minimum=0.0, maximum=0.4)
+        self.contact = Range.parse("sample.contact", contact, minimum=0.1, maximum=1.0)
+        self.twin = Range.parse("sample.twin", twin, minimum=0.0, maximum=0.9).low
+        self.roughness = Range.parse("sample.roughness", roughness, minimum=0.0, maximum=1.0)
+        self.terraces = _whole_numbers("sample.terraces", terraces, minimum=0)
+        self.adatoms = _whole_numbers("sample.adatoms", adatoms, minimum=0)
+        self.adatom_length = _whole_numbers("sample.adatom_length", adatom_length, minimum=1)
+
+    def cell(self, rng: np.random.Generator) -> float:
+        """The lattice constant of one particle, Å."""
+        return self.lattice_constant.draw(rng) * (1.0 + self.strain.draw(rng))
+
+    def sites(
+        self, a: float, diameter: float, axis: Direction, supported: bool, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw the atoms of a particle.
+
+        Args:
+            a: lattice constant, Å.
+            diameter: Å.
+            axis: along the beam.
+            supported: the particle is cut where the support begins, on the crystal's facet of epitaxy.
+            rng: generator.
+
+        Returns:
+            ``(N, 3)`` int, a/6, with the centre of the Wulff shape near the origin.
+        """
+        unit = a / 6.0
+        normals, energies = self.crystal.facets, self._energies(rng)
+        sites = self.crystal.sites(diameter / unit + SHELL)
+        centre = rng.uniform(-3.0, 3.0, size=3)
+        twins = TWIN_PLANES[axis] if self.crystal.structure == "fcc" else []
+        if twins:
+            plane, partial = twins[rng.integers(len(twins))]
+            sites, turned = restacked(sites, plane, partial, self._planes(diameter / a, rng))
+            mirrored = wulff_size(sites - centre, mirror_images(normals, plane), energies)
+            size = np.where(turned, mirrored, wulff_size(sites - centre, normals, energies))
+        else:
+            size = wulff_size(sites - centre, normals, energies)
+        number = round(np.pi / 6.0 * (diameter / a) ** 3 * self.crystal.atoms_per_cell)
+        below = np.full(len(sites), -np.inf)
+        if supported:
+            down = np.array(self.crystal.epitaxy[1])
+            below = wulff_size(sites - centre, down[None], np.array([self.contact.draw(rng)]))
+            size = np.maximum(size, below)
+        limit = smallest(size, number)
+        near = (size <= limit + SHELL) & (below <= limit)
+        sites, filled, below = sites[near], size[near] <= limit, below[near]
+        # Those within half a layer of the lowest atoms stand on the support.
+        braced = below > below[filled].max() - 2.0 if supported else np.zeros(len(sites), bool)
+        cluster = Cluster(self.crystal, sites, filled, braced)
+        cluster.erode(self.roughness.draw(rng), rng)
+        for _ in range(_drawn(self.terraces, rng)):
+            cluster.add_terrace(rng.uniform(3.0, 8.0) / unit, rng)
+        for _ in range(_drawn(self.adatoms, rng)):
+            cluster.add_adatoms(axis, _drawn(self.adatom_length, rng), rng)
+        return sites[cluster.filled]
+
+    def _energies(self, rng: np.random.Generator) -> np.ndarray:
+        """Surface energies of the facets, ``(F,)``, relative to the closest packed one."""
+        spread = self.facet_spread.draw(rng)
+        cube = np.abs(self.crystal.facets).sum(axis=1) == 1
+        energies = np.where(cube, self.surface_energy_ratio.draw(rng), 1.0)
+        return energies * rng.uniform(1.0 - spread, 1.0 + spread, size=len(energies))
+
+    def _planes(self, diameter: float, rng: np.random.Generator) -> list[int]:
+        """Layers that are twin planes, for a ``diameter`` in lattice constants."""
+        # From the centre to a {111} facet there are √3/2 times as many layers as lattice constants across.
+        layers = max(1, int(0.6 * np.sqrt(0.75) * diameter))
+        planes: list[int] = []
+        while rng.random() < self.twin:
+            planes.append(int(rng.integers(-layers, layers + 1)))
+            if rng.random() < 0.25:
+                planes.append(planes[-1] + 1)
+        return planes
+
+
+def _whole_numbers(name: str, value: Any, minimum: int) -> Range:
+    """A range up to 20 whose ends are whole numbers."""
+    numbers = Range.parse(name, value, minimum=minimum, maximum=20)
+    if numbers.low % 1 or numbers.high % 1:
+        raise InputError(f"{name} must be a whole number or a range of whole numbers, got {value!r}.")
+    return numbers
+
+
+def _drawn(numbers: Range, rng: np.random.Generator) -> int:
+    """One of the whole numbers of a range, each as likely as another."""
+    return int(rng.integers(int(numbers.low), int(numbers.high) + 1))
+
+
+def _with_displacement(displacements: Mapping[str, float], element: str) -> dict[str, float]:
+    """``displacements`` with the tabulated one of ``element``, where there is one and none is given."""
+    tabulated = room_temperature_displacement(element)
+    return ({} if tabulated is None else {element: tabulated}) | dict(displacements)
