@@ -144,17 +144,37 @@ def test_rotation_turns_ceria_with_its_particle() -> None:
         assert side.max() > corners.max() - TRILAYER
 
 
-def test_ceria_has_steps_and_vacancies_on_its_surface() -> None:
-    def surface(**settings: Any) -> np.ndarray:
-        _, slab = split(supported("ceria", diameter=15.0, **settings)(np.random.default_rng(8))[0])
-        cerium = slab.positions[slab.numbers == 58]
-        return np.bincount(np.round((cerium[:, 1].max() - cerium[:, 1]) / TRILAYER).astype(int))[::-1]
+def surface_of(seed: int, **settings: Any) -> np.ndarray:
+    """Number of the uppermost trilayer in strips of 5 Å along a slab; 0 is the one under the particle."""
+    particle = np.array([[-5.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
+    slab = Support("ceria", **settings).ceria(particle, 40.0, np.random.default_rng(seed))
+    cerium = slab.positions[slab.numbers == 58]
+    top = cerium[np.abs(cerium[:, 0]) < 5.0, 1].min()
+    strips = [cerium[np.abs(cerium[:, 0] - x) < 2.5, 1].min() - top for x in np.arange(-37.5, 38.0, 5.0)]
+    return np.round(np.array(strips) / TRILAYER).astype(int)
 
-    flat, vacant = surface(), surface(ceria_vacancy=0.5)
-    assert vacant[0] < 0.75 * flat[0]
-    np.testing.assert_allclose(vacant[2:4], flat[2:4], rtol=0.1)
-    stepped = surface(ceria_step=1.0)
-    assert len(stepped) != len(flat) or stepped[0] < 0.8 * flat[0]
+
+def test_ceria_has_steps_on_either_side() -> None:
+    assert set(surface_of(0)) == {0}
+    ends = []
+    for seed in range(10):
+        heights = surface_of(seed, ceria_step=1.0)
+        assert heights[7] == heights[8] == 0
+        assert np.count_nonzero(np.diff(heights)) == 2
+        ends += [heights[0], heights[-1]]
+    assert set(ends) == {-1, 1}
+
+
+def test_ceria_has_vacancies_on_its_surface_only() -> None:
+    particle = np.array([[-5.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
+    layers = []
+    for vacancy in (0.0, 0.1):
+        slab = Support("ceria", ceria_vacancy=vacancy).ceria(particle, 40.0, np.random.default_rng(8))
+        y = slab.positions[slab.numbers == 58, 1]
+        layers.append(np.bincount(np.round((y - y.min()) / TRILAYER).astype(int)))
+    # What has lost its bonds is gone as well.
+    assert 0.8 < layers[1][0] / layers[0][0] < 0.93
+    np.testing.assert_allclose(layers[1][2:8], layers[0][2:8], rtol=0.05)
 
 
 def test_ceria_of_a_thickness() -> None:
