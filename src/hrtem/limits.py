@@ -67,8 +67,12 @@ class Exposure:
 
     def expected(self, waves: np.ndarray) -> Tensor:
         """Expected intensities ``(N, F, Y, X)``, in double precision, of the exit waves ``(N, Y, X)``."""
-        parts = torch.from_numpy(np.asarray(waves)).to(torch.complex128).split(BATCH)
-        return torch.cat([self.optics(part, self._batch(len(part)), self.sampling) for part in parts])
+
+        def image(part: Tensor) -> Tensor:
+            settings = self._batch(len(part))
+            return self.noise.flaws.illuminated(self.optics(part, settings, self.sampling), settings, self.sampling)
+
+        return torch.cat([image(part) for part in torch.from_numpy(waves).to(torch.complex128).split(BATCH)])
 
     def information(self, changes: Tensor, expected: Tensor) -> np.ndarray:
         """Fisher information ``(P, P)`` of the parameters that change the expected image.
