@@ -18,6 +18,12 @@ from hrtem import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: A structure file, as the README shows one.
+CRYSTAL = ROOT / "docs" / "SrTiO3.cif"
+
+#: What a recipe leaves to the user.
+SAID = {"sample/file": [f"sample.structure={CRYSTAL}"]}
+
 #: Makes any recipe small enough for a test: 13 Å fields, 64 px images, few steps.
 TINY = [
     "sample.extent=25.6",

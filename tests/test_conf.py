@@ -6,7 +6,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT, tiny
+from conftest import ROOT, SAID, tiny
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -31,7 +31,7 @@ def test_recipes_are_one_level_deep():
 @pytest.mark.parametrize("path", RECIPES, ids=str)
 def test_every_recipe_composes_resolves_and_instantiates(configuration, path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    words = [f"{path.parent}={path.stem}"]
+    words = [f"{path.parent}={path.stem}", *SAID.get(f"{path.parent}/{path.stem}", [])]
     # The test machine may have no GPU; the recipe must compose all the same.
     short = [word for word in tiny(*words) if not (path.parent.name == "experiment" and word.startswith("trainer"))]
     config = configuration(*words, *short)

@@ -136,6 +136,12 @@ def test_key_depends_on_recipe_and_seed_only(tmp_path):
     assert store.key != cache(tmp_path, wave={"energy": 1}).key
 
 
+def test_key_depends_on_what_the_sample_read(tmp_path):
+    store, other = cache(tmp_path), cache(tmp_path)
+    other.sample.fingerprint = "of a file"
+    assert store.key != other.key
+
+
 def test_a_killed_computation_leaves_no_record(tmp_path, monkeypatch):
     store = cache(tmp_path)
 

@@ -7,7 +7,7 @@ from typing import Any
 import hydra.utils
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SAID
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy.spatial import cKDTree
@@ -18,14 +18,12 @@ from hrtem.samples import Sample
 from hrtem.samples.amorphous import BOND, amorphous_carbon
 
 RECIPES = sorted(path.stem for path in (ROOT / "conf" / "sample").glob("*.yaml"))
-#: What a recipe leaves to the user.
-SAID: dict[str, list[str]] = {}
 SEEDS = range(6)
 
 
 def settings_of(recipe: str) -> dict[str, Any]:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", overrides=[f"sample={recipe}", *SAID.get(recipe, [])])
+        config = compose("train", overrides=[f"sample={recipe}", *SAID.get(f"sample/{recipe}", [])])
     settings: Any = OmegaConf.to_container(config.sample, resolve=True)
     return settings
 

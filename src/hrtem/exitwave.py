@@ -161,6 +161,8 @@ class WaveCache:
     def key(self) -> str:
         """Twelve hexadecimal digits that name everything that decides the waves."""
         recipe = {"recipe": self.recipe, "seed": self.seed, "generation": GENERATION, "abtem": version("abtem")}
+        if self.sample.fingerprint:
+            recipe["sample"] = self.sample.fingerprint
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

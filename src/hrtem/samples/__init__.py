@@ -1,8 +1,9 @@
 """Structures to simulate: each sample turns a random generator into atoms and their columns."""
 
 from hrtem.samples.base import Sample
+from hrtem.samples.file import StructureFile
 from hrtem.samples.gold import Gold
 from hrtem.samples.graphene import Graphene
 from hrtem.samples.mos2 import MoS2
 
-__all__ = ["Gold", "Graphene", "MoS2", "Sample"]
+__all__ = ["Gold", "Graphene", "MoS2", "Sample", "StructureFile"]

@@ -26,6 +26,9 @@ class Sample(ABC):
     #: Class names that this sample can label; ``classes`` must be these, in any order.
     known_classes: tuple[str, ...] = ()
 
+    #: What decides the draws besides the settings, such as the checksum of a file; hashed into the key of the cache.
+    fingerprint: str = ""
+
     def __init__(self, name: str, classes: Sequence[str], extent: float, rms_displacement: Mapping[str, float]) -> None:
         if sorted(classes) != sorted(self.known_classes):
             raise InputError(f"sample.classes of {name} must be {list(self.known_classes)}, got {list(classes)}.")
