@@ -4,5 +4,6 @@ from hrtem.samples.base import Sample
 from hrtem.samples.gold import Gold
 from hrtem.samples.graphene import Graphene
 from hrtem.samples.mos2 import MoS2
+from hrtem.samples.voronoi import GrapheneVoronoi
 
-__all__ = ["Gold", "Graphene", "MoS2", "Sample"]
+__all__ = ["Gold", "Graphene", "GrapheneVoronoi", "MoS2", "Sample"]
