@@ -222,6 +222,11 @@ def test_without_snapshots_no_random_number_is_drawn():
     assert rng.random() == np.random.default_rng(0).random()
 
 
+def test_snapshots_need_a_generator():
+    with pytest.raises(InputError, match=r"wave\.frozen_phonons must be 0 .* got 2"):
+        Multislice(80e3, SAMPLING, frozen_phonons=2)(carbon((4, 4)))
+
+
 def test_snapshots_of_a_thin_light_sheet_average_to_debye_waller():
     """The mean image agrees within its sampling error: a few percent of the contrast for 100 snapshots."""
     smeared = image(propagate(sheet()), 80e3)

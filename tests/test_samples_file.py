@@ -23,7 +23,7 @@ from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from hrtem.errors import InputError
-from hrtem.exitwave import Multislice, WaveCache
+from hrtem.exitwave import Multislice
 from hrtem.samples import StructureFile
 from hrtem.task import ColumnFinder
 

@@ -72,7 +72,7 @@ class Multislice:
         self.projection = projection
         self.frozen_phonons = frozen_phonons
 
-    def __call__(self, atoms: Atoms, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, atoms: Atoms, rng: np.random.Generator | None = None) -> np.ndarray:
         """Exit wave of ``atoms``.
 
         Thermal motion enters as the Debye-Waller factor: each atom's potential is convolved with a Gaussian of
@@ -83,14 +83,15 @@ class Multislice:
 
         Args:
             atoms: periodic in x and y, with an array ``rms_displacement`` in Å.
-            rng: of the displacements; untouched without snapshots.
+            rng: of the displacements; neither needed nor touched without snapshots.
 
         Returns:
             Complex64 ``(Y, X)``, or ``(N, Y, X)`` of snapshots, of mean intensity near 1; pixel ``[j, i]`` lies
             at ``(i, j) * sampling``.
 
         Raises:
-            InputError: the cell is no whole number of pixels wide, or an atom's place is no number.
+            InputError: the cell is no whole number of pixels wide, an atom's place is no number, or there are
+                snapshots and no ``rng``.
         """
         width, height, thickness = atoms.cell.lengths()
         shape = (round(width / self.sampling), round(height / self.sampling))
@@ -101,6 +102,10 @@ class Multislice:
             raise InputError("sample gives a structure without thickness or with atoms whose positions are no numbers.")
         if not self.frozen_phonons:
             return self._propagated(atoms, shape)
+        if rng is None:
+            raise InputError(
+                f"wave.frozen_phonons must be 0 where a wave must not be random, got {self.frozen_phonons}."
+            )
         snapshots = []
         for _ in range(self.frozen_phonons):
             snapshot = atoms.copy()

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class WaveCache:
     recipe: Mapping[str, Any]
     seed: int
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Twelve hexadecimal digits that name everything that decides the waves."""
         recipe = {"recipe": self.recipe, "seed": self.seed, "generation": GENERATION, "abtem": version("abtem")}
