@@ -26,6 +26,7 @@ from hrtem.errors import InputError
 from hrtem.exitwave import Multislice
 from hrtem.samples import StructureFile
 from hrtem.task import ColumnFinder
+from hrtem.wavecache import WaveCache
 
 A = 3.905
 Save = Callable[..., str]

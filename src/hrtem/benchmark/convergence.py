@@ -100,6 +100,13 @@ def plain(oversampling: int, slice_thickness: float) -> Propagate:
     return propagate
 
 
+def percent(value: float) -> str:
+    """Two digits, none of them beyond a hundredth of a percent."""
+    if value < 1e-4:
+        return "< 0.01 %"
+    return f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.2g} %"
+
+
 def table(number: int, tilt: float) -> str:
     """Markdown table of a column of ``number`` atoms; errors are differences from the finest infinite projection."""
     reference = seen(ours(4, 0.25)(column(number, tilt)))
@@ -113,8 +120,7 @@ def table(number: int, tilt: float) -> str:
     rows += [(f"abTEM's own | {n} | 2", plain(n, 2.0)) for n in (1, 2, 4)]
     for name, propagate in rows:
         one = trust(propagate, reference, number, tilt)
-        percents = " | ".join(f"{100 * value:.2g} %" for value in one[:4])
-        lines.append(f"| {name} | {percents} | {1e3 * one.seconds:.0f} |")
+        lines.append(f"| {name} | {' | '.join(map(percent, one[:4]))} | {1e3 * one.seconds:.0f} |")
     return "\n".join(lines)
 
 
@@ -127,7 +133,8 @@ A column of ten gold atoms, 2.884 Å apart, in a cell of 12.8 Å at 300 kV, with
 1.25 Å⁻¹. *Error* is the difference from an infinite projection with oversampling 4 and slices of 0.25 Å, the mean over
 places along the beam. *Moved across* is the largest difference when the column is moved by fractions of a pixel and its
 wave is moved back, *peak* the spread of the intensity in its middle; *moved along* the same for moves along the beam
-by fractions of a slice.
+by fractions of a slice. abTEM lets a slice act where it begins, we where its middle is; its error includes the ångström
+between them.
 
 {ends_on}
 
