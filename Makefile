@@ -42,8 +42,9 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(VENV)/.runtime  ## speed of the imaging stage beside abTEM's
-	$(BIN)/python -m hrtem.benchmark
+benchmark: $(VENV)/.runtime  ## speed of the simulation and imaging stages beside abTEM's
+	$(BIN)/python -m hrtem.benchmark imaging
+	$(BIN)/python -m hrtem.benchmark waves
 
 clean:  ## remove the environment, the caches and the runs
 	rm -rf $(VENV) cache runs predictions .pytest_cache .mypy_cache .ruff_cache

@@ -23,9 +23,10 @@ from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from hrtem.errors import InputError
-from hrtem.exitwave import Multislice, WaveCache
+from hrtem.exitwave import Multislice
 from hrtem.samples import StructureFile
 from hrtem.task import ColumnFinder
+from hrtem.wavecache import WaveCache
 
 A = 3.905
 Save = Callable[..., str]

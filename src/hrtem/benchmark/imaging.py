@@ -1,8 +1,7 @@
-"""Speed of the imaging stage beside abTEM's own CTF and noise: ``python -m hrtem.benchmark``."""
+"""Speed of the imaging stage beside abTEM's own CTF and noise: ``python -m hrtem.benchmark imaging``."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from hrtem.data import Example, ReadAheadLoader, SimulatedImages, collate, detected
-from hrtem.exitwave import SPLITS, Multislice, WaveCache
+from hrtem.exitwave import Multislice
 from hrtem.noise import Poisson
 from hrtem.normalisation import LocalContrast
 from hrtem.optics import Optics
 from hrtem.samples import Graphene
 from hrtem.targets import GaussianMaps
+from hrtem.wavecache import SPLITS, WaveCache
 
 SAMPLING, PATCH, MARGIN, BATCH = 0.2, 128, 24, 16
 ENERGY = 80e3
@@ -118,7 +118,7 @@ def imaging(seconds: float = 10.0, waves: int = 32) -> dict[str, float]:
         }
 
 
-def main(seconds: float) -> None:
+def main(seconds: float = 10.0) -> None:
     """Print images per second and their ratio to abTEM's."""
     rates = imaging(seconds)
     base = rates["abTEM, one by one"]
@@ -129,7 +129,3 @@ def main(seconds: float) -> None:
     for name, value in rates.items():
         table.add_row(name, f"{value:.1f}", f"{value / base:.1f}")
     Console().print(table)
-
-
-if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 10.0)
