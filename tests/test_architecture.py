@@ -29,7 +29,7 @@ STAGES: dict[str, set[str]] = {
     "metrics": set(),
     "micrograph": set(),
 }
-JOINERS = {"limits", "data", "task", "inference", "report", "runs", "benchmark"}
+JOINERS = {"limits", "data", "task", "inference", "recipes", "report", "runs", "benchmark"}
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 
 

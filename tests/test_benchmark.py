@@ -6,8 +6,9 @@ import abtem
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 
-from hrtem.benchmark import convergence, imaging, waves
+from hrtem.benchmark import convergence, imaging, limits, waves
 from hrtem.benchmark.__main__ import main
 
 
@@ -56,7 +57,39 @@ def test_abtems_own_potential_depends_on_the_grid_and_ours_does_not():
 
 def test_an_unknown_benchmark_is_told(capsys):
     assert main(["speed"]) == 2
-    assert "must be one of imaging, waves, convergence, got speed" in capsys.readouterr().err
+    assert "must be one of imaging, waves, convergence, limits, got speed" in capsys.readouterr().err
+
+
+def test_a_bad_argument_is_told(capsys):
+    with pytest.raises(SystemExit):
+        main(["waves", "many"])
+    assert "waves must be one number" in capsys.readouterr().err
+
+
+def test_the_oracle_of_the_published_microscope():
+    """Known from an independent calculation: 20 pm along x or y at 10³ e/Å², one atom in eight taken wrongly."""
+    rows = dict(limits.graphene(draws=40))
+    position, decision = (next(text for case, text in rows.items() if words in case) for words in ("at 1e+03", "void"))
+    assert float(position.split(" pm")[0]) == pytest.approx(20.0, abs=1.0)
+    assert float(decision.split(" %")[0]) == pytest.approx(12.7, abs=3.0)
+
+
+def test_an_oracle_counts_gold():
+    """From 10³ e/Å² on every count is right, at a hundredth of the dose not nine in ten."""
+    (text,) = [text for case, text in limits.gold() if "-80 Å" in case]
+    low, middle, high = (float(share) for share in text.replace("%", "").split())
+    assert 70.0 < low < 90.0 < middle < high
+    assert high > 99.0
+
+
+def test_a_network_is_measured_against_the_limit_of_the_same_images(configuration):
+    """An untrained one finds next to nothing."""
+    task = instantiate(configuration("sample.extent=25.6").task)
+    table = limits.beside(task, structures=1, images=1)
+    assert table.row_count == len(task.optics.test_doses)
+    limit = [float(cell) for cell in table.columns[4].cells]
+    assert not np.isnan(limit).any()
+    assert limit == sorted(limit, reverse=True)
 
 
 @pytest.mark.slow

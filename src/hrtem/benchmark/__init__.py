@@ -1,1 +1,1 @@
-"""What the stages cost, and how far they can be trusted: ``python -m hrtem.benchmark imaging|waves|convergence``."""
+"""Cost and limits of the stages: ``python -m hrtem.benchmark imaging|waves|convergence|limits``."""

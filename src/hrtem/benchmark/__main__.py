@@ -1,11 +1,13 @@
-"""``python -m hrtem.benchmark [imaging|waves|convergence]``: imaging where nothing is said."""
+"""``python -m hrtem.benchmark [imaging|waves|convergence|limits]``: imaging where nothing is said."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("imaging", "waves", "convergence")
+from hrtem.runs import told_in_one_sentence
+
+BENCHMARKS = ("imaging", "waves", "convergence", "limits")
 
 
 def main(words: list[str]) -> int:
@@ -14,7 +16,8 @@ def main(words: list[str]) -> int:
     if name not in BENCHMARKS:
         print(f"error: the benchmark must be one of {', '.join(BENCHMARKS)}, got {name}.", file=sys.stderr)
         return 2
-    import_module(f"hrtem.benchmark.{name}").main(*map(float, rest))
+    with told_in_one_sentence():
+        import_module(f"hrtem.benchmark.{name}").main(*rest)
     return 0
 
 

@@ -11,17 +11,16 @@ from typing import Any, NamedTuple
 import abtem
 import numpy as np
 from ase import Atoms
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-import hrtem
 from hrtem.exitwave import Multislice
+from hrtem.ranges import Range
+from hrtem.recipes import composed
 from hrtem.wavecache import WaveCache
 
-CONF = Path(hrtem.__file__).parents[2] / "conf"
 #: Fields of view, Å; the particles of the gold recipe do not fit into smaller ones.
 EXTENTS = {"graphene": (25.6, 51.2, 102.4), "mos2": (25.6, 51.2, 102.4), "gold": (51.2, 102.4)}
 
@@ -38,8 +37,7 @@ class Cost(NamedTuple):
 
 def store(root: Path, name: str, extent: float) -> WaveCache:
     """The recipe ``sample=name`` with another field of view, its cache in ``root``."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides=[f"sample={name}", f"sample.extent={extent}"])
+    config = composed(f"sample={name}", f"sample.extent={extent}")
     recipe: Any = {group: OmegaConf.to_container(config[group], resolve=True) for group in ("sample", "wave")}
     recipe["wave"].pop("scheduler")
     return WaveCache(root, instantiate(recipe["sample"]), instantiate(recipe["wave"]), recipe, seed=0)
@@ -81,14 +79,15 @@ def cost(name: str, extent: float, waves: int = 4) -> Cost:
         )
 
 
-def main(waves: float = 6) -> None:
+def main(waves: str = "6") -> None:
     """Print the cost of each recipe and size."""
-    table = Table(title=f"Exit waves of the default recipes, means of {waves:.0f}")
+    number = int(Range.parse("waves", waves, minimum=1).low)
+    table = Table(title=f"Exit waves of the default recipes, means of {number}")
     for title in ("sample", "extent (Å)", "atoms", "slices", "waves/s a core", "plain abTEM", "ratio", "MB a record"):
         table.add_column(title, justify="left" if title == "sample" else "right")
     for name, extents in EXTENTS.items():
         for extent in extents:
-            one = cost(name, extent, int(waves))
+            one = cost(name, extent, number)
             ours, theirs = 1.0 / one.seconds, 1.0 / one.seconds_abtem
             numbers = f"{extent:g}", f"{one.atoms:.0f}", f"{one.slices:.0f}", f"{ours:.3g}", f"{theirs:.3g}"
             table.add_row(name, *numbers, f"{ours / theirs:.1f}", f"{one.bytes / 1e6:.2f}")
