@@ -84,7 +84,7 @@ def test_an_oracle_counts_gold():
 
 def test_a_network_is_measured_against_the_limit_of_the_same_images(configuration):
     """An untrained one finds next to nothing."""
-    task = instantiate(configuration("sample.extent=25.6").task)
+    task = instantiate(configuration("optics.test_doses=[1.0e+3, 1.0e+5]").task)
     table = limits.beside(task, structures=1, images=1)
     assert table.row_count == len(task.optics.test_doses)
     limit = [float(cell) for cell in table.columns[4].cells]

@@ -67,11 +67,12 @@ def graphene(draws: int = 200) -> Iterator[tuple[str, str]]:
     best = np.inf
     for defocus in np.arange(-120.0, 121.0, 10.0):
         lens = microscope(defocus=defocus, Cs=-20e4, astigmatism=0, focal_spread=30)
-        limit = exposure(lens).position_limits(whole, moved).joint[counted]
-        if (mean := float(np.sqrt(np.mean(limit**2)))) < best:
-            best, focus, one = mean, defocus, lens
+        seen = exposure(lens)
+        limits = seen.position_limits(seen.expected(whole[None])[0], seen.changes(moved))
+        if (mean := float(np.sqrt(np.mean(limits.joint[counted] ** 2)))) < best:
+            best, focus, one = mean, defocus, seen
     for dose in DOSES:
-        limits = exposure(one).at(dose=dose).position_limits(whole, moved)
+        limits = one.at(dose=dose).position_limits(one.expected(whole[None])[0], one.changes(moved))
         single, joint = (np.sqrt(np.mean(values[counted] ** 2) / 2) for values in (limits.single, limits.joint))
         text = f"{joint:.1f} pm jointly, {single:.1f} pm with all other atoms known, along x or y"
         yield f"graphene position at {dose:.0e} e/Å², Cs −20 µm, defocus {focus:.0f} Å", text
@@ -159,16 +160,24 @@ def beside(finder: ColumnFinder, structures: int = 4, images: int = 8) -> Table:
     for number in track(range(structures), "structures"):
         atoms, columns = sample(np.random.default_rng([number, 3]))
         seen = columns.moved(columns.positions - shift)
-        middle = seen.inside(side, side, 7.0)
-        sought = np.flatnonzero(seen.inside(side, side, 5.0) & (columns.counts > 0))
+        middle = seen.inside(side, side, 8.0)
+        sought = np.flatnonzero(seen.inside(side, side, 6.0) & (columns.counts > 0))
         counted = middle[sought]
         whole, moved = wave(atoms), moved_waves(wave, atoms, sought.tolist())
+        # What lies far from the columns that are sought tells nothing about them.
+        rim = finder.margin + round(3.0 / finder.sampling)
+        near = slice(rim, len(whole) - rim)
         for image in range(images):
             rng = np.random.default_rng([number, image, 4])
             settings = finder.optics.draw(rng) | finder.noise.draw(rng)
+            seen_by = Exposure(finder.optics, finder.noise, settings, finder.sampling)
+            expected, changes = (
+                seen_by.expected(whole[None])[0][..., near, near],
+                seen_by.changes(moved)[..., near, near],
+            )
             for dose in found:
-                one = Exposure(finder.optics, finder.noise, settings, finder.sampling).at(dose=dose)
-                joint = one.position_limits(whole, moved).joint[counted]
+                one = seen_by.at(dose=dose)
+                joint = one.position_limits(expected, changes).joint[counted]
                 batch = collate(
                     [{"wave": torch.from_numpy(whole), "columns": seen, "settings": one.settings, "group": 0}]
                 )
