@@ -26,7 +26,7 @@ DOSES, DEFOCI, IMAGES = 5, 5, 9
 #: How the small print tells a setting: its format, and the factor from the recipe's unit; line by line.
 SMALL_PRINT = (
     {
-        "Cs": ("Cs {:.0f} µm", 1e-4),
+        "Cs": ("Cs {:z.0f} µm", 1e-4),
         "focal_spread": ("spread {:.0f} Å", 1.0),
         "vibration": ("blur {:.2f} Å", 1.0),
         "drift": ("drift {:.1f} Å", 1.0),
