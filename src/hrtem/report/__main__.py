@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from hrtem import runs
 from hrtem.errors import InputError
+from hrtem.recipes import composed
 from hrtem.report import gallery
 
 COMMANDS = ("gallery",)
@@ -26,7 +27,7 @@ def main(words: Sequence[str]) -> None:
     if not words or words[0] not in COMMANDS:
         given = f"got {words[0]}" if words else "got none"
         raise InputError(f"the first word must be one of {', '.join(COMMANDS)}, {given}.")
-    config = gallery.composed(runs.quoted(words[1:], keys=("micrograph", "output")))
+    config = composed(*runs.quoted(words[1:], keys=("micrograph", "output")), name="gallery")
     print(f"The sheet is in {gallery.draw(config)}")
 
 

@@ -7,12 +7,10 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import track
 
-import hrtem
 from hrtem.data import Example, WaveDataModule, collate, columns_of
 from hrtem.errors import InputError
 from hrtem.micrograph import read
@@ -38,19 +36,6 @@ SMALL_PRINT = (
         "half": ("MTF ½ at {:.2f}/px", 1.0),
     },
 )
-
-
-def composed(words: Sequence[str]) -> DictConfig:
-    """The configuration that ``train.py`` would have with these words, and the gallery's own.
-
-    Raises:
-        InputError: the recipes do not lie beside the source.
-    """
-    folder = Path(hrtem.__file__).resolve().parents[2] / "conf"
-    if not (folder / "gallery.yaml").is_file():
-        raise InputError(f"the recipes must lie beside the source, and {folder / 'gallery.yaml'} does not exist.")
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        return compose("gallery", overrides=list(words))
 
 
 def draw(config: DictConfig) -> Path:
