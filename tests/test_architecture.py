@@ -27,7 +27,7 @@ STAGES: dict[str, set[str]] = {
     "metrics": set(),
     "micrograph": set(),
 }
-JOINERS = {"limits", "loading", "data", "task", "inference", "report", "runs", "benchmark"}
+JOINERS = {"limits", "loading", "data", "task", "inference", "report", "runs", "safeguards", "journal", "benchmark"}
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 
 
