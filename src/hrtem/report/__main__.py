@@ -1,0 +1,37 @@
+"""Pictures from the command line.
+
+    python -m hrtem.report gallery [sample=graphene] [focal=3] [output=sheet.png] [micrograph=image.dm3 [sampling=0.12]]
+
+gallery draws random training examples over dose and defocus, with their true columns, and compares them with a
+micrograph where one is given. It takes every word of train.py too; its own are listed in conf/gallery.yaml.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from hrtem import runs
+from hrtem.errors import InputError
+from hrtem.recipes import composed
+from hrtem.report import gallery
+
+COMMANDS = ("gallery",)
+
+
+def main(words: Sequence[str]) -> None:
+    """Do what the words of a command line say."""
+    if set(words) & {"-h", "--help"}:
+        print(__doc__)
+        return
+    if not words or words[0] not in COMMANDS:
+        given = f"got {words[0]}" if words else "got none"
+        raise InputError(f"the first word must be one of {', '.join(COMMANDS)}, {given}.")
+    config = composed(*runs.quoted(words[1:], keys=("micrograph", "output")), name="gallery")
+    print(f"The sheet is in {gallery.draw(config)}")
+
+
+if __name__ == "__main__":
+    runs.prepare()
+    with runs.told_in_one_sentence():
+        main(sys.argv[1:])
