@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from hrtem import report, runs
+from hrtem import journal, report, runs
 
 runs.prepare()
 
@@ -25,10 +25,12 @@ def main(config: DictConfig) -> float:
         data, task = instantiate(config.data), instantiate(config.task)
         callbacks = [instantiate(callback) for callback in config.callbacks.values()]
         checkpoint = next(c for c in callbacks if isinstance(c, lightning.callbacks.ModelCheckpoint))
-        resume = runs.checkpoint_to_resume(config.resume)
-        logger = runs.logger(config)
+        resume = runs.checkpoint_to_resume(config, folder)
+        logger = journal.logger(config, folder, cache_key=data.cache.key)
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=logger)
-    runs.record(config, folder, cache_key=data.cache.key)
+        runs.check_processes(trainer)
+    if trainer.is_global_zero:
+        runs.record(config, folder, cache_key=data.cache.key)
 
     trainer.fit(task, data, ckpt_path=resume, weights_only=True)
     trainer.test(task, data, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True)
@@ -36,8 +38,8 @@ def main(config: DictConfig) -> float:
     if trainer.is_global_zero:
         report.save_scores(task.test_scores, folder / "metrics.json")
         figure = report.examples_figure(task, data, folder / "examples.png")
-        runs.log_figure(logger, "examples", figure)
-        runs.close(logger)
+        journal.log_figure(logger, "examples", figure)
+        journal.close(logger)
         report.print_scores(task.test_scores)
         print(f"Run folder: {folder}\nUse the model on your own image (its pixel size in Å):")
         print(f"  python predict.py checkpoint={checkpoint.best_model_path} images=IMAGE sampling=SAMPLING")

@@ -29,7 +29,9 @@ STAGES: dict[str, set[str]] = {
     "metrics": set(),
     "micrograph": set(),
 }
-JOINERS = {"limits", "data", "task", "inference", "recipes", "report", "runs", "benchmark"}
+JOINERS = {
+    "limits", "loading", "data", "task", "inference", "recipes", "report", "runs", "safeguards", "journal", "benchmark",
+}  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 
 

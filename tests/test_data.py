@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,14 @@ def test_the_same_data_for_any_number_of_loader_processes(configuration, data):
     for mine, theirs in zip(data.train_dataloader(), parallel.train_dataloader(), strict=True):
         torch.testing.assert_close(mine["wave"], theirs["wave"])
         torch.testing.assert_close(mine["settings"]["defocus"], theirs["settings"]["defocus"])
+
+
+def test_each_of_several_processes_needs_an_example(configuration):
+    data = instantiate(configuration(*TINY).data)
+    data.trainer = SimpleNamespace(world_size=2, global_rank=1)
+    with pytest.raises(InputError, match=r"data\.numbers\.val gives 1 examples, and each of 2 processes needs one"):
+        data.val_dataloader()
+    assert [len(data.test_dataloader()), len(data.images("test", 2))] == [1, 2]
 
 
 def test_comparing_noise_models_and_focal_series_simulates_nothing_again(configuration):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,7 +75,8 @@ def test_wandb_runs_offline_without_a_login(tmp_path, cache_folder):
     assert (offline / "files" / "media" / "images").is_dir()
     (log,) = offline.glob("run-*.wandb")
     recorded = log.read_bytes()
-    for word in (b"val/f1", b"test/1000/f1", b"provenance", b"revision", b"hrtem.samples.Graphene"):
+    sent = (b"val/f1", b"test/1000/f1", b"provenance", b"revision", b"cache_key", b"hrtem.samples.Graphene")
+    for word in (*sent, b"progress", b"examples", b"confusion", b"against dose/f1"):
         assert word in recorded
 
 
@@ -85,6 +91,8 @@ def test_wandb_runs_offline_without_a_login(tmp_path, cache_folder):
         (["optics.defocus=[100,-100]"], ["optics.defocus", "swapped", "[-100, 100]"]),
         (["optics.dose=-5"], ["optics.dose", "-5"]),
         (["resume=none.ckpt"], ["resume", "none.ckpt"]),
+        ([f"resume={ROOT / 'README.md'}"], ["resume", "README.md"]),
+        (["callbacks.safeguard.minutes=0"], ["callbacks.safeguard.minutes", "0"]),
         (["+noise.colour=1"], ["Physical", "colour"]),
         (["trainer.accelerator=abacus"], ["abacus"]),
     ],
@@ -101,6 +109,161 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path, cache_folder):
     assert done.returncode == 2
     assert "focal" in told(done.stderr)
     assert not list(tmp_path.iterdir())
+
+
+#: Long enough to be interrupted: three epochs of thirty steps.
+LONG = [*TINY, "data.epoch_size=60", "data.numbers={train: 2, val: 3, test: 3}", "trainer.max_epochs=3"]
+CURVES = "trainer.log_every_n_steps=1"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache_folder):
+    """A training that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = train(folder, *LONG, CURVES, "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def interrupted(folder: Path, how: Callable[[int], None], *words: str) -> tuple[int, str]:
+    """Start a training in ``folder / "run"``, do something to it in its second epoch: status and stderr."""
+    command = [sys.executable, str(ROOT / "train.py"), *LONG, *words, "hydra.run.dir=run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (folder / "stderr").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log)
+    last = folder / "run" / "checkpoints" / "last.ckpt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    how(process.pid)
+    status = process.wait(timeout=120)
+    return status, (folder / "stderr").read_text()
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two checkpoints hold the same weights and the same state of the optimizer, bit for bit."""
+    states = [torch.load(path, weights_only=True) for path in (one, other)]
+    weights = [state["state_dict"] for state in states]
+    moments = [state["optimizer_states"][0]["state"] for state in states]
+    assert states[0]["global_step"] == states[1]["global_step"]
+    return all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]) and all(
+        torch.equal(moments[0][n][name], moments[1][n][name]) for n in moments[0] for name in moments[0][n]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_run_continues_to_the_same_result(tmp_path, whole, number, status):
+    ended, stderr = interrupted(tmp_path, lambda process: os.kill(process, number))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert ended == status, stderr
+    saved = torch.load(last, weights_only=True)
+    if number == signal.SIGKILL:
+        assert (saved["epoch"], saved["global_step"]) == (0, 30)
+    else:
+        assert 30 < saved["global_step"] < 60, "in the middle of the second epoch"
+        assert stderr.splitlines()[-1].endswith(f"continue it with resume={last}")
+        assert "Traceback" not in stderr
+    done = train(tmp_path, *LONG, f"resume={last}", "hydra.run.dir=rest")
+    assert done.returncode == 0, done.stderr
+    for name in ("last.ckpt", "best.ckpt"):
+        assert same(tmp_path / "rest" / "checkpoints" / name, whole / "checkpoints" / name)
+    assert (tmp_path / "rest" / "metrics.json").read_text() == (whole / "metrics.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_killed_within_an_epoch_continues_from_a_checkpoint_of_that_epoch(tmp_path, whole):
+    """`resume=auto` in the same folder, as a batch system starts a job again."""
+    interrupted(tmp_path, lambda process: os.kill(process, signal.SIGKILL), "callbacks.safeguard.minutes=0.001")
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 0 < saved["global_step"] < 30, "in the middle of the first epoch"
+    done = train(tmp_path, *LONG, "resume=auto", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert same(tmp_path / "run" / "checkpoints" / "best.ckpt", whole / "checkpoints" / "best.ckpt")
+    assert (tmp_path / "run" / "metrics.json").read_text() == (whole / "metrics.json").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+def test_a_full_disk_is_told_and_harms_no_checkpoint(tmp_path, cache_folder, trainer):
+    """The limit on the size of a file, set in the middle of a run, refuses what a full disk would."""
+    kept = {}
+
+    def fill(process):
+        kept.update((path, path.read_bytes()) for path in (tmp_path / "run" / "checkpoints").iterdir())
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    status, stderr = interrupted(tmp_path, fill, f"trainer={trainer}")
+    assert status == 2
+    sentence = stderr.splitlines()[-1]
+    assert sentence.startswith("error: the checkpoint")
+    assert sentence.endswith("the one before it is whole.")
+    assert sorted(path.name for path in kept) == ["best.ckpt", "last.ckpt"]
+    assert {path: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").iterdir()} == kept
+
+
+def curve(folder: Path, name: str) -> list[float]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path, whole):
+    """Two images a step, one from each; the 3 to validate cannot be shared evenly."""
+    cache = tmp_path / "cache"
+    done = train(
+        tmp_path, *LONG, CURVES, "trainer=ddp_cpu", "data.batch_size=1", "hydra.run.dir=run", HRTEM_CACHE=str(cache)
+    )
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    for name, values in {"train/loss": 90, "val/loss": 3, "val/f1": 3, "test/loss": 1, "test/1000/f1": 1}.items():
+        assert len(curve(run, name)) == values
+        # One peak more or less, where a probability lies at the threshold, is a hundredth of a tiny test's F1.
+        assert curve(run, name) == pytest.approx(curve(whole, name), abs=0.03 if "f1" in name else 1e-3), name
+    # Rounding differs between a batch of two and two batches of one, and grows with each step.
+    assert curve(run, "train/loss")[:5] == pytest.approx(curve(whole, "train/loss")[:5], abs=1e-5)
+    counts = [json.loads((folder / "metrics.json").read_text())["1000"]["all"]["true"] for folder in (run, whole)]
+    assert counts[0] == counts[1]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["run"]
+    assert done.stdout.count("Run folder") == done.stdout.count("Simulating graphene") == 1
+    assert len(list(cache.glob("*/*/*.npz"))) == 8
+    assert "ddp_process" not in json.loads((run / "provenance.json").read_text())["command"]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(tmp_path, cache_folder):
+    """A signal to the first one stops both; they continue to what they would have come to."""
+    words = ("trainer=ddp_cpu", "data.batch_size=1")
+    status, stderr = interrupted(tmp_path, lambda process: os.kill(process, signal.SIGTERM), *words)
+    assert status == 143
+    assert "resume=" in stderr.splitlines()[-1]
+    assert train(tmp_path, *LONG, *words, "resume=auto", "hydra.run.dir=run").returncode == 0
+    assert train(tmp_path, *LONG, *words, "hydra.run.dir=whole").returncode == 0
+    for name in ("last.ckpt", "best.ckpt"):
+        assert same(tmp_path / "run" / "checkpoints" / name, tmp_path / "whole" / "checkpoints" / name)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_one_run(tmp_path, cache_folder):
+    def started(*words):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [*torchrun, str(ROOT / "train.py"), *TINY, "data.numbers.val=2", "trainer=ddp_cpu", *words]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    refused = started()
+    assert "need one run folder: say hydra.run.dir=FOLDER" in refused.stderr
+    assert not list(tmp_path.iterdir())
+    done = started("hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert done.stdout.count("Run folder") == 1
+
+
+def test_a_sweep_with_several_processes_is_refused(tmp_path, start):
+    status, _, stderr = start("train.py", *TINY, "trainer=ddp_cpu", "seed=0,1", "-m")
+    assert status == 2
+    assert "a sweep (-m) must run each of its trials in one process, and trainer.devices makes 2" in told(stderr)
 
 
 @pytest.mark.slow

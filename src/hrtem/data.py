@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
+from hrtem.loading import ReadAheadLoader, Share
 from hrtem.wavecache import SPLITS, WaveCache
 from hrtem.workers import check, show
 
@@ -191,22 +191,6 @@ def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str]) -> lis
     ]
 
 
-class ReadAheadLoader(DataLoader[Example]):
-    """A loader that reads the next batch in a thread while this one is in use, where it has no processes for that."""
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        batches = super().__iter__()
-        return batches if self.num_workers else _read_ahead(batches)
-
-
-def _read_ahead(batches: Iterator[Any]) -> Iterator[Any]:
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
-            yield batch
-
-
 class WaveDataModule(lightning.LightningDataModule):
     """Simulates the waves that are not cached yet and serves the three splits.
 
@@ -220,7 +204,7 @@ class WaveDataModule(lightning.LightningDataModule):
         patch: side of a training image, px; a multiple of 32.
         margin: see :class:`SimulatedImages`.
         batch_size: examples a step and device.
-        epoch_size: training examples that count as one epoch.
+        epoch_size: training examples that count as one epoch; shared by all devices.
         workers: loader processes; 0 loads in the training process.
     """
 
@@ -276,6 +260,8 @@ class WaveDataModule(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.epoch_size = epoch_size
         self.workers = workers
+        self.training: ReadAheadLoader | None = None
+        self.left: dict[str, int] = {}
 
     def prepare_data(self) -> None:
         """Simulate, with a progress bar, what the cache lacks."""
@@ -286,8 +272,22 @@ class WaveDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Example]:
         """Examples that no epoch before has shown."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        return self._loader("train", self.epoch_size, first=epoch * self.epoch_size)
+        self.training = self._loader("train", self.epoch_size, first=self._epoch * self.epoch_size)
+        if self.left.get("epoch") == self._epoch:
+            self.training.load_state_dict(self.left)
+        return self.training
+
+    @property
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the training is, for a checkpoint in the middle of an epoch."""
+        return {"epoch": self._epoch} | (self.training.state_dict() if self.training else {})
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Leave out what that epoch has shown. Lightning's own way forgets the first epoch."""
+        self.left = state_dict
 
     def val_dataloader(self) -> DataLoader[Example]:
         """The same examples after every epoch."""
@@ -314,9 +314,15 @@ class WaveDataModule(lightning.LightningDataModule):
             **self.view,
         )
 
-    def _loader(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> DataLoader[Example]:
+    def _loader(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> ReadAheadLoader:
+        processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        if length < processes:
+            key = "data.epoch_size" if split == "train" else f"data.numbers.{split}"
+            raise InputError(f"{key} gives {length} examples, and each of {processes} processes needs one.")
+        images = self.images(split, length, first, doses)
         return ReadAheadLoader(
-            self.images(split, length, first, doses),
+            images,
+            sampler=Share(images, processes, rank, even=split == "train"),
             batch_size=self.batch_size,
             num_workers=self.workers,
             collate_fn=collate,

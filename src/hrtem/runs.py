@@ -1,11 +1,11 @@
-"""Runs: their folders, their loggers, what they were made of, and how they end when the user made a mistake."""
+"""Runs: their folders, what they were made of, what they continue, and how they end when the user made a mistake."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
-import netrc
 import os
 import platform
 import shlex
@@ -19,22 +19,28 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
+import torch
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from hydra.utils import instantiate
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning import Trainer
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import hrtem
 from hrtem import recipes
-from hrtem.errors import InputError
+from hrtem.errors import InputError, Stopped
 
 #: Distributions whose versions decide a result.
 DECISIVE = ("torch", "pytorch-lightning", "abtem", "ase", "numpy", "scipy", "monai")
 
+#: What the operating system says where a disk, a quota or a file is full.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: What Lightning says in every run of ours, and why it is no news.
 EXPECTED = (
@@ -44,6 +50,7 @@ EXPECTED = (
     "The '\\w+_dataloader' does not have many workers",  # waves come from memory; imaging is the work
     "Checkpoint directory .* exists and is not empty",
     "The `srun` command is available",
+    "It is recommended to use `self.log\\(.*sync_dist=True",  # the scores are those of all processes already
 )
 
 
@@ -58,7 +65,9 @@ def prepare() -> None:
 
 @contextmanager
 def told_in_one_sentence() -> Iterator[None]:
-    """End the process with one sentence on stderr and status 2 where the user made a mistake.
+    """End the process with one sentence on stderr where the user made a mistake, the disk is full, or a signal came.
+
+    The status is 2, or 128 and the signal.
 
     Everything else that goes wrong is ours, and keeps its traceback.
     """
@@ -66,6 +75,9 @@ def told_in_one_sentence() -> Iterator[None]:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         yield
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.status)
     except Exception as error:
         sentence = sentence_of(error)
         if sentence is None:
@@ -84,6 +96,8 @@ def sentence_of(error: BaseException) -> str | None:
     for link in reversed(chain):
         if isinstance(link, InputError):
             return str(link)
+        if isinstance(link, OSError) and link.errno in FULL:
+            return f"nothing more can be written{f' to {link.filename}' if link.filename else ''}: {link.strerror}."
         if isinstance(link, MisconfigurationException):
             return " ".join(str(link).split())
         if isinstance(link, InstantiationException) and isinstance(link.__cause__, (TypeError, ValueError)):
@@ -148,15 +162,72 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def checkpoint_to_resume(path: str | None) -> str | None:
-    """The checkpoint that ``resume=`` names.
+def checkpoint_to_resume(config: DictConfig, folder: Path) -> str | None:
+    """The checkpoint that ``resume=`` names; ``resume=auto`` names the newest of this recipe that was not finished.
+
+    Args:
+        config: of the run.
+        folder: of the run; where it has a ``last.ckpt`` already, ``auto`` continues that.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or it holds a network of another shape.
     """
-    if path is not None and not Path(path).is_file():
-        raise InputError(f"resume must be a checkpoint file of an earlier run, and {path} does not exist.")
+    if config.resume is None:
+        return None
+    if config.resume == "auto":
+        path = unfinished(config, folder)
+        rank_zero_info(f"resume=auto {f'continues {path}' if path else 'finds nothing to continue'}.")
+        return path
+    path = str(config.resume)
+    if not Path(path).is_file():
+        raise InputError(f"resume must be a checkpoint file of an earlier run or auto, and {path} does not exist.")
+    try:
+        theirs = torch.load(path, map_location="cpu", weights_only=True)["hyper_parameters"]["model"]
+    except Exception as error:
+        raise InputError(f"resume must be a checkpoint file of an earlier run, and {path} is not.") from error
+    ours = OmegaConf.to_container(config.model, resolve=True)
+    if theirs != ours:
+        raise InputError(f"resume={path} holds another network than this run: {theirs} instead of {ours}.")
     return path
+
+
+def unfinished(config: DictConfig, folder: Path) -> str | None:
+    """The newest ``last.ckpt`` of a run beside ``folder`` with the same recipe and seed that has no test results."""
+    own = folder / "checkpoints" / "last.ckpt"
+    if own.is_file():
+        return str(own)
+    recipe = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(recipe, dict)
+    candidates = folder.parent.glob("*/checkpoints/last.ckpt")
+    for last in sorted(candidates, key=lambda path: path.stat().st_mtime, reverse=True):
+        run = last.parent.parent
+        if (run / "metrics.json").exists() or not (run / "config.yaml").is_file():
+            continue
+        theirs = yaml.safe_load((run / "config.yaml").read_text())
+        if all(theirs.get(key) == recipe[key] for key in ("study", "seed", "task")):
+            return str(last)
+    return None
+
+
+def check_processes(trainer: Trainer) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        InputError: in a sweep, they would start the whole sweep again; where something else started them, each
+            would name its run folder by its own clock.
+    """
+    hydra = HydraConfig.get()
+    launcher = trainer.strategy.launcher
+    if trainer.world_size == 1 or not isinstance(launcher, _SubprocessScriptLauncher):
+        return
+    if not launcher.cluster_environment.creates_processes_externally:
+        if hydra.mode == RunMode.MULTIRUN:
+            raise InputError(
+                f"a sweep (-m) must run each of its trials in one process, and trainer.devices makes "
+                f"{trainer.world_size}; several sweep with `wandb agent` or a launcher of batch jobs."
+            )
+    elif not any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra):
+        raise InputError("processes that torchrun or srun starts need one run folder: say hydra.run.dir=FOLDER.")
 
 
 def quoted(words: Sequence[str], keys: Sequence[str]) -> list[str]:
@@ -206,49 +277,6 @@ def record(config: DictConfig, folder: Path, **facts: Any) -> None:
     """Write the resolved configuration and the provenance into a run folder."""
     (folder / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True), sort_keys=False))
     (folder / "provenance.json").write_text(json.dumps(provenance() | facts, indent=2) + "\n")
-
-
-def logger(config: DictConfig) -> Any:
-    """The Lightning logger of the configuration.
-
-    Weights & Biases runs offline where no login exists and ``WANDB_MODE`` does not say otherwise; such a run
-    is sent later with ``wandb sync``. It receives the resolved configuration and the code's revision.
-    """
-    if not config.logger._target_.endswith("WandbLogger"):
-        return instantiate(config.logger)
-    offline = "WANDB_MODE" not in os.environ and not _wandb_login()
-    # Hydra keeps the word config for itself.
-    make = instantiate(config.logger, _partial_=True, _convert_="all", offline=offline)
-    settings: Any = OmegaConf.to_container(config, resolve=True)
-    return make(config={**settings, "provenance": provenance()})
-
-
-def _wandb_login() -> bool:
-    """Whether `wandb login` has left a key: in the environment, in W&B's settings or in the netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    import wandb
-
-    settings = wandb.setup().settings
-    # W&B reads its environment once; whoever sets WANDB_MODE next must be heard.
-    wandb.teardown()
-    try:
-        keys = netrc.netrc(os.environ.get("NETRC") or Path.home() / ".netrc")
-    except (OSError, netrc.NetrcParseError):
-        return bool(settings.api_key)
-    return bool(settings.api_key or keys.authenticators(urlparse(settings.base_url).hostname or ""))
-
-
-def log_figure(logger: Any, name: str, path: Path) -> None:
-    """Send a picture to a logger that takes pictures."""
-    if hasattr(logger, "log_image"):
-        logger.log_image(key=name, images=[str(path)])
-
-
-def close(logger: Any) -> None:
-    """Wait until a logger has written everything; W&B does so in another process."""
-    if type(logger).__name__ == "WandbLogger":
-        logger.experiment.finish()
 
 
 def file_log(path: Path) -> logging.Logger:

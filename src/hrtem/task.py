@@ -10,6 +10,7 @@ import pytorch_lightning as lightning
 import torch
 from hydra.utils import instantiate
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from hrtem.columns import Columns
 from hrtem.data import columns_of, detected
@@ -71,8 +72,12 @@ class ColumnFinder(lightning.LightningModule):
                 "testing": ColumnMetrics(self.classes, groups=len(self.optics.test_doses)),
             }
         )
+        # Lightning's own mean is wrong where processes have different numbers of images.
+        self.losses = torch.nn.ModuleDict({"val": MeanMetric(), "test": MeanMetric()})
         #: Scores of the last test, for each dose under "all" and under each class.
         self.test_scores: dict[float, dict[str, Score]] = {}
+        #: Columns of the last test for each dose, true class by found class; the last index is "nothing there".
+        self.test_confusion: dict[float, Tensor] = {}
 
     @classmethod
     def load(cls, path: str | Path) -> ColumnFinder:
@@ -101,7 +106,7 @@ class ColumnFinder(lightning.LightningModule):
 
         Returns:
             ``counts`` and ``images`` (normalised) ``(B, F, Y, X)``, ``target`` ``(B, C, Y, X)``, and the
-            batch's ``positions``, ``labels`` and ``group``.
+            batch's ``positions``, ``labels``, ``group`` and ``settings``.
         """
         settings = batch["settings"]
         counts = detected(self.optics, self.noise, batch["wave"], settings, self.sampling, self.margin)
@@ -109,7 +114,7 @@ class ColumnFinder(lightning.LightningModule):
             "counts": counts,
             "images": self.normalise(counts, self.sampling),
             "target": self.target(batch["positions"], batch["labels"], counts.shape[-2:], self.sampling),
-            **{name: batch[name] for name in ("positions", "labels", "group")},
+            **{name: batch[name] for name in ("positions", "labels", "group", "settings")},
         }
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
@@ -119,7 +124,7 @@ class ColumnFinder(lightning.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         logits = self.net(batch["images"].contiguous(memory_format=torch.channels_last))
         loss = self.loss(logits.float(), batch["target"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits), sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -139,6 +144,7 @@ class ColumnFinder(lightning.LightningModule):
         metric = self.metrics["testing"]
         assert isinstance(metric, ColumnMetrics)
         self.test_scores = dict(zip(self.optics.test_doses, metric.scores(), strict=True))
+        self.test_confusion = dict(zip(self.optics.test_doses, metric.compute()["confusion"].cpu(), strict=True))
         metric.reset()
         for dose, scores in self.test_scores.items():
             self._log_scores(f"test/{dose:.0f}", scores)
@@ -149,7 +155,10 @@ class ColumnFinder(lightning.LightningModule):
 
     def _score(self, batch: dict[str, Any], metric: Any, name: str) -> None:
         logits = self.net(batch["images"].contiguous(memory_format=torch.channels_last)).float()
-        self.log(f"{name}/loss", self.loss(logits, batch["target"]), batch_size=len(logits), sync_dist=True)
+        mean = self.losses[name]
+        assert isinstance(mean, MeanMetric)
+        mean.update(self.loss(logits, batch["target"]), weight=len(logits))
+        self.log(f"{name}/loss", mean, batch_size=len(logits))
         rows, columns = logits.shape[-2:]
         metric.update(
             self.find(logits.sigmoid()),
