@@ -7,6 +7,7 @@ from pathlib import Path
 import hydra
 import pytorch_lightning as lightning
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -16,9 +17,15 @@ runs.prepare()
 
 
 @hydra.main(config_path="conf", config_name="train", version_base="1.3")
-@runs.told_in_one_sentence()
 def main(config: DictConfig) -> float:
     """Run one experiment and return the monitored metric of its best checkpoint."""
+    runs.prepare()  # a launcher may have brought us into another process
+    with runs.told_in_one_sentence():
+        return experiment(config)
+
+
+def experiment(config: DictConfig) -> float:
+    """Simulate, train, test and report."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     with runs.folder_kept_on_success(folder):
         lightning.seed_everything(config.seed, workers=True, verbose=False)
@@ -28,6 +35,7 @@ def main(config: DictConfig) -> float:
         resume = runs.checkpoint_to_resume(config.resume)
         logger = runs.logger(config)
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=logger)
+        runs.check_multirun(trainer, HydraConfig.get().mode == RunMode.MULTIRUN)
     runs.record(config, folder, cache_key=data.cache.key)
 
     trainer.fit(task, data, ckpt_path=resume, weights_only=True)

@@ -27,7 +27,7 @@ STAGES: dict[str, set[str]] = {
     "metrics": set(),
     "micrograph": set(),
 }
-JOINERS = {"limits", "data", "task", "inference", "report", "runs", "benchmark"}
+JOINERS = {"limits", "data", "task", "inference", "report", "runs", "benchmark", "comparison", "search"}
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 
 

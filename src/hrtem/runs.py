@@ -159,6 +159,22 @@ def checkpoint_to_resume(path: str | None) -> str | None:
     return path
 
 
+def check_multirun(trainer: Any, multirun: bool) -> None:
+    """Refuse a multirun whose trainer starts further processes: each of them would begin the whole multirun again.
+
+    Raises:
+        InputError: so it is.
+    """
+    processes = trainer.num_devices * trainer.num_nodes
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    started_by_others = environment is not None and environment.creates_processes_externally
+    if multirun and processes > 1 and not started_by_others:
+        raise InputError(
+            f"trainer.devices must be 1 in a multirun, got {processes} processes; train on several devices one run "
+            "at a time, or through `wandb agent`."
+        )
+
+
 def quoted(words: Sequence[str], keys: Sequence[str]) -> list[str]:
     """Command-line words in which the values of ``keys`` are quoted for Hydra, as file names need it.
 
