@@ -28,7 +28,7 @@ SAID = {"sample/file": [f"sample.structure={CRYSTAL}"]}
 TINY = [
     "sample.extent=25.6",
     "data.numbers={train: 2, val: 1, test: 1}",
-    "data.scheduler=inline",
+    "wave.scheduler=inline",
     "data.patch=64",
     "data.margin=16",
     "data.batch_size=2",

@@ -15,7 +15,9 @@ GROUND = {"columns", "errors", "ranges"}
 #: The stages of the line; they do not know each other, but for the two words beside a name.
 STAGES: dict[str, set[str]] = {
     "samples": set(),
-    "exitwave": {"samples"},  # the type of what it propagates
+    "exitwave": set(),
+    "workers": set(),
+    "wavecache": {"samples", "exitwave", "workers"},  # the type of what is propagated, and where
     "optics": set(),
     "noise": {"optics"},  # spatial frequencies and filters
     "normalisation": set(),
@@ -27,7 +29,9 @@ STAGES: dict[str, set[str]] = {
     "metrics": set(),
     "micrograph": set(),
 }
-JOINERS = {"limits", "data", "task", "inference", "report", "runs", "benchmark", "comparison", "search"}
+JOINERS = {
+    "limits", "data", "task", "inference", "recipes", "report", "runs", "benchmark", "comparison", "search",
+}  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 
 

@@ -41,6 +41,11 @@ def test_every_recipe_composes_resolves_and_instantiates(configuration, path, mo
         assert all(instantiate(callback) is not None for callback in config.callbacks.values())
     elif group == "experiment":
         assert instantiate(config.task).classes == tuple(config.sample.classes)
+    elif group == "wave":
+        settings = OmegaConf.to_container(config.wave, resolve=True)
+        # Where waves are simulated is the data module's matter.
+        settings.pop("scheduler")
+        assert instantiate(settings) is not None
     elif group not in {"sweep", "launcher"} and str(path) != "trainer/gpu.yaml":
         assert instantiate(config[group]) is not None
 

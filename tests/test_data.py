@@ -8,7 +8,7 @@ import torch
 from conftest import TINY
 from hydra.utils import instantiate
 
-from hrtem.data import collate, columns_of
+from hrtem.data import View, collate, columns_of, detected
 from hrtem.errors import InputError
 
 
@@ -41,6 +41,26 @@ def test_columns_lie_on_the_atoms_in_every_orientation(data):
         assert phase[y, x].min() > phase.mean()
         seen.add(tuple(np.round(inside.positions[0], 3)))
     assert len(seen) > 20
+
+
+def test_views_turn_the_last_two_axes():
+    image = np.arange(2 * 3 * 3).reshape(2, 3, 3)
+    for bits in np.ndindex(2, 2, 2):
+        view = View(0, 0, *map(bool, bits))
+        np.testing.assert_array_equal(view.turned(image), [view.turned(one) for one in image])
+
+
+def test_snapshots_are_served_together_and_averaged_before_the_noise(configuration):
+    module = instantiate(configuration(*TINY, "wave.frozen_phonons=3", "noise=none").data)
+    module.prepare_data()
+    batch = collate([module.images("train", 2)[n] for n in range(2)])
+    assert batch["wave"].shape == (2, 3, 96, 96)
+    arguments = batch["settings"], 0.2, 16
+    together = detected(module.optics, module.noise, batch["wave"], *arguments)
+    one_by_one = [detected(module.optics, module.noise, batch["wave"][:, n], *arguments) for n in range(3)]
+    assert together.shape == (2, 1, 64, 64)
+    torch.testing.assert_close(together, torch.stack(one_by_one).mean(dim=0))
+    assert not torch.allclose(together, one_by_one[0], rtol=1e-3)
 
 
 def test_examples_depend_on_their_number_only(data):
@@ -84,14 +104,22 @@ def test_the_same_data_for_any_number_of_loader_processes(configuration, data):
 def test_comparing_noise_models_and_focal_series_simulates_nothing_again(configuration):
     keys = {
         instantiate(configuration(*TINY, *words).data).cache.key
-        for words in ([], ["focal=3"], ["noise=poisson"], ["model=msdnet"], ["optics.defocus=50"], ["target.sigma=0.3"])
+        for words in (
+            [],
+            ["focal=3"],
+            ["noise=poisson"],
+            ["model=msdnet"],
+            ["optics.defocus=50"],
+            ["target.sigma=0.3"],
+            ["wave.scheduler=local"],
+        )
     }
     assert len(keys) == 1
     others = {
         instantiate(configuration(*TINY, *words).data).cache.key
-        for words in (["seed=1"], ["sample.vacancy=0.5"], ["wave.slice_thickness=1.0"])
+        for words in (["seed=1"], ["sample.vacancy=0.5"], ["wave.slice_thickness=1.0"], ["wave.frozen_phonons=1"])
     }
-    assert len(others | keys) == 4
+    assert len(others | keys) == 5
 
 
 @pytest.mark.parametrize(
@@ -100,6 +128,7 @@ def test_comparing_noise_models_and_focal_series_simulates_nothing_again(configu
         (["data.patch=100"], ["data.patch", "32", "100"]),
         (["data.batch_size=0"], ["data.batch_size", "0"]),
         (["data.numbers.val=0"], ["data.numbers", "val: 0"]),
+        (["wave.scheduler=cloud"], ["wave.scheduler", "tcp://", "cloud"]),
         (["optics.test_doses=[-5]"], ["optics.test_doses", "-5"]),
         (["optics.test_doses=[]"], ["optics.test_doses", "at least one"]),
         (["data.patch=256"], ["data.patch", "fit", "25.6"]),

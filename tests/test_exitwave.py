@@ -1,17 +1,18 @@
-"""Exit waves and their cache."""
+"""Exit waves: known physics, and how far they may be trusted."""
 
 from __future__ import annotations
 
-import multiprocessing
-
 import numpy as np
 import pytest
+import torch
+from abtem.parametrizations import LobatoParametrization
 from ase import Atoms
 
-from hrtem.columns import Columns
+from hrtem.benchmark import convergence
+from hrtem.benchmark.convergence import column, difference, seen
 from hrtem.errors import InputError
-from hrtem.exitwave import Multislice, WaveCache
-from hrtem.samples import Sample
+from hrtem.exitwave import Multislice
+from hrtem.optics import Optics, wavelength
 
 SAMPLING = 0.2
 
@@ -22,8 +23,18 @@ def carbon(*positions, side=12.8, displacement=0.0):
     return atoms
 
 
-def propagate(atoms, **changes):
-    return Multislice(**{"energy": 80e3, "sampling": SAMPLING, **changes})(atoms)
+def propagate(atoms, seed=0, **changes):
+    return Multislice(**{"energy": 80e3, "sampling": SAMPLING, **changes})(atoms, np.random.default_rng(seed))
+
+
+def image(wave, energy):
+    """Image ``(Y, X)`` of one wave without noise, defocused so that atoms are seen."""
+    fixed = {"Cs": 0.0, "astigmatism": 0.0, "focal_spread": 30.0, "angular_spread": 0.0, "vibration": 0.0}
+    optics = Optics(num_images=1, energy=energy, defocus=30.0, defocus_step=0.0, dose=1e4, **fixed)
+    settings = {
+        name: torch.from_numpy(np.asarray(value))[None] for name, value in optics.draw(np.random.default_rng(0)).items()
+    }
+    return optics(torch.from_numpy(wave)[None], settings, SAMPLING)[0, 0].numpy()
 
 
 def test_an_atom_is_where_its_columns_say():
@@ -86,109 +97,158 @@ def test_a_field_that_is_no_whole_number_of_pixels_is_refused():
         propagate(carbon((1, 1), side=12.9))
 
 
-@pytest.mark.parametrize(("change", "word"), [({"energy": -1}, "energy"), ({"oversampling": 0}, "oversampling")])
+@pytest.mark.parametrize("place", [(np.nan, 1.0), (np.inf, 1.0)])
+def test_atoms_without_a_place_are_refused(place):
+    with pytest.raises(InputError, match="positions are no numbers"):
+        propagate(carbon(place))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"energy": -1}, "energy"),
+        ({"oversampling": 0}, "oversampling"),
+        ({"slice_thickness": 0}, "slice_thickness"),
+        ({"parametrization": "gauss"}, "parametrization.*lobato.*gauss"),
+        ({"projection": "none"}, "projection.*finite.*none"),
+        ({"frozen_phonons": -1}, "frozen_phonons.*-1"),
+        ({"frozen_phonons": 2.5}, r"frozen_phonons.*2\.5"),
+    ],
+)
 def test_bad_settings_are_refused(change, word):
     with pytest.raises(InputError, match=word):
         propagate(carbon((1, 1)), **change)
 
 
-class Pair(Sample):
-    """Two atoms at random places; module level, so that other processes can draw it."""
-
-    known_classes = ("C",)
-
-    def __call__(self, rng):
-        positions = rng.uniform(2, 10, size=(2, 2))
-        atoms = self.in_cell(Atoms("C2", np.column_stack([positions, [0, 0]])), thickness=2.0)
-        return atoms, Columns(positions, [0, 0], self.classes, counts=[1, 1])
-
-
-def cache(root, **recipe):
-    sample = Pair("pair", ["C"], 12.8, {"C": 0.06})
-    return WaveCache(root, sample, Multislice(80e3, SAMPLING), {"sample": {"extent": 12.8}, **recipe}, seed=0)
+def test_the_potential_is_that_of_the_atom():
+    """The projected potential of Lobato's carbon in real space, off the grid and beyond the pixels of its centre."""
+    side, gpts = 12.8, 512
+    slices = Multislice(80e3, SAMPLING).potential(carbon((6.41, 6.387)), (gpts, gpts))
+    x = np.arange(gpts) * side / gpts
+    r = np.hypot(x[:, None] - 6.41, x[None] - 6.387)
+    ring = (r > 0.2) & (r < 2.0)
+    expected = LobatoParametrization().projected_potential("C")(r[ring])
+    # A periodic potential's zero lies elsewhere by what the neighbouring cells and the tails add.
+    np.testing.assert_allclose(slices.sum(axis=0)[ring], expected, rtol=0.02, atol=0.5)
 
 
-def fill(store, **numbers):
-    return list(store.fill(numbers, scheduler="inline"))
+def test_an_atom_is_shared_by_the_slices_that_it_lies_between():
+    atoms = carbon((6.4, 6.4))
+    atoms.cell[2, 2] = 8.0
+    atoms.positions[:, 2] = 3.5
+    totals = Multislice(80e3, SAMPLING).potential(atoms, (128, 128)).sum(axis=(1, 2))
+    # Slices of 2 Å have their middles at 1, 3, 5 and 7 Å.
+    np.testing.assert_allclose(totals / totals.sum(), [0.0, 0.75, 0.25, 0.0], atol=1e-6)
 
 
-def test_cache_counts_down_and_then_has_nothing_to_do(tmp_path):
-    store = cache(tmp_path)
-    assert fill(store, train=2, val=1) == [3, 2, 1, 0]
-    assert fill(store, train=2, val=1) == [0]
-    assert fill(store, train=3, val=1) == [1, 0]
+def test_the_wave_crosses_what_lies_behind_the_atom():
+    """Fresnel: in vacuum of thickness z each spatial frequency of the scattered wave turns by -π λ z k²."""
+    waves = []
+    for height in (1.0, 13.0):
+        atoms = carbon((6.4, 6.4))
+        atoms.cell[2, 2] = 14.0
+        atoms.positions[:, 2] = height
+        waves.append(np.fft.fft2(propagate(atoms) - 1.0))
+    k = np.fft.fftfreq(64, SAMPLING)
+    k2 = k[:, None] ** 2 + k**2
+    turn = np.angle(waves[0] / waves[1])[k2 < 1.5]
+    expected = -np.pi * wavelength(80e3) * 12.0 * k2[k2 < 1.5]
+    np.testing.assert_allclose(np.exp(1j * turn), np.exp(1j * expected), atol=0.01)
 
 
-def test_records_hold_wave_and_columns_and_do_not_depend_on_order(tmp_path):
-    one, other = cache(tmp_path / "a"), cache(tmp_path / "b")
-    fill(one, train=3)
-    other.compute("train", 2)
-    (wave, columns), (again, same) = one.load("train", 2), other.load("train", 2)
-    np.testing.assert_array_equal(wave, again)
-    np.testing.assert_array_equal(columns.positions, same.positions)
-    assert columns.classes == ("C",)
-    assert not np.array_equal(wave, one.load("train", 1)[0])
+def test_a_column_is_the_same_wherever_it_lies_between_pixels():
+    """Ten gold atoms seen end-on, moved by fractions of a pixel: wave to 0.1 %, peak to 0.2 %, total to 0.1 %."""
+    propagate = convergence.ours()
+    waves = [seen(propagate(column(10, 0.0, x, y)), x, y) for x, y in convergence.ACROSS]
+    assert max(difference(wave, waves[0]) for wave in waves) < 1e-3
+    intensities = np.abs(waves) ** 2
+    assert np.ptp(intensities[:, 32, 32]) < 2e-3 * intensities[0, 32, 32]
+    totals = intensities[:, 28:37, 28:37].sum(axis=(1, 2))
+    assert np.ptp(totals) < 1e-3 * totals[0]
 
 
-def test_key_depends_on_recipe_and_seed_only(tmp_path):
-    store = cache(tmp_path)
-    assert store.key == cache(tmp_path / "elsewhere").key
-    assert store.key != cache(tmp_path, wave={"energy": 1}).key
+def test_a_column_is_the_same_wherever_slices_begin():
+    """The same column moved along the beam by fractions of a slice, and the wave moved back: to 0.6 %."""
+    propagate = convergence.ours()
+    waves = [seen(propagate(column(10, 0.0, z=z)), z=z) for z in convergence.ALONG]
+    assert max(difference(wave, waves[0]) for wave in waves) < 6e-3
 
 
-def test_key_depends_on_what_the_sample_read(tmp_path):
-    store, other = cache(tmp_path), cache(tmp_path)
-    other.sample.fingerprint = "of a file"
-    assert store.key != other.key
-
-
-def test_a_killed_computation_leaves_no_record(tmp_path, monkeypatch):
-    store = cache(tmp_path)
-
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(np, "savez", stop)
-    with pytest.raises(KeyboardInterrupt):
-        store.compute("train", 0)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert store.missing("train", 1) == [0]
-
-
-def _fill_in_process(root):
-    fill(cache(root), train=4)
-
-
-def test_two_processes_may_fill_one_cache(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_fill_in_process, args=(tmp_path,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
-    store = cache(tmp_path)
-    assert store.missing("train", 4) == []
-    assert {path.suffix for path in (store.folder / "train").iterdir()} == {".npz"}
-    assert len([store.load("train", n) for n in range(4)]) == 4
-
-
-def test_dask_workers_fill_the_cache(tmp_path):
-    """Real worker processes, and the same waves as without them."""
-    store, inline = cache(tmp_path / "dask"), cache(tmp_path / "inline")
-    assert list(store.fill({"train": 3}, scheduler="local")) == [3, 2, 1, 0]
-    fill(inline, train=3)
-    for n in range(3):
-        # Another number of threads may add up in another order.
-        np.testing.assert_allclose(store.load("train", n)[0], inline.load("train", n)[0], atol=2e-6)
+def test_slices_and_grid_of_the_default_are_fine_enough():
+    """docs/convergence.md: 1 % of slices, 1 % of oversampling 3, 7 % of 2 and half of that for a tilted column."""
+    end_on, tilted = column(10, 0.0), column(10, 1.5)
+    fine = {atoms: seen(convergence.ours(4, 0.5)(one)) for atoms, one in enumerate((end_on, tilted))}
+    assert difference(seen(convergence.ours(3, 2.0)(end_on)), fine[0]) < 0.01
+    assert difference(seen(convergence.ours()(end_on)), seen(convergence.ours(2, 0.5)(end_on))) < 0.01
+    assert difference(seen(convergence.ours()(end_on)), fine[0]) < 0.07
+    assert difference(seen(convergence.ours()(tilted)), fine[1]) < 0.035
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_does_not_answer_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer"):
-        list(cache(tmp_path).fill({"train": 1}, scheduler="tcp://127.0.0.1:9"))
+def test_finite_projection_agrees_within_the_error_of_the_model():
+    for tilt, most in ((0.0, 0.15), (1.5, 0.03)):
+        atoms = column(10, tilt)
+        assert difference(seen(convergence.ours(4, 0.5, "finite")(atoms)), seen(convergence.ours(4, 0.5)(atoms))) < most
 
 
-def test_unknown_scheduler_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cloud"):
-        list(cache(tmp_path).fill({"train": 1}, scheduler="cloud"))
+def test_elements_and_displacements_add_up():
+    """The potential of a mixed structure is the sum of those of its parts, each with its own displacement."""
+    atoms = Atoms("MoS2", [(3, 3, 1), (5, 3, 2), (5, 4, 0.5)], cell=[12.8, 12.8, 4.0], pbc=[True, True, False])
+    atoms.set_array("rms_displacement", np.array([0.06, 0.07, 0.09]))
+    wave = Multislice(80e3, SAMPLING)
+    parts = sum(wave.potential(atoms[[n]], (128, 128)) for n in range(3))
+    np.testing.assert_allclose(wave.potential(atoms, (128, 128)), parts, atol=1e-3 * parts.max())
+
+
+def sheet(side=12.8):
+    """A square net of carbon, thin and light."""
+    places = np.arange(0.8, side, 1.6)
+    return carbon(*((x, y) for x in places for y in places), side=side, displacement=0.12)
+
+
+def test_snapshots_are_waves_of_moved_atoms():
+    waves = propagate(sheet(), frozen_phonons=3)
+    assert waves.shape == (3, 64, 64)
+    assert waves.dtype == np.complex64
+    assert not np.array_equal(waves[0], waves[1])
+    np.testing.assert_array_equal(waves, propagate(sheet(), frozen_phonons=3))
+    assert not np.array_equal(waves, propagate(sheet(), frozen_phonons=3, seed=1))
+    assert propagate(carbon(), frozen_phonons=2).shape == (2, 64, 64)
+
+
+def test_without_snapshots_no_random_number_is_drawn():
+    rng = np.random.default_rng(0)
+    Multislice(80e3, SAMPLING)(carbon((4, 4), displacement=0.1), rng)
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_snapshots_need_a_generator():
+    with pytest.raises(InputError, match=r"wave\.frozen_phonons must be 0 .* got 2"):
+        Multislice(80e3, SAMPLING, frozen_phonons=2)(carbon((4, 4)))
+
+
+def test_snapshots_of_a_thin_light_sheet_average_to_debye_waller():
+    """The mean image agrees within its sampling error: a few percent of the contrast for 100 snapshots."""
+    smeared = image(propagate(sheet()), 80e3)
+    mean = np.mean([image(wave, 80e3) for wave in propagate(sheet(), frozen_phonons=100)], axis=0)
+    assert smeared.std() > 0.03
+    assert np.sqrt(np.mean((mean - smeared) ** 2)) < 0.08 * smeared.std()
+    still = sheet()
+    still.arrays["rms_displacement"][:] = 0.0
+    # What thermal motion takes from the contrast is more than that.
+    assert np.sqrt(np.mean((image(propagate(still), 80e3) - smeared) ** 2)) > 0.1 * smeared.std()
+
+
+def test_snapshots_of_gold_hold_the_thermal_diffuse_part():
+    """A tenth of what a short gold column scatters is diffuse, and far more of the highest angles."""
+    gold = column(4, 1.5)
+    smeared = np.fft.fft2(propagate(gold, energy=300e3), norm="forward")
+    waves = np.fft.fft2(propagate(gold, energy=300e3, frozen_phonons=50), norm="forward")
+    total, coherent = (np.abs(waves) ** 2).mean(axis=0), np.abs(waves.mean(axis=0)) ** 2
+    diffuse = (total - coherent).sum() / (total.sum() - coherent[0, 0])
+    assert diffuse == pytest.approx(0.10, abs=0.02)
+    # Both keep all electrons: smearing only makes the diffuse ones coherent at lower angles.
+    assert total.sum() == pytest.approx((np.abs(smeared) ** 2).sum(), abs=1e-3)
+    k = np.fft.fftfreq(64, SAMPLING)
+    high = np.hypot(k[:, None], k) > 2.4
+    assert total[high].sum() > 2.0 * (np.abs(smeared[high]) ** 2).sum()

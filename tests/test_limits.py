@@ -33,6 +33,12 @@ def carbon(*places, side=9.6):
     return atoms
 
 
+def position_limits(one, atoms):
+    """Of all columns of the atoms."""
+    moved = moved_waves(WAVE, atoms, range(len(atoms)))
+    return one.position_limits(one.expected(WAVE(atoms)[None])[0], one.changes(moved))
+
+
 def expected_and_changes(shape=(12, 12), number=3):
     generator = torch.Generator().manual_seed(0)
     expected = 1.0 + 0.3 * torch.rand(1, *shape, generator=generator, dtype=torch.float64)
@@ -94,8 +100,7 @@ def test_two_structures_are_confused_as_often_as_the_likelihoods_say():
 
 def test_position_limits_fall_with_the_root_of_the_dose_and_rise_with_a_close_neighbour():
     atoms = carbon((4.0, 4.8), (5.42, 4.8))
-    wave, moved = WAVE(atoms), moved_waves(WAVE, atoms, [0, 1])
-    low, high = (exposure(dose=dose).position_limits(wave, moved) for dose in (1e3, 4e3))
+    low, high = (position_limits(exposure(dose=dose), atoms) for dose in (1e3, 4e3))
     np.testing.assert_allclose(low.joint / high.joint, 2.0, rtol=1e-6)
     assert np.all(low.joint > 1.005 * low.single)
     # Tens of pm at 10³ e/Å², and mirror images of each other.
@@ -105,24 +110,22 @@ def test_position_limits_fall_with_the_root_of_the_dose_and_rise_with_a_close_ne
 
 def test_a_focal_series_at_the_same_total_dose_is_no_better_than_its_best_image_and_adds_up():
     atoms = carbon((4.8, 4.8))
-    wave, moved = WAVE(atoms), moved_waves(WAVE, atoms, [0])
     twice = Optics(2, 80e3, 60.0, 0.0, -1e5, 0.0, 30.0, 0.0, 0.0, 1e3)
     noise = Poisson()
     series = Exposure(
         twice, noise, twice.draw(np.random.default_rng(0)) | noise.draw(np.random.default_rng(0)), SAMPLING
     )
-    pair, double = series.position_limits(wave, moved), exposure(dose=2e3).position_limits(wave, moved)
+    pair, double = position_limits(series, atoms), position_limits(exposure(dose=2e3), atoms)
     np.testing.assert_allclose(pair.joint, double.joint, rtol=1e-6)
 
 
 def test_a_worse_camera_knows_less():
     atoms = carbon((4.8, 4.8))
-    wave, moved = WAVE(atoms), moved_waves(WAVE, atoms, [0])
     cameras = [
         Poisson(),
         *(Physical(**{**CAMERA, "correlation": c, "readout": r}) for c, r in [(1, 0), (0, 0), (0, 2)]),
     ]
-    limits = [float(exposure(camera).position_limits(wave, moved).joint[0]) for camera in cameras]
+    limits = [float(position_limits(exposure(camera), atoms).joint[0]) for camera in cameras]
     assert limits == sorted(limits)
     assert limits[1] < limits[2] < limits[3]
 

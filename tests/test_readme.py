@@ -43,7 +43,8 @@ def test_other_commands_exist(command):
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     elif words[:2] == ["python", "-m"]:
-        module = ROOT / "src" / (words[2].replace(".", "/") + ".py")
+        module = ROOT / "src" / words[2].replace(".", "/")
+        module = module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
         assert 'if __name__ == "__main__":' in module.read_text()
     else:
         assert words[0] in {"git", "cd", "wandb", ".venv/bin/python", "."}

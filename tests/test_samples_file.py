@@ -23,9 +23,10 @@ from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from hrtem.errors import InputError
-from hrtem.exitwave import Multislice, WaveCache
+from hrtem.exitwave import Multislice
 from hrtem.samples import StructureFile
 from hrtem.task import ColumnFinder
+from hrtem.wavecache import WaveCache
 
 A = 3.905
 Save = Callable[..., str]
@@ -299,7 +300,7 @@ def test_several_structures_are_a_family(save: Save) -> None:
     path = save([Octahedron("Au", 5, 1), Octahedron("Pt", 7, 2)], "family.xyz")
     source = sample(structure=path, repeat=False, classes=["Pt", "Au"])
     assert {str(source(np.random.default_rng(seed))[0].symbols[0]) for seed in range(10)} == {"Au", "Pt"}
-    assert set(source.rms_displacement) == {"Au", "Pt"}
+    assert set(source.rms_displacement) == {"Au", "C", "Pt"}  # carbon may soil any
 
 
 def test_displacements_have_a_default() -> None:
@@ -397,3 +398,16 @@ def test_file_refuses_files(tmp_path: Path, name: str, text: str, repeat: bool, 
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         sample(structure=tmp_path / name, repeat=repeat)
+
+
+def test_contamination_lies_on_both_surfaces_and_belongs_to_no_column() -> None:
+    film = {"probability": 1.0, "share": 1.0, "both_sides": 1.0, "thickness": 4.0}
+    atoms, columns = drawn(thickness=20.0, contamination=film)
+    carbon, z = atoms.symbols == "C", atoms.positions[:, 2]
+    assert set(atoms.get_array("column")[carbon]) == {-1}
+    upper, lower = z[carbon & (z > z[~carbon].max())], z[carbon & (z < z[~carbon].min())]
+    assert len(upper) + len(lower) == carbon.sum()
+    assert min(len(upper), len(lower)) > 100
+    assert upper.min() - z[~carbon].max() == pytest.approx(3.0, abs=0.3)
+    assert z[~carbon].min() - lower.max() == pytest.approx(3.0, abs=0.3)
+    assert columns.counts.sum() == np.sum(~carbon)

@@ -77,7 +77,7 @@ def test_wandb_runs_offline_without_a_login(tmp_path, cache_folder):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["sample=diamond"], ["sample/diamond", "gold graphene mos2"]),
+        (["sample=diamond"], ["sample/diamond", "file gold graphene"]),
         (["focl=3"], ["focl"]),
         (["sample.vacancies=0.1"], ["vacancies"]),
         (["focal=0"], ["focal", "0", "1 to 64"]),

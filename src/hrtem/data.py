@@ -11,13 +11,13 @@ import numpy as np
 import pytorch_lightning as lightning
 import torch
 from hydra.utils import instantiate
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.exitwave import SPLITS, WaveCache
+from hrtem.wavecache import SPLITS, WaveCache
+from hrtem.workers import check, show
 
 Example = dict[str, Any]
 
@@ -32,12 +32,12 @@ class View(NamedTuple):
     flip_y: bool
 
     def turned(self, image: np.ndarray) -> np.ndarray:
-        """``image`` ``(Y, X)`` in this orientation."""
+        """``image`` ``(..., Y, X)`` in this orientation."""
         if self.transpose:
-            image = image.T
+            image = np.swapaxes(image, -2, -1)
         if self.flip_x:
-            image = image[:, ::-1]
-        return image[::-1] if self.flip_y else image
+            image = image[..., ::-1]
+        return image[..., ::-1, :] if self.flip_y else image
 
 
 class SimulatedImages(Dataset[Example]):
@@ -126,9 +126,9 @@ class SimulatedImages(Dataset[Example]):
         return View(row, column, *(bool(bit) for bit in rng.integers(2, size=3)))
 
     def _view(self, wave: np.ndarray, columns: Columns, rng: np.random.Generator) -> tuple[np.ndarray, Columns]:
-        view = self.draw_view(wave.shape, rng)
+        view = self.draw_view(wave.shape[-2:], rng)
         # Copied before it is turned: rows of a whole wave lie a power of two apart, the worst case for a cache.
-        window = wave[view.row : view.row + self.side, view.column : view.column + self.side].copy()
+        window = wave[..., view.row : view.row + self.side, view.column : view.column + self.side].copy()
         wave = view.turned(window)
         positions = columns.positions - np.array([view.column, view.row]) * self.sampling
         last = (self.side - 1) * self.sampling
@@ -167,8 +167,16 @@ def collate(examples: Sequence[Example]) -> Example:
 def detected(
     optics: Any, noise: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float, margin: int
 ) -> Tensor:
-    """Counts ``(B, F, Y, X)`` of collated waves, imaged with their margin and then cut by ``margin`` px."""
-    expected = optics(wave, settings, sampling)
+    """Counts ``(B, F, Y, X)`` of collated waves, imaged with their margin and then cut by ``margin`` px.
+
+    Waves ``(B, N, Y, X)`` are N snapshots of each vibrating structure, whose intensities add up in the exposure.
+    """
+    if wave.ndim == 4:
+        number = wave.shape[1]
+        repeated = {name: value.repeat_interleave(number, dim=0) for name, value in settings.items()}
+        expected = optics(wave.flatten(0, 1), repeated, sampling).unflatten(0, (-1, number)).mean(dim=1)
+    else:
+        expected = optics(wave, settings, sampling)
     inner = slice(margin, expected.shape[-1] - margin)
     if noise.pointwise:
         return noise(expected[..., inner, inner].contiguous(), settings, sampling)
@@ -203,10 +211,10 @@ class WaveDataModule(lightning.LightningDataModule):
     """Simulates the waves that are not cached yet and serves the three splits.
 
     Args:
-        sample, wave, optics, noise: plain settings of these stages, as in the configuration.
+        sample, wave, optics, noise: plain settings of these stages, as in the configuration; ``wave.scheduler`` says
+            where waves are simulated, see :func:`hrtem.workers.finished`, and has no part in what they are.
         cache: folder of the wave caches.
         numbers: waves in ``train``, ``val`` and ``test``.
-        scheduler: see :meth:`hrtem.exitwave.WaveCache.fill`.
         seed: of structures and examples.
         sampling: Å/px.
         patch: side of a training image, px; a multiple of 32.
@@ -224,7 +232,6 @@ class WaveDataModule(lightning.LightningDataModule):
         noise: Mapping[str, Any],
         cache: str,
         numbers: Mapping[str, int],
-        scheduler: str,
         seed: int,
         sampling: float,
         patch: int,
@@ -252,17 +259,18 @@ class WaveDataModule(lightning.LightningDataModule):
         self.noise = instantiate(noise)
         if not self.optics.test_doses:
             raise InputError("optics.test_doses must name at least one dose in e/Å², got [].")
+        settings = {key: value for key, value in wave.items() if key != "scheduler"}
+        self.scheduler = check(wave.get("scheduler", "local"))
         self.cache = WaveCache(
             Path(cache),
             instantiate(sample),
-            instantiate(wave),
-            {"sample": dict(sample), "wave": dict(wave)},
+            instantiate(settings),
+            {"sample": dict(sample), "wave": settings},
             seed,
         )
         self.numbers = {split: int(number) for split, number in numbers.items()}
         # Waves stay in memory from epoch to epoch, half a megabyte each.
         self.records: dict[str, dict[int, tuple[np.ndarray, Columns]]] = {split: {} for split in self.numbers}
-        self.scheduler = scheduler
         self.seed = seed
         self.view: dict[str, Any] = {"patch": patch, "margin": margin, "sampling": sampling}
         self.batch_size = batch_size
@@ -272,9 +280,9 @@ class WaveDataModule(lightning.LightningDataModule):
     def prepare_data(self) -> None:
         """Simulate, with a progress bar, what the cache lacks."""
         steps = self.cache.fill(self.numbers, self.scheduler)
-        total = next(steps)
-        if total:
-            _show(steps, total, f"Simulating {self.cache.sample.name}")
+        missing = next(steps)
+        if missing:
+            show(steps, missing, sum(self.numbers.values()), f"Simulating {self.cache.sample.name}")
 
     def train_dataloader(self) -> DataLoader[Example]:
         """Examples that no epoch before has shown."""
@@ -313,11 +321,3 @@ class WaveDataModule(lightning.LightningDataModule):
             num_workers=self.workers,
             collate_fn=collate,
         )
-
-
-def _show(steps: Iterator[int], total: int, title: str) -> None:
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns) as progress:
-        bar = progress.add_task(title, total=total)
-        for left in steps:
-            progress.update(bar, completed=total - left)

@@ -1,50 +1,46 @@
-"""Exit waves by the multislice algorithm, computed once and kept on disk.
+"""Exit waves by the multislice algorithm.
 
 The only module that knows abTEM. Everything after the exit wave is linear optics and noise and is computed
-anew for every image, see :mod:`hrtem.optics`.
+anew for every image, see :mod:`hrtem.optics`; the waves themselves are kept on disk, see :mod:`hrtem.wavecache`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import math
+from functools import cache
+from typing import Any
 
 import numpy as np
-import yaml
+import scipy.fft
 from ase import Atoms
+from ase.data import chemical_symbols
 
-from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.ranges import Range
 
-if TYPE_CHECKING:
-    from hrtem.samples import Sample
+#: Atomic potentials that abTEM knows by name.
+PARAMETRIZATIONS = ("lobato", "kirkland", "peng")
+PROJECTIONS = ("infinite", "finite")
 
-#: Counts up whenever the same recipe gives other waves, so that no stale record is ever read.
-GENERATION = 1
+#: Potentials hold frequencies up to this fraction of their grid's highest. Multislice keeps two thirds of it; a little
+#: more still matters to what heavy atoms scatter below, see docs/convergence.md.
+BAND = 0.75
 
-SPLITS = {"train": 0, "val": 1, "test": 2}
+#: How abTEM computes: in one thread, since processes share the cores.
+ABTEM = {"diagnostics.progress_bar": False, "precision": "float32", "device": "cpu", "fftw.threads": 1}
 
 
 class Multislice:
-    """Plane-wave multislice of a static, thermally smeared structure.
+    """Plane-wave multislice of a thermally smeared structure, or of snapshots of a vibrating one.
 
     Args:
         energy: beam energy, eV.
         sampling: pixel size of the stored wave, Å; the band limit is its Nyquist frequency.
         oversampling: the potential is sampled this many times finer.
-        slice_thickness: Å.
-        parametrization: abTEM's name of the atomic potentials.
-        projection: ``infinite`` projects each atom into one slice, ``finite`` integrates it over slices.
+        slice_thickness: at most this thick, Å; all slices of a cell are equal.
+        parametrization: abTEM's name of the atomic potentials, one of :data:`PARAMETRIZATIONS`.
+        projection: ``infinite`` projects whole atoms, ``finite`` integrates them over the slices they reach through.
+        frozen_phonons: number of snapshots with displaced atoms; 0 smears the potential instead.
     """
 
     def __init__(
@@ -55,202 +51,185 @@ class Multislice:
         slice_thickness: float = 2.0,
         parametrization: str = "lobato",
         projection: str = "infinite",
+        frozen_phonons: int = 0,
     ) -> None:
         Range.parse("wave.energy", energy, unit="eV", minimum=1e4, maximum=1e6)
         Range.parse("wave.sampling", sampling, unit="Å/px", minimum=0.05, maximum=0.5)
         Range.parse("wave.slice_thickness", slice_thickness, unit="Å", minimum=0.1, maximum=10.0)
         if oversampling not in (1, 2, 3, 4):
             raise InputError(f"wave.oversampling must be 1, 2, 3 or 4, got {oversampling}.")
+        if parametrization not in PARAMETRIZATIONS:
+            raise InputError(f"wave.parametrization must be one of {list(PARAMETRIZATIONS)}, got {parametrization}.")
+        if projection not in PROJECTIONS:
+            raise InputError(f"wave.projection must be one of {list(PROJECTIONS)}, got {projection}.")
+        if not isinstance(frozen_phonons, int) or not 0 <= frozen_phonons <= 1000:
+            raise InputError(f"wave.frozen_phonons must be a whole number from 0 to 1000, got {frozen_phonons}.")
         self.energy = energy
         self.sampling = sampling
         self.oversampling = oversampling
         self.slice_thickness = slice_thickness
         self.parametrization = parametrization
         self.projection = projection
+        self.frozen_phonons = frozen_phonons
 
-    def __call__(self, atoms: Atoms) -> np.ndarray:
+    def __call__(self, atoms: Atoms, rng: np.random.Generator | None = None) -> np.ndarray:
         """Exit wave of ``atoms``.
 
-        Thermal motion enters as the Debye-Waller factor: each element's potential is convolved with a
-        Gaussian of its ``rms_displacement`` u, that is multiplied by ``exp(-2 π² u² k²)`` (Kirkland,
-        Advanced Computing in Electron Microscopy, 2nd ed., section 5.3).
+        Thermal motion enters as the Debye-Waller factor: each atom's potential is convolved with a Gaussian of
+        its ``rms_displacement`` u, that is multiplied by ``exp(-2 π² u² k²)`` (Kirkland, Advanced Computing in
+        Electron Microscopy, 2nd ed., section 5.3). With ``frozen_phonons`` = N, each of N snapshots moves every
+        atom along x, y and z by normal numbers of standard deviation u (section 7.5 there), and the image is
+        the mean of the N intensities.
 
         Args:
             atoms: periodic in x and y, with an array ``rms_displacement`` in Å.
+            rng: of the displacements; neither needed nor touched without snapshots.
 
         Returns:
-            Complex64 ``(Y, X)`` of mean intensity near 1; pixel ``[j, i]`` lies at ``(i, j) * sampling``.
+            Complex64 ``(Y, X)``, or ``(N, Y, X)`` of snapshots, of mean intensity near 1; pixel ``[j, i]`` lies
+            at ``(i, j) * sampling``.
+
+        Raises:
+            InputError: the cell is no whole number of pixels wide, an atom's place is no number, or there are
+                snapshots and no ``rng``.
         """
-        width, height = atoms.cell.lengths()[:2]
+        width, height, thickness = atoms.cell.lengths()
         shape = (round(width / self.sampling), round(height / self.sampling))
         if not np.allclose(np.array(shape) * self.sampling, (width, height), atol=1e-6):
             raise InputError(f"sample.extent must be a whole number of pixels of {self.sampling:g} Å, got {width:g} Å.")
+        displacements = atoms.get_array("rms_displacement")
+        if not (np.isfinite(atoms.positions).all() and np.isfinite(displacements).all() and thickness > 0.0):
+            raise InputError("sample gives a structure without thickness or with atoms whose positions are no numbers.")
+        if not self.frozen_phonons:
+            return self._propagated(atoms, shape)
+        if rng is None:
+            raise InputError(
+                f"wave.frozen_phonons must be 0 where a wave must not be random, got {self.frozen_phonons}."
+            )
+        snapshots = []
+        for _ in range(self.frozen_phonons):
+            snapshot = atoms.copy()
+            snapshot.positions += rng.normal(size=(len(atoms), 3)) * displacements[:, None]
+            snapshot.set_array("rms_displacement", np.zeros(len(atoms)))
+            snapshots.append(self._propagated(snapshot, shape))
+        return np.stack(snapshots)
+
+    def _propagated(self, atoms: Atoms, shape: tuple[int, int]) -> np.ndarray:
+        """Wave ``(Y, X)`` behind one potential; ``shape`` counts pixels along x and y."""
         if len(atoms) == 0:
             return np.ones(shape[::-1], np.complex64)
         # abTEM takes seconds to import, and a warm cache never needs it.
         import abtem
 
-        fine = tuple(n * self.oversampling for n in shape)
-        with abtem.config.set({"diagnostics.progress_bar": False, "precision": "float32", "device": "cpu"}):
-            potential = self._potential(atoms, fine)
+        with abtem.config.set(ABTEM):
+            slices = self.potential(atoms, (shape[0] * self.oversampling, shape[1] * self.oversampling))
+            width, height, depth = atoms.cell.lengths()
+            # A slice stands for what lies around its middle, so that half of the last one is left to cross. Half of
+            # the first one costs a plane wave nothing.
+            steps = [depth / len(slices)] * (len(slices) - 1) + [0.5 * depth / len(slices)]
+            potential = abtem.PotentialArray(slices, slice_thickness=steps, extent=(width, height))
             wave: Any = abtem.PlaneWave(energy=self.energy).multislice(potential, lazy=False)
         # abTEM's axes are (x, y); ours are (Y, X).
-        return np.ascontiguousarray(_band_limited(np.asarray(wave.array), shape).T)
+        return np.ascontiguousarray(band_limited(np.asarray(wave.array), shape).T)
 
-    def _potential(self, atoms: Atoms, gpts: tuple[int, int]) -> Any:
-        """Thermally smeared potential in slices, an `abtem.PotentialArray`."""
+    def potential(self, atoms: Atoms, gpts: tuple[int, int]) -> np.ndarray:
+        """Projected potential of each slice, smeared by each atom's ``rms_displacement``.
+
+        Args:
+            atoms: as in :meth:`__call__`.
+            gpts: grid points along x and y.
+
+        Returns:
+            Float32 ``(slices, X, Y)``, V Å, the slice that the beam meets first in front.
+        """
+        number = math.ceil(atoms.cell.lengths()[2] / self.slice_thickness - 1e-9)
+        make = self._projected if self.projection == "infinite" else self._integrated
+        return make(atoms, gpts, number)
+
+    def _projected(self, atoms: Atoms, gpts: tuple[int, int], number: int) -> np.ndarray:
+        """Whole atoms, each shared by the two slices whose middles it lies between.
+
+        ``V(k) = Σ f(k) exp(-2 π² u² k²) exp(-2 π i k·r) / area``. The phases are products of one factor along x
+        and one along y, so that the sum is a matrix product: exact wherever an atom lies between grid points, and
+        as fast as the Fourier transform of a grid. Shares fall linearly with the distance along the beam; then
+        neither does the wave depend on where slices begin.
+        """
+        width, height, thickness = atoms.cell.lengths()
+        harmonics = [int(BAND * n / 2) for n in gpts]
+        kx = np.r_[0 : harmonics[0] + 1, -harmonics[0] : 0] / width
+        ky = np.arange(harmonics[1] + 1) / height
+        k2 = kx[:, None] ** 2 + ky**2
+        # Cut by a circle, so that an atom is round whichever way it lies on the grid.
+        density = (k2 <= min(kx.max(), ky.max()) ** 2) * (gpts[0] * gpts[1] / (width * height))
+        along_x, along_y = (_phases(atoms.positions[:, i] / (width, height)[i], harmonics[i]) for i in (0, 1))
+        # The negative frequencies along x are the conjugates of the positive ones.
+        along_x = np.concatenate([along_x, along_x[:, :0:-1].conj()], axis=1)
+        place = np.clip(atoms.positions[:, 2] * (number / thickness) - 0.5, 0.0, number - 1.0).astype(np.float32)
+        displacements = atoms.get_array("rms_displacement")
+        sums = np.zeros((number, *k2.shape), np.complex64)
+        for z, u in sorted(set(zip(atoms.numbers.tolist(), displacements.tolist(), strict=True))):
+            form_factor = _parametrization(self.parametrization).projected_scattering_factor(chemical_symbols[z])
+            smeared = (density * form_factor(k2) * np.exp(-2.0 * np.pi**2 * u**2 * k2)).astype(np.float32)
+            kind = (atoms.numbers == z) & (displacements == u)
+            for layer in range(number):
+                here = np.flatnonzero(kind & (np.abs(place - layer) < 1.0))
+                if len(here):
+                    shares = 1.0 - np.abs(place[here] - layer)
+                    sums[layer] += smeared * ((along_x[here] * shares[:, None]).T @ along_y[here])
+        slices = np.empty((number, *gpts), np.float32)
+        spectrum = np.zeros((gpts[0], gpts[1] // 2 + 1), np.complex64)
+        for layer in range(number):
+            spectrum[: harmonics[0] + 1, : len(ky)] = sums[layer, : harmonics[0] + 1]
+            spectrum[-harmonics[0] :, : len(ky)] = sums[layer, harmonics[0] + 1 :]
+            slices[layer] = scipy.fft.irfft2(spectrum, s=gpts)
+        return slices
+
+    def _integrated(self, atoms: Atoms, gpts: tuple[int, int], number: int) -> np.ndarray:
+        """Atoms that reach through several slices, by abTEM's quadrature on the grid."""
         import abtem
 
+        lengths = atoms.cell.lengths()
+        kx, ky = np.fft.fftfreq(gpts[0], lengths[0] / gpts[0]), np.fft.rfftfreq(gpts[1], lengths[1] / gpts[1])
+        k2 = (kx[:, None] ** 2 + ky**2).astype(np.float32)
         displacements = atoms.get_array("rms_displacement")
-        spacing = [length / n for length, n in zip(atoms.cell.lengths()[:2], gpts, strict=True)]
-        kx, ky = (np.fft.fftfreq(n, d) for n, d in zip(gpts, spacing, strict=True))
-        k2 = (kx[:, None] ** 2 + ky[None] ** 2).astype(np.float32)
-        total: Any = 0.0
-        template: Any = None
+        slices = np.zeros((number, *gpts), np.float32)
         for displacement in np.unique(displacements):
-            part = atoms[displacements == displacement]
-            template = abtem.Potential(
-                part,
+            part = abtem.Potential(
+                atoms[displacements == displacement],
                 gpts=gpts,
-                slice_thickness=self.slice_thickness,
+                slice_thickness=lengths[2] / number,
                 parametrization=self.parametrization,
-                projection=self.projection,
-                device="cpu",
+                projection="finite",
             ).build(lazy=False)
-            smeared = np.fft.ifft2(np.fft.fft2(template.array) * np.exp(-2.0 * np.pi**2 * displacement**2 * k2))
-            total = total + smeared.real.astype(np.float32)
-        return abtem.PotentialArray(
-            total, slice_thickness=template.slice_thickness, extent=tuple(atoms.cell.lengths()[:2])
-        )
+            smearing = np.exp(np.float32(-2.0 * np.pi**2 * displacement**2) * k2)
+            slices += scipy.fft.irfft2(scipy.fft.rfft2(part.array) * smearing, s=gpts)
+        return slices
 
 
-def _band_limited(wave: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+@cache
+def _parametrization(name: str) -> Any:
+    """abTEM's atomic potentials, whose table takes longer to read than a light sheet to simulate."""
+    from abtem.parametrizations import validate_parametrization
+
+    return validate_parametrization(name)
+
+
+def _phases(fractions: np.ndarray, highest: int) -> np.ndarray:
+    """``exp(-2 π i n x)`` for the harmonics n = 0 … ``highest``, complex64 ``(N, highest + 1)``."""
+    turns = np.outer(fractions, np.arange(highest + 1))
+    # Reduced in double precision: hundreds of turns would cost single precision its digits.
+    angles = (-2.0 * np.pi * (turns - np.rint(turns))).astype(np.float32)
+    phases = np.empty(angles.shape, np.complex64)
+    np.cos(angles, out=phases.real)
+    np.sin(angles, out=phases.imag)
+    return phases
+
+
+def band_limited(wave: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Fourier-crop a periodic ``wave`` to ``shape``, keeping its values at the coarse grid points."""
-    spectrum = np.fft.fftshift(np.fft.fft2(wave))
+    spectrum = np.fft.fftshift(scipy.fft.fft2(wave))
     window = tuple(
         slice(full // 2 - part // 2, full // 2 - part // 2 + part) for full, part in zip(wave.shape, shape, strict=True)
     )
-    cropped = np.fft.ifft2(np.fft.ifftshift(spectrum[window])) * (np.prod(shape) / wave.size)
+    cropped = scipy.fft.ifft2(np.fft.ifftshift(spectrum[window])) * np.float32(np.prod(shape) / wave.size)
     return cropped.astype(np.complex64)
-
-
-@dataclass(frozen=True)
-class WaveCache:
-    """Waves and columns of one recipe on disk, one record a structure.
-
-    A record's structure is drawn from ``default_rng([seed, split, index])``, so that it does not depend on
-    how many others are made or by whom. The folder's name is a hash of the sample, the wave settings, the
-    seed and the versions that decide the result. Records appear by an atomic rename: a killed run leaves
-    none half-written and two processes may fill one cache.
-
-    Args:
-        root: folder of all caches.
-        sample: what to draw.
-        wave: how to propagate.
-        recipe: plain settings of both, hashed for the key.
-        seed: of the structures.
-    """
-
-    root: Path
-    sample: Sample
-    wave: Multislice
-    recipe: Mapping[str, Any]
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """Twelve hexadecimal digits that name everything that decides the waves."""
-        recipe = {"recipe": self.recipe, "seed": self.seed, "generation": GENERATION, "abtem": version("abtem")}
-        if self.sample.fingerprint:
-            recipe["sample"] = self.sample.fingerprint
-        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
-    def folder(self) -> Path:
-        """Where this recipe's records lie."""
-        return Path(self.root) / f"{self.sample.name}-{self.key}"
-
-    def path(self, split: str, index: int) -> Path:
-        """File of record ``index`` of ``train``, ``val`` or ``test``."""
-        return self.folder / split / f"{index:06d}.npz"
-
-    def missing(self, split: str, number: int) -> list[int]:
-        """Indices below ``number`` that are not on disk yet."""
-        return [index for index in range(number) if not self.path(split, index).exists()]
-
-    def compute(self, split: str, index: int) -> int:
-        """Simulate one record and put it on disk; returns its index."""
-        atoms, columns = self.sample(np.random.default_rng([self.seed, SPLITS[split], index]))
-        wave = self.wave(atoms)
-        path = self.path(split, index)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(
-                    file,
-                    wave=wave,
-                    positions=columns.positions,
-                    labels=columns.labels,
-                    counts=columns.counts,
-                )
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return index
-
-    def load(self, split: str, index: int) -> tuple[np.ndarray, Columns]:
-        """Wave, complex64 ``(Y, X)``, and columns of one record."""
-        with np.load(self.path(split, index)) as record:
-            columns = Columns(record["positions"], record["labels"], self.sample.classes, counts=record["counts"])
-            return record["wave"], columns
-
-    def fill(self, numbers: Mapping[str, int], scheduler: str = "local") -> Iterator[int]:
-        """Simulate what is missing of the first ``numbers[split]`` records of each split.
-
-        Args:
-            numbers: how many records each split needs.
-            scheduler: ``local`` for one Dask worker process a core, ``inline`` for this process, or the
-                ``tcp://`` address of a Dask scheduler whose workers see the same ``root``.
-
-        Yields:
-            The number of records still to come: first all that are missing, last 0.
-        """
-        todo = [(split, index) for split, number in numbers.items() for index in self.missing(split, number)]
-        yield len(todo)
-        if not todo:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "recipe.yaml").write_text(yaml.safe_dump({**self.recipe, "seed": self.seed}, sort_keys=False))
-        if scheduler == "inline":
-            for left, (split, index) in zip(range(len(todo) - 1, -1, -1), todo, strict=True):
-                self.compute(split, index)
-                yield left
-            return
-        if scheduler != "local" and not scheduler.startswith("tcp://"):
-            raise InputError(f"data.scheduler must be local, inline or a tcp:// address, got {scheduler}.")
-        # Imported here: a warm cache, as in most runs, needs no Dask and starts seconds faster.
-        from dask.distributed import Client, LocalCluster, as_completed
-
-        # Its import sets the level; the progress bar says all there is to say.
-        logging.getLogger("distributed").setLevel(logging.ERROR)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        with ExitStack() as stack:
-            address: Any = scheduler
-            if scheduler == "local":
-                address = LocalCluster(
-                    n_workers=min(cores, len(todo)), threads_per_worker=1, dashboard_address=":0", silence_logs=40
-                )
-                stack.enter_context(address)
-            try:
-                client = stack.enter_context(Client(address, timeout=20))
-            except OSError:
-                raise InputError(
-                    f"data.scheduler must be the address of a running Dask scheduler, and {scheduler} does not answer."
-                ) from None
-            splits, indices = zip(*todo, strict=True)
-            futures = client.map(self.compute, splits, indices, pure=False, batch_size=64)
-            for left, future in zip(range(len(todo) - 1, -1, -1), as_completed(futures), strict=True):
-                future.result()
-                yield left

@@ -28,7 +28,7 @@ BATCH = 64
 STEP = 0.05
 
 #: Relative residual at which the conjugate gradients stop.
-RESIDUAL = 1e-6
+RESIDUAL = 1e-5
 
 
 @dataclass(frozen=True)
@@ -102,22 +102,30 @@ class Exposure:
         solved = _solved(covariance, preconditioner, signal)
         return (signal.flatten(1) @ solved.flatten(1).T).numpy()
 
-    def position_limits(self, wave: np.ndarray, moved: np.ndarray) -> PositionLimits:
-        """Cramér-Rao bounds of column positions (Kay 1993, section 3.7).
+    def changes(self, moved: np.ndarray) -> Tensor:
+        """Derivatives ``(2 N, F, Y, X)``, per Å, of the expected intensity with respect to column positions.
 
         Args:
-            wave: exit wave of the structure, complex ``(Y, X)``.
             moved: exit waves as :func:`moved_waves` gives them, complex ``(N, 2, 2, Y, X)``.
         """
-        number = len(moved)
-        images = self.expected(moved.reshape(-1, *wave.shape)).unflatten(0, (number, 2, 2))
-        changes = ((images[:, :, 1] - images[:, :, 0]) / (2.0 * STEP)).flatten(0, 1)
-        information = self.information(changes, self.expected(wave[None])[0])
-        pairs = np.arange(2 * number).reshape(number, 2)
+        images = self.expected(moved.reshape(-1, *moved.shape[-2:])).unflatten(0, (-1, 2))
+        return (images[:, 1] - images[:, 0]) / (2.0 * STEP)
+
+    def position_limits(self, expected: Tensor, changes: Tensor) -> PositionLimits:
+        """Cramér-Rao bounds of column positions (Kay 1993, section 3.7).
+
+        Both may be cut to a window, which then holds all that is seen. Neither depends on the dose.
+
+        Args:
+            expected: the expected intensity, ``(F, Y, X)``.
+            changes: as :meth:`changes` gives them, ``(2 N, F, Y, X)``.
+        """
+        information = self.information(changes, expected)
+        pairs = np.arange(len(changes)).reshape(-1, 2)
         alone = np.linalg.inv(information[pairs[:, :, None], pairs[:, None, :]])
         together = np.linalg.inv(information)
         single = np.sqrt(np.trace(alone, axis1=1, axis2=2))
-        joint = np.sqrt(together.diagonal().reshape(number, 2).sum(axis=1))
+        joint = np.sqrt(together.diagonal().reshape(-1, 2).sum(axis=1))
         return PositionLimits(100.0 * single, 100.0 * joint)
 
     def separation(self, first: np.ndarray, second: np.ndarray) -> float:

@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import hrtem
+from hrtem import recipes
 from hrtem.errors import InputError
 
 #: Distributions whose versions decide a result.
@@ -48,8 +49,7 @@ EXPECTED = (
 
 def prepare() -> None:
     """Make a process ready for our configuration files, and quiet about what is no news."""
-    # The one word that the configuration files use beyond OmegaConf's own: ${len:list}.
-    OmegaConf.register_new_resolver("len", len, replace=True)
+    recipes.register()
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):

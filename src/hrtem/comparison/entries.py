@@ -19,7 +19,7 @@ from hrtem.errors import InputError
 from hrtem.task import ColumnFinder
 
 #: Settings in which repetitions of one recipe may differ.
-BY_CHANCE = ("seed", "study", "resume", "logger", "data.cache", "data.scheduler", "data.workers")
+BY_CHANCE = ("seed", "study", "resume", "logger", "data.cache", "data.workers", "wave.scheduler")
 #: Groups of recipes whose choice says nothing that their settings do not.
 SILENT = ("sweep", "launcher", "experiment", "logger", "callbacks")
 #: Side of the image that a network's speed is measured on, px.

@@ -30,6 +30,9 @@ COLUMN = "column"
 #: Heaviest element whose scattering is tabulated.
 LAWRENCIUM = 103
 
+#: What contamination is made of.
+CARBON = 6
+
 #: Atoms that are closer than this are alternatives of a disordered structure, Å; H₂ measures 0.74.
 CLOSEST = 0.5
 
@@ -65,7 +68,7 @@ class StructureFile(Sheet):
         tilt: angle between zone axis and beam, degrees, a number or a range; its azimuth is random.
         vacancy: fraction of the atoms that are missing, a number or a range.
         rattle: standard deviation of random static displacements along each axis, Å, a number or a range.
-        sheet: strain and shear, and of crystals holes, edges and corrugation, see :class:`Sheet`.
+        sheet: strain, shear and contamination, and of crystals holes, edges and corrugation, see :class:`Sheet`.
     """
 
     def __init__(
@@ -93,7 +96,6 @@ class StructureFile(Sheet):
             self.thickness = Range.parse("sample.thickness", thickness, unit="Å", minimum=1.0, maximum=1000.0)
         merge = Range.parse("sample.merge", merge, unit="Å", minimum=0.1, maximum=2.0).low
         self.rotation = Range.parse("sample.rotation", rotation, unit="degrees", minimum=-360.0, maximum=360.0)
-        self.tilt = Range.parse("sample.tilt", tilt, unit="degrees", minimum=0.0, maximum=10.0)
         self.vacancy = Range.parse("sample.vacancy", vacancy, minimum=0.0, maximum=0.9)
         self.rattle = Range.parse("sample.rattle", rattle, unit="Å", minimum=0.0, maximum=1.0)
         axes = _zone_axes(zone_axes)
@@ -102,8 +104,9 @@ class StructureFile(Sheet):
         project = Projection.of_crystal if repeat else Projection.of_model
         self.projections = [project(atoms, axis, merge) for atoms in structures for axis in axes]
         self.known_classes = _known(classes, self.projections, f"{path.name} along {axes}", name)
-        elements = sorted({symbol for atoms in structures for symbol in atoms.symbols})
-        super().__init__(name, classes, extent, _displacements(rms_displacement, elements), **sheet)
+        # Contamination is carbon.
+        elements = sorted({symbol for atoms in structures for symbol in atoms.symbols} | {"C"})
+        super().__init__(name, classes, extent, _displacements(rms_displacement, elements), tilt=tilt, **sheet)
         for projection in self.projections if not repeat else ():
             width = 2.0 * np.linalg.norm(projection.positions[:, :2], axis=1).max()
             if width > self.extent:
@@ -128,10 +131,17 @@ class StructureFile(Sheet):
         positions, atom, column = positions[keep], atom[keep], column[keep]
         positions[:, :2] += self.extent / 2
         label = self._labels(view)[atom]
-        atoms = Atoms(view.numbers[atom], positions)
+        film, labelled = self.contamination(positions[:, :2], self.extent, rng)
+        label = np.where(labelled, label, -1)
+        if len(film) and len(positions):
+            film[:, 2] += np.where(film[:, 2] > 0.0, positions[:, 2].max(), positions[:, 2].min())
+        atoms = Atoms(
+            np.append(view.numbers[atom], [CARBON] * len(film)).astype(int), np.concatenate([positions, film])
+        )
+        label, column = (np.append(values, np.full(len(film), -1)) for values in (label, column))
         atoms.set_array("label", label)
         atoms.set_array("column", np.where(label >= 0, column, -1))
-        atoms = self.in_cell(atoms, thickness=(np.ptp(positions[:, 2]) if len(positions) else 0.0) + 2.0 * VACUUM)
+        atoms = self.in_cell(atoms, thickness=(np.ptp(atoms.positions[:, 2]) if len(atoms) else 0.0) + 2.0 * VACUUM)
         return _with_columns(atoms, self.classes)
 
     def _crystal(

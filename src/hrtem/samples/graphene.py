@@ -1,27 +1,34 @@
-"""Single-layer graphene with grain boundaries, rotated bonds, vacancies, holes and edges."""
+"""Single-layer graphene with grain boundaries, loops, rotated bonds, vacancies, adatoms, holes and edges."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from scipy.spatial import Delaunay, cKDTree
+from scipy.spatial import cKDTree
 
 from hrtem.columns import Columns
 from hrtem.ranges import Range
 from hrtem.samples.base import rotation
+from hrtem.samples.relaxation import relaxed
+from hrtem.samples.rings import Rings, spread
 from hrtem.samples.sheet import RIM, Sheet
 
+#: Height of a carbon atom on a bridge site, Å (Lehtinen et al., Phys. Rev. Lett. 91, 017202, 2003).
+ADATOM_HEIGHT = 1.87
 
-class Graphene(Sheet):
-    """A sheet drawn as the dual of a triangulation of its ring centres.
+#: How many bonds of a divacancy are rotated, and how often: 5-8-5, 555-777, 5555-6-7777.
+RECONSTRUCTIONS = (0.4, 0.4, 0.2)
 
-    Grains are pieces of a triangular lattice of ring centres. The Delaunay triangles between the centres
-    are the atoms and triangles that share an edge are bonded, so that every atom has three neighbours and a
-    grain boundary closes by itself with five- and seven-membered rings. Flipping an edge of the triangulation
-    rotates a bond (the Stone-Wales transformation). Harmonic bonds and angles then relax the atoms.
+#: Least length of a bond in a loop, in units of that of graphene.
+SHORTEST = 0.89
+
+
+class CarbonSheet(Sheet):
+    """A sheet of three-bonded carbon, drawn as a network of rings, see :class:`Rings`.
 
     Args:
         name: the sample's name.
@@ -29,10 +36,13 @@ class Graphene(Sheet):
         extent: side of the field of view, Å.
         rms_displacement: thermal displacement of C, Å.
         lattice_constant: 2.46 Å for graphene.
-        grain_boundary: probability that the field holds two or three grains.
-        bond_rotation: fraction of the bonds that are rotated, a number or a range.
-        vacancy: fraction of the atoms that are missing, a number or a range.
-        sheet: holes, edges, strain and corrugation, see :class:`Sheet`.
+        bond_rotation: fraction of the bonds that are rotated (Stone-Wales), a number or a range.
+        divacancy: fraction of the atoms that are missing in pairs, each closed to 5-8-5, 555-777 or 5555-6-7777
+            rings, a number or a range.
+        vacancy: fraction of the atoms that are missing one by one and leave their bonds open, a number or a range.
+        adatom: carbon atoms on bridge sites above or below, as a fraction of the atoms, a number or a range. They
+            stand too near to two atoms of the sheet to be told from them, and belong to no column.
+        sheet: holes, edges, strain, corrugation, tilt and contamination, see :class:`Sheet`.
     """
 
     known_classes = ("C",)
@@ -44,45 +54,105 @@ class Graphene(Sheet):
         extent: float,
         rms_displacement: Mapping[str, float],
         lattice_constant: float = 2.46,
-        grain_boundary: float = 0.0,
         bond_rotation: Any = 0.0,
+        divacancy: Any = 0.0,
         vacancy: Any = 0.0,
+        adatom: Any = 0.0,
         **sheet: Any,
     ) -> None:
         super().__init__(name, classes, extent, rms_displacement, **sheet)
         self.lattice_constant = Range.parse(
             "sample.lattice_constant", lattice_constant, unit="Å", minimum=2.0, maximum=3.0
         )
-        self.grain_boundary = Range.parse("sample.grain_boundary", grain_boundary, minimum=0.0, maximum=1.0).low
         self.bond_rotation = Range.parse("sample.bond_rotation", bond_rotation, minimum=0.0, maximum=0.1)
+        self.divacancy = Range.parse("sample.divacancy", divacancy, minimum=0.0, maximum=0.1)
         self.vacancy = Range.parse("sample.vacancy", vacancy, minimum=0.0, maximum=0.5)
+        self.adatom = Range.parse("sample.adatom", adatom, minimum=0.0, maximum=0.1)
+
+    @abstractmethod
+    def _rings(self, a: float, rng: np.random.Generator) -> tuple[Rings, float | None]:
+        """Rings over the field of view and its rim, and the angle of a zigzag direction if there is one."""
 
     def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
         """Draw one sheet; see :class:`Sample`."""
         a = self.lattice_constant.draw(rng)
-        triangles, centres = self._triangulate(a, rng)
-        positions, bonds = _relaxed_dual(triangles, centres, a / np.sqrt(3.0))
-        keep = self._present(positions, bonds, rng)
-        positions = positions[keep] @ self.deformation(rng)
-        heights = self.ripples(positions, rng)
-        atoms = Atoms("C" * len(positions), np.column_stack([positions, heights]))
-        atoms = self.in_cell(atoms, thickness=4.0 + (np.ptp(heights) if len(heights) else 0.0))
-        number = len(atoms)
-        atoms.set_array("column", np.arange(number))
-        return atoms, Columns(atoms.positions[:, :2], np.zeros(number, int), self.classes, counts=np.ones(number, int))
+        rings, orientation = self._rings(a, rng)
+        self._rotate_bonds(rings, rng)
+        self._remove_pairs(rings, rng)
+        positions, bonds = rings.atoms()
+        keep = rng.random(len(positions)) >= self.vacancy.draw(rng)
+        keep &= ~self.torn(positions, rng, orientation)
+        keep = _held(keep, bonds)
+        bonds = np.cumsum(keep)[bonds[keep[bonds].all(axis=1)]] - 1
+        flat = relaxed(positions[keep], bonds, a / np.sqrt(3.0)) @ self.deformation(rng)
+        bridges = bonds[rng.random(len(bonds)) < self.adatom.draw(rng) * len(flat) / max(len(bonds), 1)]
+        heights = ADATOM_HEIGHT * rng.choice([-1.0, 1.0], size=len(bridges))
+        positions = np.concatenate(
+            [np.pad(flat, ((0, 0), (0, 1))), np.column_stack([flat[bridges].mean(axis=1), heights])]
+        )
+        column = np.concatenate([np.arange(len(flat)), np.full(len(bridges), -1)])
+        labels = np.zeros(len(flat), int)
+        return self.laid_out(["C"] * len(positions), positions, column, flat, labels, rng)
 
-    def _triangulate(self, a: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Triangles ``(T, 3)`` of ring centres ``(R, 2)`` in Å over the field of view and its rim."""
+    def _rotate_bonds(self, rings: Rings, rng: np.random.Generator) -> None:
+        pairs = rings.neighbours
+        for first, second in pairs[rng.random(len(pairs)) < self.bond_rotation.draw(rng)]:
+            if rings.among_hexagons(first, second):
+                rings.rotate(first, second)
+
+    def _remove_pairs(self, rings: Rings, rng: np.random.Generator) -> None:
+        """Divacancies at random places among hexagons."""
+        number = rng.poisson(0.5 * self.divacancy.draw(rng) * len(rings.triangles))
+        if not number:
+            return
+        for first, second in rng.permutation(rings.neighbours)[: 4 * number]:
+            if number and rings.among_hexagons(first, second):
+                rings.remove(first, second)
+                for _ in range(rng.choice(3, p=RECONSTRUCTIONS)):
+                    _reconstruct(rings, first, rng)
+                number -= 1
+
+
+class Graphene(CarbonSheet):
+    """A sheet of graphene: one crystal or several grains, with closed loops of five- and seven-membered rings.
+
+    Args:
+        grain_boundary: probability that the field holds two or three grains.
+        loop: probability of a grain boundary loop (Cockayne et al., Phys. Rev. B 83, 195425, 2011): an elliptic piece
+            of the lattice, turned by 30° about a ring, a bond or an atom. The smallest, seven rings about a ring, is
+            the flower defect of six pentagons and six heptagons.
+        loop_radius: geometric mean of the semi-axes of the piece, Å, a number or a range.
+        loop_aspect: ratio of the semi-axes, a number or a range.
+        sheet: see :class:`CarbonSheet`.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        grain_boundary: float = 0.0,
+        loop: float = 0.0,
+        loop_radius: Any = 3.0,
+        loop_aspect: Any = 1.0,
+        **sheet: Any,
+    ) -> None:
+        super().__init__(*arguments, **sheet)
+        self.grain_boundary = Range.parse("sample.grain_boundary", grain_boundary, minimum=0.0, maximum=1.0).low
+        self.loop = Range.parse("sample.loop", loop, minimum=0.0, maximum=1.0).low
+        self.loop_radius = Range.parse("sample.loop_radius", loop_radius, unit="Å", minimum=2.0, maximum=50.0)
+        self.loop_aspect = Range.parse("sample.loop_aspect", loop_aspect, minimum=1.0, maximum=5.0)
+
+    def _rings(self, a: float, rng: np.random.Generator) -> tuple[Rings, float | None]:
         low, high = -RIM, self.extent + RIM
         grains = 1 + (int(rng.integers(1, 3)) if rng.random() < self.grain_boundary else 0)
         seeds = rng.uniform(0.0, self.extent, size=(grains, 2))
         reach = int(np.ceil(1.5 * (high - low) / a))
         i, j = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
         lattice = a * np.column_stack([i + 0.5 * j, np.sqrt(0.75) * j])
-        middle = np.full(2, self.extent / 2)
         pieces: list[np.ndarray] = []
+        angle = 0.0
         for grain in range(grains):
-            points = lattice @ rotation(rng.uniform(0.0, 2.0 * np.pi)) + rng.uniform(0.0, a, size=2) + middle
+            angle = rng.uniform(0.0, 2.0 * np.pi)
+            points = lattice @ rotation(angle) + rng.uniform(0.0, a, size=2) + self.extent / 2
             points = points[np.all((points > low) & (points < high), axis=1)]
             points = points[cKDTree(seeds).query(points)[1] == grain]
             if pieces and len(points):
@@ -91,104 +161,67 @@ class Graphene(Sheet):
             pieces.append(points)
         centres = np.concatenate(pieces)
         if grains > 1:
-            centres = _spread(centres, a)
-        triangles = Delaunay(centres).simplices
-        # Slivers on the hull of the rim have no counterpart in the sheet.
-        corners = centres[triangles]
-        longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-        triangles = triangles[longest < 2.2 * a]
-        return _rotate_bonds(triangles, self.bond_rotation.draw(rng), rng), centres
+            centres = spread(centres, a)
+        if rng.random() < self.loop:
+            centres = self._looped(centres, a, rng)
+        rings = Rings(centres, a)
+        rings.mend(np.all((centres > low + 2.0 * a) & (centres < high - 2.0 * a), axis=1))
+        return rings, angle if grains == 1 else None
 
-    def _present(self, positions: np.ndarray, bonds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Which atoms remain after vacancies, holes and an edge, as bool ``(N,)``."""
-        keep = rng.random(len(positions)) >= self.vacancy.draw(rng)
-        keep &= ~self.torn(positions, rng)
-        # An atom that hangs on a single bond would not survive the beam.
-        for _ in range(3):
-            alive = keep[bonds].all(axis=1)
-            coordination = np.bincount(bonds[alive].ravel(), minlength=len(positions))
-            keep &= coordination >= 2
-        return keep
+    def _looped(self, centres: np.ndarray, a: float, rng: np.random.Generator) -> np.ndarray:
+        """The ring centres after a piece of the lattice has been turned by 30 degrees.
 
-
-def _spread(centres: np.ndarray, a: float, steps: int = 30) -> np.ndarray:
-    """Push ring centres that are closer than ``a`` apart, so that grains meet without voids or overlaps."""
-    for _ in range(steps):
-        pairs = cKDTree(centres).query_pairs(a, output_type="ndarray")
-        between = centres[pairs[:, 1]] - centres[pairs[:, 0]]
-        distance = np.linalg.norm(between, axis=1, keepdims=True)
-        push = 0.25 * (a - distance) * between / np.maximum(distance, 1e-9)
-        centres = centres.copy()
-        np.add.at(centres, pairs[:, 0], -push)
-        np.add.at(centres, pairs[:, 1], push)
-    return centres
-
-
-def _shared_edges(triangles: np.ndarray) -> np.ndarray:
-    """Pairs ``(E, 2)`` of triangles that share an edge."""
-    edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    owners = np.repeat(np.arange(len(triangles)), 3)
-    order = np.lexsort((edges[:, 1], edges[:, 0]))
-    edges, owners = edges[order], owners[order]
-    same = np.all(edges[1:] == edges[:-1], axis=1)
-    return np.column_stack([owners[:-1][same], owners[1:][same]])
+        A piece whose outline leaves other rings than pentagons and heptagons, or bonds that are far too short, is
+        drawn again.
+        """
+        for _ in range(20):
+            away = np.linalg.norm(centres - rng.uniform(0.0, self.extent, size=2), axis=1)
+            # One ring, two that share a bond, or three that share an atom.
+            middle = centres[np.argsort(away)[: rng.integers(1, 4)]].mean(axis=0)
+            radius, stretch = self.loop_radius.draw(rng), np.sqrt(self.loop_aspect.draw(rng))
+            away = np.linalg.norm(centres - middle, axis=1)
+            near = np.flatnonzero(away < radius * stretch + 5.0 * a)
+            local = centres[near] - middle
+            along = local @ rotation(rng.uniform(0.0, np.pi))
+            piece = np.linalg.norm(along * [1.0 / stretch, stretch], axis=1) < radius
+            local[piece] = local[piece] @ rotation(np.pi / 6.0)
+            local = spread(local, a)
+            rings = Rings(local, a)
+            if _physical(rings, a, radius * stretch + 2.5 * a):
+                looped = centres.copy()
+                looped[near] = local + middle
+                return looped
+        return centres
 
 
-def _rotate_bonds(triangles: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Flip a random ``fraction`` of the edges of a triangulation, each triangle at most once."""
-    pairs = _shared_edges(triangles)
-    chosen = pairs[rng.random(len(pairs)) < fraction]
-    triangles = triangles.copy()
-    touched: set[int] = set()
-    for first, second in chosen:
-        if touched & {first, second}:
-            continue
-        touched |= {first, second}
-        common = np.intersect1d(triangles[first], triangles[second])
-        apexes = [np.setdiff1d(triangles[t], common)[0] for t in (first, second)]
-        triangles[first] = [apexes[0], apexes[1], common[0]]
-        triangles[second] = [apexes[0], apexes[1], common[1]]
-    return triangles
+def _physical(rings: Rings, a: float, radius: float) -> bool:
+    """Whether the rings within ``radius`` of the origin have five to seven sides and relax without crowding."""
+    inside = np.linalg.norm(rings.centres, axis=1) < radius
+    if np.any(np.abs(rings.sizes[inside] - 6) > 1):
+        return False
+    positions, bonds = rings.atoms()
+    ends = relaxed(positions, bonds, a / np.sqrt(3.0), steps=50)[bonds]
+    lengths = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
+    return bool(lengths[np.linalg.norm(ends[:, 0], axis=1) < radius].min() > SHORTEST * a / np.sqrt(3.0))
 
 
-def _relaxed_dual(
-    triangles: np.ndarray, centres: np.ndarray, bond: float, steps: int = 120
-) -> tuple[np.ndarray, np.ndarray]:
-    """Atoms at the triangles, relaxed with harmonic bonds and angles.
+def _reconstruct(rings: Rings, large: int, rng: np.random.Generator) -> None:
+    """Rotate a bond between a large ring and a hexagon with two hexagons at its ends, if there is one."""
+    sizes = rings.sizes
+    pairs = rings.neighbours
+    hexagons = pairs[(pairs == large).any(axis=1)].sum(axis=1) - large
+    for hexagon in rng.permutation(hexagons[sizes[hexagons] == 6]):
+        _, ends = rings.bond(large, hexagon)
+        if len(ends) == 2 and np.all(sizes[ends] == 6):
+            rings.rotate(large, hexagon)
+            return
 
-    Angles of 120 degrees are kept by weaker springs between second neighbours.
 
-    Args:
-        triangles: ``(T, 3)`` ring centres around each atom.
-        centres: ``(R, 2)`` Å.
-        bond: bond length, Å.
-        steps: steps of damped gradient descent.
-
-    Returns:
-        Positions ``(T, 2)`` in Å and bonds ``(E, 2)``.
-    """
-    positions = centres[triangles].mean(axis=1)
-    bonds = _shared_edges(triangles)
-    both = np.concatenate([bonds, bonds[:, ::-1]])
-    both = both[np.argsort(both[:, 0], kind="stable")]
-    degree = np.bincount(both[:, 0], minlength=len(triangles))
-    start = np.concatenate([[0], np.cumsum(degree)[:-1]])
-    full = np.flatnonzero(degree == 3)
-    neighbours = both[:, 1][start[full][:, None] + np.arange(3)]
-    seconds = np.concatenate([neighbours[:, [0, 1]], neighbours[:, [1, 2]], neighbours[:, [2, 0]]])
-    springs = np.concatenate([bonds, seconds])
-    lengths = np.concatenate([np.full(len(bonds), bond), np.full(len(seconds), bond * np.sqrt(3.0))])[:, None]
-    stiffness = np.concatenate([np.full(len(bonds), 0.15), np.full(len(seconds), 0.04)])[:, None]
-    velocity = np.zeros_like(positions)
-    for _ in range(steps):
-        between = positions[springs[:, 1]] - positions[springs[:, 0]]
-        distance = np.linalg.norm(between, axis=1, keepdims=True)
-        force = stiffness * (distance - lengths) * between / np.maximum(distance, 1e-9)
-        total = np.zeros_like(positions)
-        for axis in range(2):
-            total[:, axis] = np.bincount(springs[:, 0], force[:, axis], len(positions)) - np.bincount(
-                springs[:, 1], force[:, axis], len(positions)
-            )
-        velocity = 0.8 * velocity + total
-        positions = positions + velocity
-    return positions, bonds
+def _held(keep: np.ndarray, bonds: np.ndarray) -> np.ndarray:
+    """The atoms to ``keep``, bool ``(N,)``, but those on a single bond, which would not survive the beam."""
+    while True:
+        alive = keep[bonds].all(axis=1)
+        coordination = np.bincount(bonds[alive].ravel(), minlength=len(keep))
+        if np.all(coordination[keep] >= 2):
+            return keep
+        keep = keep & (coordination >= 2)

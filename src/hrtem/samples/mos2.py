@@ -1,4 +1,4 @@
-"""A single layer of 1H-MoS2 with vacancies on either sublattice, holes and edges."""
+"""A single layer of 1H-MoS2, or of its relatives, with vacancies and antisites on both sublattices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
@@ -14,36 +15,62 @@ from hrtem.ranges import Range
 from hrtem.samples.base import rotation
 from hrtem.samples.sheet import RIM, Sheet
 
-#: Vacuum above and below the sheet, Å.
-VACUUM = 2.0
+#: Lattice constant and distance of the chalcogen planes, Å. The first are those of the bulk 2H crystals at room
+#: temperature (Wilson and Yoffe, Adv. Phys. 18, 193, 1969), the others are calculated for single layers (PBE, Ding et
+#: al., Physica B 406, 2254, 2011, and the Computational 2D Materials Database). The 1H tellurides of W, Nb and Ta,
+#: which nature prefers distorted, are calculated altogether. All hold within about a percent.
+LATTICES = {
+    ("Mo", "S"): (3.16, 3.13),
+    ("Mo", "Se"): (3.29, 3.34),
+    ("Mo", "Te"): (3.52, 3.61),
+    ("W", "S"): (3.15, 3.14),
+    ("W", "Se"): (3.28, 3.35),
+    ("W", "Te"): (3.55, 3.63),
+    ("Nb", "S"): (3.32, 3.13),
+    ("Nb", "Se"): (3.44, 3.37),
+    ("Nb", "Te"): (3.70, 3.68),
+    ("Ta", "S"): (3.31, 3.13),
+    ("Ta", "Se"): (3.43, 3.35),
+    ("Ta", "Te"): (3.70, 3.68),
+}
 
 #: Sublattices, the first axis of all arrays of sites.
 METAL, CHALCOGEN = 0, 1
 
+#: What stands at a site, and how many atoms that is.
+EMPTY, ONE_METAL, ONE_CHALCOGEN, TWO_CHALCOGENS = range(4)
+COUNTS = np.array([0, 1, 1, 2])
+
 
 class MoS2(Sheet):
-    """A 1H sheet across the beam: Mo columns of one atom, S2 columns of two.
+    """A 1H sheet across the beam: Mo columns of one atom, S2 columns of two, or any other metal and chalcogen.
 
-    A chalcogen site that lost one of its atoms, above or below, is an S column. A site that lost all of its
-    atoms is a column of count 0, labelled as a vacancy, as long as its three nearest sites are there to tell
-    where it is. Within a hole, beyond an edge or in a cluster of vacancies there is nothing to label.
+    A column's class says what stands there, on whichever sublattice: a Mo atom on a site of S2 is of class Mo. A
+    chalcogen site that lost one of its atoms, above or below, is an S column. A site that lost all of its atoms is a
+    column of count 0, labelled as a vacancy, as long as its three nearest sites are there to tell where it is. Within
+    a hole, beyond an edge or in a cluster of vacancies there is nothing to label. Atoms do not relax about a defect.
 
     Sites are arrays ``(2, n, n)`` of sublattice and lattice vectors, so neighbours need no search.
 
     Args:
         name: the sample's name.
-        classes: ``("Mo", "S2", "S", "Mo vacancy", "S2 vacancy")`` in any order.
+        classes: ``("Mo", "S2", "S", "Mo vacancy", "S2 vacancy")`` in any order, with ``metal`` for Mo and
+            ``chalcogen`` for S.
         extent: side of the field of view, Å.
-        rms_displacement: thermal displacement of Mo and S, Å.
-        lattice_constant: a, Å, a number or a range.
-        thickness: distance of the two S planes, Å.
-        metal_vacancy: fraction of the Mo sites that are empty, a number or a range.
-        single_chalcogen_vacancy: fraction of the chalcogen sites with one S, a number or a range.
-        double_chalcogen_vacancy: fraction of the chalcogen sites without any, a number or a range.
-        sheet: holes, edges, strain and corrugation, see :class:`Sheet`.
+        rms_displacement: thermal displacement of each element, Å.
+        metal: element.
+        chalcogen: element.
+        lattice_constant: a, Å, a number or a range; that of :data:`LATTICES` if it is null.
+        thickness: distance of the two chalcogen planes, Å; that of :data:`LATTICES` if it is null.
+        metal_vacancy: fraction of the metal atoms that are missing, a number or a range.
+        single_chalcogen_vacancy: fraction of the chalcogen columns that miss one atom, a number or a range.
+        double_chalcogen_vacancy: fraction of the chalcogen columns that miss both, a number or a range.
+        metal_antisite: fraction of the chalcogen sites that hold a metal atom, a number or a range.
+        chalcogen_antisite: fraction of the metal sites that hold one or two chalcogen atoms, a number or a range.
+        disorder: fraction of the sites that hold metal or chalcogen at random, a number or a range. At 1, no
+            neighbour tells what a column is; an empty site is still named after its sublattice.
+        sheet: holes, edges, strain, corrugation, tilt and contamination, see :class:`Sheet`.
     """
-
-    known_classes = ("Mo", "S2", "S", "Mo vacancy", "S2 vacancy")
 
     def __init__(
         self,
@@ -51,18 +78,43 @@ class MoS2(Sheet):
         classes: Sequence[str],
         extent: float,
         rms_displacement: Mapping[str, float],
-        lattice_constant: Any = 3.16,
-        thickness: float = 3.13,
+        metal: str = "Mo",
+        chalcogen: str = "S",
+        lattice_constant: Any = None,
+        thickness: float | None = None,
         metal_vacancy: Any = 0.0,
         single_chalcogen_vacancy: Any = 0.0,
         double_chalcogen_vacancy: Any = 0.0,
+        metal_antisite: Any = 0.0,
+        chalcogen_antisite: Any = 0.0,
+        disorder: Any = 0.0,
         **sheet: Any,
     ) -> None:
+        for key, element in (("metal", metal), ("chalcogen", chalcogen)):
+            if element not in chemical_symbols[1:]:
+                raise InputError(f"sample.{key} must be the symbol of an element, got {element!r}.")
+        if metal == chalcogen:
+            raise InputError(f"sample.metal and sample.chalcogen must differ, got {metal} twice.")
+        if (lattice_constant is None or thickness is None) and (metal, chalcogen) not in LATTICES:
+            known = ", ".join(f"{one}{other}2" for one, other in LATTICES)
+            raise InputError(
+                f"sample.lattice_constant and sample.thickness of {metal}{chalcogen}2 must be given in Å; known are "
+                f"only those of {known}."
+            )
+        usual = LATTICES.get((metal, chalcogen), (None, None))
+        self.metal, self.chalcogen = metal, chalcogen
+        self.known_classes = (metal, f"{chalcogen}2", chalcogen, f"{metal} vacancy", f"{chalcogen}2 vacancy")
         super().__init__(name, classes, extent, rms_displacement, **sheet)
         self.lattice_constant = Range.parse(
-            "sample.lattice_constant", lattice_constant, unit="Å", minimum=2.5, maximum=4.5
+            "sample.lattice_constant",
+            usual[0] if lattice_constant is None else lattice_constant,
+            unit="Å",
+            minimum=2.5,
+            maximum=4.5,
         )
-        self.thickness = Range.parse("sample.thickness", thickness, unit="Å", minimum=2.0, maximum=5.0).low
+        self.thickness = Range.parse(
+            "sample.thickness", usual[1] if thickness is None else thickness, unit="Å", minimum=2.0, maximum=5.0
+        ).low
         self.metal_vacancy = Range.parse("sample.metal_vacancy", metal_vacancy, minimum=0.0, maximum=0.5)
         self.single = Range.parse("sample.single_chalcogen_vacancy", single_chalcogen_vacancy, minimum=0.0, maximum=1.0)
         self.double = Range.parse("sample.double_chalcogen_vacancy", double_chalcogen_vacancy, minimum=0.0, maximum=0.5)
@@ -71,57 +123,74 @@ class MoS2(Sheet):
                 "sample.single_chalcogen_vacancy and sample.double_chalcogen_vacancy are fractions of the same sites "
                 f"and must not exceed 1 together, got up to {self.single.high:g} and {self.double.high:g}."
             )
+        self.antisite = (
+            Range.parse("sample.chalcogen_antisite", chalcogen_antisite, minimum=0.0, maximum=0.5),
+            Range.parse("sample.metal_antisite", metal_antisite, minimum=0.0, maximum=0.5),
+        )
+        self.disorder = Range.parse("sample.disorder", disorder, minimum=0.0, maximum=1.0)
 
     def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
         """Draw one sheet; see :class:`Sample`."""
-        sites = self._sites(rng)
-        filling = self._filling(sites.shape[:3], rng)
-        removed = self.torn(sites.reshape(-1, 2), rng).reshape(filling.shape)
+        sites, orientation = self._sites(rng)
+        occupant = self._occupants(sites.shape[:3], rng)
+        removed = self.torn(sites.reshape(-1, 2), rng, orientation).reshape(occupant.shape)
         # No atom hangs on a single bond at a rim, and none floats within a cluster of vacancies.
-        present = _bound(_bound(~removed, bonds=2) & (filling > 0), bonds=1)
-        vacant = (filling == 0) & ~removed & (_neighbours(present) == 3)
-        inside = np.all((sites >= 0.0) & (sites < self.extent), axis=-1)
-        shown = inside & (present | vacant)
-        heights = self.ripples(sites.reshape(-1, 2), rng).reshape(filling.shape)
-        # A lone S sits above or below with equal chance.
-        above = rng.random(filling.shape) < 0.5
-        sublattice = np.arange(2)[:, None, None] * np.ones_like(filling)
-        metal, chalcogen = (inside & present & (sublattice == kind) for kind in (METAL, CHALCOGEN))
-        upper, lower = chalcogen & ((filling == 2) | above), chalcogen & ((filling == 2) | ~above)
-        planes = [("Mo", metal, 0.0), ("S", upper, self.thickness / 2), ("S", lower, -self.thickness / 2)]
+        present = _bound(_bound(~removed, bonds=2) & (occupant != EMPTY), bonds=1)
+        vacant = (occupant == EMPTY) & ~removed & (_neighbours(present) == 3)
+        occupant = np.where(present, occupant, EMPTY)
+        shown = present | vacant
+        # A lone chalcogen sits above or below with equal chance.
+        above = rng.random(occupant.shape) < 0.5
+        two, one = occupant == TWO_CHALCOGENS, occupant == ONE_CHALCOGEN
+        planes = [
+            (self.metal, occupant == ONE_METAL, 0.0),
+            (self.chalcogen, two | (one & above), self.thickness / 2),
+            (self.chalcogen, two | (one & ~above), -self.thickness / 2),
+        ]
         symbols = [symbol for symbol, where, _ in planes for _ in range(int(where.sum()))]
-        positions = np.concatenate([np.column_stack([sites[where], heights[where] + z]) for _, where, z in planes])
-        height = np.ptp(positions[:, 2]) if len(positions) else self.thickness
-        atoms = Atoms(symbols, positions)
-        column = np.cumsum(shown.ravel()).reshape(shown.shape) - 1
-        atoms.set_array("column", np.concatenate([column[where] for _, where, _ in planes]))
-        atoms = self.in_cell(atoms, thickness=height + 2.0 * VACUUM)
-        # Rows are sublattices, entries are atoms in the column; a metal site never holds two.
-        names = (("Mo vacancy", "Mo", "Mo"), ("S2 vacancy", "S", "S2"))
-        labels = np.array([[self.label(name) for name in row] for row in names])
-        return atoms, Columns(
-            sites[shown], labels[sublattice[shown], filling[shown]], self.classes, counts=filling[shown]
+        positions = np.concatenate(
+            [np.pad(sites[where], ((0, 0), (0, 1)), constant_values=z) for _, where, z in planes]
         )
+        order = np.cumsum(shown.ravel()).reshape(shown.shape) - 1
+        column = np.concatenate([order[where] for _, where, _ in planes])
+        metal, pair, single, no_metal, no_pair = (self.label(each) for each in self.known_classes)
+        # Rows are sublattices, entries are what stands there.
+        names = np.array([[no_metal, metal, single, pair], [no_pair, metal, single, pair]])
+        labels = names[np.nonzero(shown)[0], occupant[shown]]
+        return self.laid_out(symbols, positions, column, sites[shown], labels, rng)
 
-    def _sites(self, rng: np.random.Generator) -> np.ndarray:
-        """Positions ``(2, n, n, 2)`` of all sites in Å, over the field of view and its rim."""
+    def _sites(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """Positions ``(2, n, n, 2)`` of all sites in Å, over the field of view and its rim, and the zigzag angle."""
         a = self.lattice_constant.draw(rng)
         deformation = self.deformation(rng)
-        vectors = a * np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]]) @ deformation
-        vectors = vectors @ rotation(rng.uniform(0.0, 2.0 * np.pi))
+        angle = rng.uniform(0.0, 2.0 * np.pi)
+        vectors = a * np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]]) @ deformation @ rotation(angle)
         # Rows of the lattice are √3/2 a apart, or somewhat less where strain pushes them together.
         spacing = np.sqrt(0.75) * a * np.linalg.eigvalsh(deformation)[0]
         reach = int(np.ceil((self.extent / np.sqrt(2.0) + RIM) / spacing)) + 1
         steps = np.arange(-reach, reach + 1) + rng.random((2, 1))
         metal = self.extent / 2 + steps[0][:, None, None] * vectors[0] + steps[1][None, :, None] * vectors[1]
-        return np.stack([metal, metal + vectors.sum(axis=0) / 3.0])
+        return np.stack([metal, metal + vectors.sum(axis=0) / 3.0]), angle
 
-    def _filling(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """Atoms at each site of an endless sheet, int ``(2, n, n)``: 0 or 1 Mo, 0 to 2 S."""
+    def _occupants(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """What stands at each site of an endless sheet, int ``(2, n, n)``."""
+        metal = np.zeros(shape, bool)
+        metal[METAL] = True
         chance = rng.random(shape)
-        metal, single, double = self.metal_vacancy.draw(rng), self.single.draw(rng), self.double.draw(rng)
-        chalcogen = 2 - (chance[CHALCOGEN] < double + single).astype(int) - (chance[CHALCOGEN] < double)
-        return np.stack([(chance[METAL] >= metal).astype(int), chalcogen])
+        swapped = np.stack(
+            [chance[METAL] < self.antisite[METAL].draw(rng), chance[CHALCOGEN] < self.antisite[CHALCOGEN].draw(rng)]
+        )
+        metal ^= swapped
+        disordered = rng.random(shape) < self.disorder.draw(rng)
+        metal = np.where(disordered, rng.random(shape) < 0.5, metal)
+        chance = rng.random(shape)
+        no_metal, single, double = self.metal_vacancy.draw(rng), self.single.draw(rng), self.double.draw(rng)
+        missing = (chance < double + single).astype(int) + (chance < double)
+        # One or two chalcogens replace a metal atom with equal chance.
+        missing = np.where(swapped & ~disordered & ~metal, np.maximum(missing, rng.integers(2, size=shape)), missing)
+        return np.where(
+            metal, np.where(chance < no_metal, EMPTY, ONE_METAL), (TWO_CHALCOGENS - missing) * (missing < 2)
+        )
 
 
 def _neighbours(present: np.ndarray) -> np.ndarray:

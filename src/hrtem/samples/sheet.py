@@ -1,17 +1,26 @@
-"""What sheets one layer thick have in common: holes, edges, strain and ripples."""
+"""What sheets one layer thick have in common: holes, edges, strain, ripples, tilt and contamination."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from scipy.spatial.transform import Rotation
 
+from hrtem.columns import Columns
+from hrtem.errors import InputError
 from hrtem.ranges import Range
 from hrtem.samples.base import Sample, smooth_noise
+from hrtem.samples.contamination import Contamination
 
 #: A sheet is grown this far beyond the field of view, so that its rim never shows; Å.
 RIM = 8.0
+
+#: Vacuum above and below, Å.
+VACUUM = 2.0
 
 
 class Sheet(Sample):
@@ -22,9 +31,12 @@ class Sheet(Sample):
         hole: probability of a hole; several may follow.
         hole_radius: its radius, Å, a number or a range.
         edge: probability that the sheet ends within the field.
+        edge_roughness: root mean square roughness of the edge, Å, a number or a range.
         strain: isotropic strain, a number or a range.
         shear: magnitude of an additional pure shear, a number or a range.
         corrugation: root mean square height of the ripples, Å, a number or a range.
+        tilt: angle between the beam and the sheet's normal, degrees, a number or a range; its azimuth is random.
+        contamination: settings of :class:`Contamination`; none if it is left out.
     """
 
     def __init__(
@@ -36,28 +48,52 @@ class Sheet(Sample):
         hole: float = 0.0,
         hole_radius: Any = 5.0,
         edge: float = 0.0,
+        edge_roughness: Any = 2.0,
         strain: Any = 0.0,
         shear: Any = 0.0,
         corrugation: Any = 0.0,
+        tilt: Any = 0.0,
+        contamination: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(name, classes, extent, rms_displacement)
         self.hole = Range.parse("sample.hole", hole, minimum=0.0, maximum=0.9).low
         self.hole_radius = Range.parse("sample.hole_radius", hole_radius, unit="Å", minimum=0.0)
         self.edge = Range.parse("sample.edge", edge, minimum=0.0, maximum=1.0).low
+        self.edge_roughness = Range.parse("sample.edge_roughness", edge_roughness, unit="Å", minimum=0.0, maximum=50.0)
         self.strain = Range.parse("sample.strain", strain, minimum=-0.1, maximum=0.1)
         self.shear = Range.parse("sample.shear", shear, minimum=0.0, maximum=0.1)
         self.corrugation = Range.parse("sample.corrugation", corrugation, unit="Å", minimum=0.0, maximum=5.0)
+        self.tilt = Range.parse("sample.tilt", tilt, unit="degrees", minimum=0.0, maximum=10.0)
+        try:
+            self.contamination = Contamination(**(contamination or {}))
+        except TypeError as error:
+            known = ", ".join(list(signature(Contamination).parameters))
+            raise InputError(
+                f"sample.contamination has the settings {known}, got {dict(contamination or {})}."
+            ) from error
 
-    def torn(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Which of the points ``(N, 2)`` Å lie within a hole or beyond an edge, as bool ``(N,)``."""
+    def torn(self, points: np.ndarray, rng: np.random.Generator, orientation: float | None = None) -> np.ndarray:
+        """Which parts of the sheet lie within a hole or beyond an edge.
+
+        Args:
+            points: ``(N, 2)`` Å.
+            rng: generator.
+            orientation: angle of a zigzag direction, radians. If it is given, every other edge runs along a zigzag
+                or an armchair direction, as real ones prefer to.
+
+        Returns:
+            bool ``(N,)``.
+        """
         gone = np.zeros(len(points), bool)
         while rng.random() < self.hole:
             centre = rng.uniform(0.0, self.extent, size=2)
             gone |= np.linalg.norm(points - centre, axis=1) < self.hole_radius.draw(rng)
         if rng.random() < self.edge:
             angle = rng.uniform(0.0, 2.0 * np.pi)
+            if orientation is not None and rng.random() < 0.5:
+                angle = orientation + np.pi / 6.0 * rng.integers(12)
             across = (points - self.extent / 2) @ np.array([np.cos(angle), np.sin(angle)])
-            roughness = 2.0 * smooth_noise(points, 6.0, rng)
+            roughness = self.edge_roughness.draw(rng) * smooth_noise(points, 6.0, rng)
             gone |= across + roughness > rng.uniform(-0.3, 0.4) * self.extent
         return gone
 
@@ -70,3 +106,68 @@ class Sheet(Sample):
     def ripples(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Heights ``(N,)`` Å of the sheet at the points ``(N, 2)`` Å."""
         return self.corrugation.draw(rng) * smooth_noise(points, 15.0, rng)
+
+    def laid_out(
+        self,
+        symbols: Sequence[str],
+        positions: np.ndarray,
+        column: np.ndarray,
+        sites: np.ndarray,
+        labels: np.ndarray,
+        rng: np.random.Generator,
+    ) -> tuple[Atoms, Columns]:
+        """Ripple, soil and tilt a flat sheet, and cut the field of view out of it.
+
+        Args:
+            symbols: of the N atoms.
+            positions: ``(N, 3)`` Å, heights counted from the middle of the sheet.
+            column: ``(N,)`` index of each atom's column, -1 for none.
+            sites: ``(M, 2)`` Å of all columns; it counts where a column is empty.
+            labels: ``(M,)`` classes of the columns.
+            rng: generator.
+
+        Returns:
+            What :class:`Sample` promises.
+        """
+        film, labelled = self.contamination(sites, self.extent, rng)
+        half = np.abs(positions[:, 2]).max(initial=0.0)
+        film[:, 2] += half * np.sign(film[:, 2])
+        points = np.concatenate([positions, film, np.pad(sites, ((0, 0), (0, 1)))])
+        points[:, 2] += self.ripples(points[:, :2], rng)
+        points = self._tilted(points, rng)
+        atoms, empty = points[: len(positions)], points[len(positions) + len(film) :, :2]
+        film = points[len(positions) : len(positions) + len(film)]
+
+        number, owned = len(sites), column >= 0
+        counts = np.bincount(column[owned], minlength=number)
+        means = np.column_stack([np.bincount(column[owned], atoms[owned, axis], number) for axis in range(2)])
+        places = np.where(counts[:, None] > 0, means / np.maximum(counts, 1)[:, None], empty)
+        # A column at the border is whole or gone.
+        inside = _within(places, self.extent)
+        inside[column[owned & ~_within(atoms, self.extent)]] = False
+        shown = inside & labelled
+        # What belongs to no column, index -1, finds the last entry.
+        stays = np.append(inside, True)[column]
+        renamed = np.append(np.where(shown, np.cumsum(shown) - 1, -1), -1)
+
+        made = Atoms(
+            [symbol for symbol, one in zip(symbols, stays, strict=True) if one] + ["C"] * len(film),
+            np.concatenate([atoms[stays], film]),
+        )
+        made.set_array("column", np.concatenate([renamed[column[stays]], np.full(len(film), -1)]))
+        made = made[_within(made.positions, self.extent)]
+        height = np.ptp(made.positions[:, 2]) if len(made) else 0.0
+        made = self.in_cell(made, thickness=height + 2.0 * VACUUM)
+        return made, Columns(places[shown], labels[shown], self.classes, counts=counts[shown])
+
+    def _tilted(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Points ``(N, 3)`` Å turned about an axis in the sheet through the middle of the field."""
+        angle, azimuth = np.radians(self.tilt.draw(rng)), rng.uniform(0.0, 2.0 * np.pi)
+        turn = Rotation.from_rotvec(angle * np.array([np.cos(azimuth), np.sin(azimuth), 0.0]))
+        middle = np.array([self.extent / 2, self.extent / 2, 0.0])
+        return np.asarray(turn.apply(points - middle)) + middle
+
+
+def _within(points: np.ndarray, extent: float) -> np.ndarray:
+    """Which points lie in the field of view, bool ``(N,)``."""
+    return np.all((points[:, :2] >= 0.0) & (points[:, :2] < extent), axis=1)

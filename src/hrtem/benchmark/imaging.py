@@ -1,8 +1,7 @@
-"""Speed of the imaging stage beside abTEM's own CTF and noise: ``python -m hrtem.benchmark``."""
+"""Speed of the imaging stage beside abTEM's own CTF and noise: ``python -m hrtem.benchmark imaging``."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,16 +11,20 @@ from typing import Any
 import abtem
 import numpy as np
 import torch
+from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
 from hrtem.data import Example, ReadAheadLoader, SimulatedImages, collate, detected
-from hrtem.exitwave import SPLITS, Multislice, WaveCache
+from hrtem.exitwave import Multislice
 from hrtem.noise import Poisson
 from hrtem.normalisation import LocalContrast
 from hrtem.optics import Optics
+from hrtem.ranges import Range
+from hrtem.recipes import composed
 from hrtem.samples import Graphene
 from hrtem.targets import GaussianMaps
+from hrtem.wavecache import SPLITS, WaveCache
 
 SAMPLING, PATCH, MARGIN, BATCH = 0.2, 128, 24, 16
 ENERGY = 80e3
@@ -118,9 +121,48 @@ def imaging(seconds: float = 10.0, waves: int = 32) -> dict[str, float]:
         }
 
 
-def main(seconds: float) -> None:
-    """Print images per second and their ratio to abTEM's."""
-    rates = imaging(seconds)
+def step(seconds: float = 5.0, waves: int = 8) -> dict[str, float]:
+    """Milliseconds of the parts of one training step of the default recipe, each the median over ``seconds``."""
+    with tempfile.TemporaryDirectory() as root:
+        config = composed("wave.scheduler=inline", f"data.numbers.train={waves}", f"data.cache={root}")
+        data, task = instantiate(config.data), instantiate(config.task)
+        list(data.cache.fill({"train": waves}, "inline"))
+        optimizer = torch.optim.AdamW(task.net.parameters())
+        examples = data.images("train", data.batch_size)
+        batch = collate([examples[n] for n in range(data.batch_size)])
+        made = task.simulate(batch)
+
+        def learn() -> None:
+            optimizer.zero_grad()
+            images = made["images"].contiguous(memory_format=torch.channels_last)
+            task.loss(task.net(images).float(), made["target"]).backward()
+            optimizer.step()
+
+        parts: dict[str, Callable[[], object]] = {
+            "microscope and detector": lambda: detected(
+                task.optics, task.noise, batch["wave"], batch["settings"], task.sampling, task.margin
+            ),
+            "with normalisation and targets": lambda: task.simulate(batch),
+            "network, forward, backward and update": learn,
+        }
+        return {name: 1e3 * median(part, seconds) for name, part in parts.items()}
+
+
+def median(work: Callable[[], object], seconds: float) -> float:
+    """Median time of one call, s, over calls for ``seconds`` after one that does not count."""
+    work()
+    times: list[float] = []
+    while sum(times) < seconds:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def main(seconds: str = "10") -> None:
+    """Print images per second and their ratio to abTEM's, and what imaging takes of a training step."""
+    each = Range.parse("seconds", seconds, unit="s", minimum=0.01).low
+    rates = imaging(each)
     base = rates["abTEM, one by one"]
     table = Table(title=f"{PATCH} x {PATCH} px graphene images, warm cache, {torch.get_num_threads()} threads")
     table.add_column("way")
@@ -129,7 +171,11 @@ def main(seconds: float) -> None:
     for name, value in rates.items():
         table.add_row(name, f"{value:.1f}", f"{value / base:.1f}")
     Console().print(table)
-
-
-if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 10.0)
+    times = step(each)
+    whole = times["with normalisation and targets"] + times["network, forward, backward and update"]
+    table = Table(title="One training step of the default recipe")
+    for title in ("part", "ms", "share of the step"):
+        table.add_column(title, justify="left" if title == "part" else "right")
+    for name, value in times.items():
+        table.add_row(name, f"{value:.1f}", f"{100.0 * value / whole:.0f} %")
+    Console().print(table)

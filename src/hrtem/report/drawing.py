@@ -1,0 +1,75 @@
+"""Images, maps and columns on Matplotlib axes, the same in every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import EllipseCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from hrtem.columns import Columns
+
+
+def colour(label: int) -> tuple[float, float, float, float]:
+    """Colour of a class, RGBA."""
+    return colormaps["Set1"](label % 9)
+
+
+def show_image(axes: Axes, image: np.ndarray) -> None:
+    """An image ``(Y, X)`` in grey, but for its half per cent of darkest and of brightest pixels."""
+    low, high = np.percentile(image, (0.5, 99.5))
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+
+
+def show_maps(axes: Axes, maps: np.ndarray) -> None:
+    """All class maps ``(C, Y, X)`` in one picture, each in its colour."""
+    colours = np.array([colour(label)[:3] for label in range(len(maps))])
+    axes.imshow(np.clip(np.einsum("cyx,ck->yxk", maps, colours), 0.0, 1.0), interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+
+
+def circle(
+    axes: Axes,
+    columns: Columns,
+    sampling: float,
+    radius: float,
+    filled: bool = False,
+    linewidth: float = 1.0,
+) -> None:
+    """Rings, or filled dots, of ``radius`` Å around the columns, in the colours of their classes."""
+    for label in np.unique(columns.labels):
+        diameter = np.full(int((columns.labels == label).sum()), 2.0 * radius / sampling)
+        rings = EllipseCollection(
+            diameter,
+            diameter,
+            np.zeros(len(diameter)),
+            units="xy",
+            offsets=columns.positions[columns.labels == label] / sampling,
+            offset_transform=axes.transData,
+            facecolors=colour(int(label)) if filled else "none",
+            edgecolors=colour(int(label)),
+            linewidths=0.0 if filled else linewidth,
+            alpha=0.9,
+        )
+        # The rings at the border must not widen the picture.
+        axes.add_collection(rings, autolim=False)
+
+
+def legend(figure: Figure, classes: Sequence[str], loc: Any = "outside lower center", **style: Any) -> None:
+    """The classes and their colours, below the picture or at another of Matplotlib's places."""
+    handles = [Patch(facecolor=colour(label), label=name) for label, name in enumerate(classes)]
+    figure.legend(handles=handles, loc=loc, ncols=len(handles), **style)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Draw without a display and without touching pyplot's global state."""
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=100)

@@ -1,0 +1,58 @@
+"""Tables of scores and of what was found."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hrtem.columns import Columns
+from hrtem.metrics import Score
+
+#: Header of a table of columns.
+HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability")
+
+
+def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:
+    """Print a table of the test's scores against dose."""
+    table = Table(title="Test on simulated images")
+    for name in ("dose (e/Å²)", "class", "precision", "recall", "F1", "error (pm)", "columns"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for dose, classes in scores.items():
+        for number, (name, score) in enumerate(classes.items()):
+            if name != "all" and len(classes) == 2:
+                continue
+            error = f"{score.error_pm:.1f}" if name == "all" else ""
+            values = (f"{value:.3f}" for value in (score.precision, score.recall, score.f1))
+            table.add_row(f"{dose:,.0f}" if number == 0 else "", name, *values, error, str(score.true))
+    Console().print(table)
+
+
+def save_scores(scores: Mapping[float, Mapping[str, Score]], path: Path) -> None:
+    """Write the test's scores as JSON: ``{dose: {class: {precision, recall, f1, error_pm, found, true}}}``."""
+    plain = {f"{dose:g}": {name: asdict(score) for name, score in classes.items()} for dose, classes in scores.items()}
+    path.write_text(json.dumps(plain, indent=2) + "\n")
+
+
+def write_table(columns: Columns, sampling: float, path: Path) -> None:
+    """Write columns as CSV: x and y in Å and in pixels of the input image, class, probability.
+
+    Args:
+        columns: positions in Å from the centre of pixel ``[0, 0]``.
+        sampling: Å/px of the input image.
+        path: the file; it appears complete or not at all.
+    """
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        for (x, y), label, probability in zip(columns.positions, columns.labels, columns.probabilities, strict=True):
+            lengths = (f"{x:.4f}", f"{y:.4f}", f"{x / sampling:.3f}", f"{y / sampling:.3f}")
+            writer.writerow([*lengths, columns.classes[label], f"{probability:.4f}"])
+    os.replace(partial, path)

@@ -1,0 +1,61 @@
+"""Random networks of carbon: graphene-like sheets in which no neighbour tells where an atom must be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from hrtem.errors import InputError
+from hrtem.ranges import Range
+from hrtem.samples.graphene import CarbonSheet
+from hrtem.samples.rings import Rings, evened
+from hrtem.samples.sheet import RIM
+
+
+class GrapheneVoronoi(CarbonSheet):
+    """The training structures of Madsen et al. (Adv. Theory Simul. 1, 1800037, 2018, arXiv 1802.03008).
+
+    Random points that keep a least distance are evened out by Lloyd's algorithm; they are the centres of rings, and
+    the corners of their Voronoi cells are the atoms. The original moves the atoms by one more step of Lloyd's; here
+    they relax elastically, which gives them the bond lengths of graphene.
+
+    Args:
+        least_distance: of two of the random points, in units of the lattice constant, a number or a range.
+        lloyd: steps of Lloyd's algorithm, a whole number or a range. None gives rings of 4 to 9, many give grains.
+        sheet: see :class:`CarbonSheet`.
+    """
+
+    def __init__(self, *arguments: Any, least_distance: Any = 0.77, lloyd: Any = 3, **sheet: Any) -> None:
+        super().__init__(*arguments, **sheet)
+        self.least_distance = Range.parse("sample.least_distance", least_distance, minimum=0.0, maximum=0.8)
+        self.lloyd = Range.parse("sample.lloyd", lloyd, minimum=0.0, maximum=100.0)
+        if self.lloyd.low % 1 or self.lloyd.high % 1:
+            raise InputError(f"sample.lloyd must be a whole number of steps or a range of two, got {lloyd}.")
+
+    def _rings(self, a: float, rng: np.random.Generator) -> tuple[Rings, None]:
+        side = self.extent + 2.0 * RIM
+        number = round(side**2 / (np.sqrt(0.75) * a**2))
+        centres = _apart(number, side, self.least_distance.draw(rng) * a, rng) - RIM
+        for _ in range(int(rng.integers(int(self.lloyd.low), int(self.lloyd.high) + 1))):
+            centres = evened(centres)
+        return Rings(centres, a), None
+
+
+def _apart(number: int, side: float, distance: float, rng: np.random.Generator) -> np.ndarray:
+    """``number`` random points ``(N, 2)`` in a square, none within ``distance`` of another: random sequential addition.
+
+    Where no more fit, there are fewer.
+    """
+    tries = rng.uniform(0.0, side, size=(30 * number, 2))
+    blocked = np.zeros(len(tries), bool)
+    chosen: list[int] = []
+    tree = cKDTree(tries)
+    for index in range(len(tries)):
+        if not blocked[index]:
+            chosen.append(index)
+            blocked[tree.query_ball_point(tries[index], distance)] = True
+            if len(chosen) == number:
+                break
+    return tries[chosen]
