@@ -178,7 +178,7 @@ def test_what_slurm_is_asked_for(tmp_path, start, monkeypatch):
     monkeypatch.setenv("PATH", install_slurm(tmp_path / "slurm", accepts=False)["PATH"])
     words = ["launcher=slurm", "hydra.launcher.partition=h200", "hydra.launcher.account=tem", "trainer=gpu", "seed=0,1"]
     with pytest.raises(FailedJobError):
-        start("train.py", "-m", *words)
+        start("train.py", *words)
     script = (tmp_path / "slurm" / "script").read_text()
     asked = dict(
         line.removeprefix("#SBATCH --").partition("=")[::2] for line in script.splitlines() if "#SBATCH" in line
