@@ -21,7 +21,7 @@ def main(config: DictConfig) -> None:
     paths = list(config.images) if isinstance(config.images, ListConfig) else [config.images]
     # Everything is read and every model loaded before anything is written.
     micrographs = [read(path, sampling=config.sampling) for path in paths]
-    finder = Finder.load(config.checkpoint, device=config.device)
+    finder = Finder.load(config.checkpoint, device=config.device, symmetric=config.symmetric)
     for micrograph in micrographs:
         finder.check(micrograph)
     folder = runs.new_folder(config.output, "predictions")

@@ -16,9 +16,15 @@ runs.prepare()
 
 
 @hydra.main(config_path="conf", config_name="train", version_base="1.3")
-@runs.told_in_one_sentence()
 def main(config: DictConfig) -> float:
     """Run one experiment and return the monitored metric of its best checkpoint."""
+    runs.prepare()  # a launcher may have brought us into another process
+    with runs.told_in_one_sentence():
+        return experiment(config)
+
+
+def experiment(config: DictConfig) -> float:
+    """Simulate, train, test and report."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     with runs.folder_kept_on_success(folder):
         lightning.seed_everything(config.seed, workers=True, verbose=False)

@@ -73,6 +73,16 @@ def test_gain_offset_and_hot_pixel_do_not_matter(task):
     np.testing.assert_allclose(finder.find(micrograph(hot)).maps[0][far], plain[0][far], atol=0.02)
 
 
+def test_a_symmetric_finder_turns_with_the_image(task, monkeypatch):
+    """Its maps of a mirrored image are the mirrored maps, which those of the plain network are not."""
+    monkeypatch.setattr("hrtem.task.ColumnFinder.load", lambda path: task)
+    images = torch.from_numpy(noise(1, 1, 64, 96))
+    plain = Finder.load("any").maps(images)
+    symmetric = Finder.load("any", symmetric=True)
+    torch.testing.assert_close(symmetric.maps(images.flip(-1)), symmetric.maps(images).flip(-1), atol=1e-5, rtol=1e-5)
+    assert (symmetric.maps(images) - plain).abs().max() > 1e-3
+
+
 def test_what_the_model_cannot_take_is_refused(task):
     finder = Finder(task)
     with pytest.raises(InputError, match=r"single images.*test\.npy holds 2"):

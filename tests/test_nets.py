@@ -12,10 +12,12 @@ MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 #: Trainable parameters for one image and one class. The 2018 network's convolutions, with their biases,
 #: parametric rectifiers and normalisations, are counted by hand in `test_the_2018_network_layer_by_layer`.
 PARAMETERS = {
+    "dihedral_unet": 766_380,
     "folded_unet": 766_380,
     "madsen2018": 5_191_393,
     "monai_attention_unet": 493_973,
     "monai_segresnet": 1_576_385,
+    "monai_swin_unetr": 1_579_389,
     "msdnet": 10_514,
     "unet": 1_797_409,
 }
@@ -87,3 +89,30 @@ def test_folding_loses_nothing():
     net = UNet(1, 1, [8, 16], fold=2)
     images = torch.randn(1, 1, 32, 32)
     torch.testing.assert_close(net.unfold(net.fold(images)), images)
+
+
+TURNS = [
+    lambda images: images.flip(-1),
+    lambda images: images.flip(-2),
+    lambda images: images.transpose(-2, -1),
+    lambda images: images.rot90(1, (-2, -1)),
+]
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=["mirror", "upside down", "transpose", "quarter turn"])
+def test_the_dihedral_average_turns_with_the_image(configuration, turn):
+    """To the rounding of double precision, for each generator of the group and an oblong image."""
+    torch.manual_seed(0)
+    images = torch.randn(2, 1, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    average = network(configuration, "dihedral_unet").double().eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(average(turn(images)), turn(average(images)), atol=1e-12, rtol=1e-12)
+        plain = average.network
+        assert (plain(turn(images)) - turn(plain(images))).abs().max() > 1e-3
+
+
+def test_the_dihedral_average_of_a_pointwise_network_is_that_network():
+    from hrtem.nets import Dihedral
+
+    images = torch.randn(1, 2, 32, 64)
+    torch.testing.assert_close(Dihedral(torch.nn.Tanh())(images), images.tanh())

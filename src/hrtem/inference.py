@@ -13,6 +13,7 @@ from torch import Tensor
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.micrograph import Micrograph, calibrated, remove_hot_pixels, resample
+from hrtem.nets import Dihedral
 from hrtem.task import ColumnFinder
 
 #: Images are cut at multiples of this, so that pooling sees every tile on the same grid, px.
@@ -73,9 +74,12 @@ class Finder:
         self.device = device
 
     @classmethod
-    def load(cls, checkpoint: str | Path, device: str = "cpu") -> Finder:
-        """From a checkpoint that ``train.py`` wrote."""
-        return cls(ColumnFinder.load(checkpoint), device=device)
+    def load(cls, checkpoint: str | Path, device: str = "cpu", symmetric: bool = False) -> Finder:
+        """From a checkpoint that ``train.py`` wrote; ``symmetric`` as :class:`hrtem.nets.Dihedral` averages."""
+        task = ColumnFinder.load(checkpoint)
+        if symmetric:
+            task.net = Dihedral(task.net)
+        return cls(task, device=device)
 
     def check(self, micrograph: Micrograph) -> None:
         """Refuse what this model cannot take.

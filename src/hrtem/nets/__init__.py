@@ -4,8 +4,9 @@ Each is built from ``in_channels`` and ``out_channels`` and settings of its own.
 that takes these two words is used by its ``_target_`` alone. Sides must be multiples of 32 for all of them.
 """
 
+from hrtem.nets.dihedral import Dihedral
 from hrtem.nets.madsen import MadsenNet
 from hrtem.nets.msdnet import MSDNet
 from hrtem.nets.unet import UNet
 
-__all__ = ["MSDNet", "MadsenNet", "UNet"]
+__all__ = ["Dihedral", "MSDNet", "MadsenNet", "UNet"]
