@@ -103,7 +103,7 @@ def test_a_search_outlives_a_trial_that_is_refused(tmp_path, start):
         ([*SEARCH, "data.batch_size=2", "hydra.sweeper.trials=0"], ["hydra.sweeper.trials", "0"]),
         ([*SEARCH, "task.optimizer.lr=interval(1.0,0.5)"], ["task.optimizer.lr", "interval(1.0,0.5)"]),
         ([*SEARCH, "data.batch_size=2", "focl=3"], ["focl"]),
-        (["-m", *TINY, "trainer.devices=2"], ["trainer.devices", "2", "multirun"]),
+        (["-m", *TINY, "trainer.devices=2"], ["trainer.devices", "2", "sweep"]),
         (["sweep=everything"], ["sweep/everything", "architectures", "search"]),
         (["launcher=cloud"], ["launcher/cloud", "slurm"]),
     ],
