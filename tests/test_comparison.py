@@ -85,6 +85,14 @@ def test_mean_and_deviation_of_a_sample():
     assert entry([0.8], [10.0]).score("f1", 77.0) is None
 
 
+def test_a_run_that_found_nothing_has_no_position_error(tmp_path, capsys):
+    """As `metrics.json` says it, and the comparison goes on."""
+    lost = entry([0.0, 0.8], [float("nan"), 10.0], "lost")
+    comparison.print_table([lost], {})
+    assert "nan ± nan" in capsys.readouterr().out
+    comparison.figure([lost], {}, tmp_path / "a.png")
+
+
 def test_cost_of_a_known_network(configuration, tmp_path):
     """A convolution of 3 x 3 pixels from 1 to 4 channels and one of 1 x 1 back: 9 · 4 + 4 multiplications a pixel."""
     import pytorch_lightning as lightning
@@ -161,7 +169,7 @@ def test_folders_that_train_py_left(trained, monkeypatch, capfd):
     saved = json.loads((trained / "nets" / "0" / "metrics.json").read_text())
     last = next(row for row in rows if row["name"] == "model=msdnet" and row["dose_e_per_A2"] == "100000")
     assert float(last["f1"]) == saved["100000"]["all"]["f1"]
-    assert (last["training_steps"], last["parameters"]) == ("2", "10514")
+    assert (float(last["training_steps"]), last["parameters"]) == (2.0, "10514")
     assert 0.0 < float(last["training_seconds"]) < 60.0
     assert (trained.parent / "out.png").stat().st_size > 10_000
     assert "model=msdnet" in (trained.parent / "out.md").read_text()

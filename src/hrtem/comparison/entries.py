@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
@@ -198,8 +199,8 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def spread(values: Iterable[float]) -> tuple[float, float | None] | None:
     """Mean and standard deviation of a sample; one value has no deviation, none no mean."""
-    known = list(values)
-    return (mean(known), stdev(known) if len(known) > 1 else None) if known else None
+    known = np.array(list(values), float)
+    return (float(known.mean()), float(known.std(ddof=1)) if len(known) > 1 else None) if len(known) else None
 
 
 def _training(checkpoint: Path) -> tuple[int | None, float | None]:
