@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import wandb
 import yaml
 from conftest import ROOT, TINY, told
 from hydra import compose, initialize_config_dir
@@ -238,6 +239,8 @@ def test_words_of_an_agent_train(tmp_path, start, monkeypatch, name):
     assert command[:3] == ["/usr/bin/env", "python", "train.py"]
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_RUN_ID", "abcd1234")
+    # An earlier test may have made W&B read its environment, which it does once in a process.
+    wandb.teardown()
     status, _, stderr = start("train.py", *command[3:], *TINY)
     assert status == 0, stderr
     assert runs_in(tmp_path / "runs") == [f"wandb-{name}/abcd1234"]
