@@ -19,7 +19,7 @@ MADE_BY_OTHERS = {"callbacks", "experiment"}
 def test_the_groups_are_those_of_the_design():
     groups = {path.parent.name for path in RECIPES}
     assert groups == {
-        "sample", "wave", "optics", "noise", "target", "data", "model", "task", "peaks", "callbacks", "trainer",
+        "sample", "wave", "optics", "noise", "target", "data", "model", "task", "loss", "peaks", "callbacks", "trainer",
         "logger", "experiment", "sweep", "launcher",
     }  # fmt: skip
 
@@ -60,7 +60,24 @@ def test_facts_are_said_once(configuration, sample, focal):
     assert config.wave.energy == config.optics.energy
     assert config.data.sampling == config.task.sampling == config.wave.sampling
     assert config.peaks.sigma == config.target.sigma
+    assert config.task.loss == config.loss
     assert config.callbacks.checkpoint.monitor == config.task.monitor == config.monitor
+
+
+@pytest.mark.parametrize("target", sorted(path.stem for path in (CONF / "target").glob("*.yaml")))
+def test_a_target_brings_its_loss_and_its_peaks(configuration, target):
+    """The task refuses those that do not fit; words after the target still choose."""
+    config = configuration(f"target={target}", "sample=gold", *tiny("sample=gold"))
+    assert config.model.out_channels == config.target.channels
+    assert instantiate(config.task).target.channels == config.target.channels
+    assert configuration("loss=mse", f"target={target}").loss._target_ == "hrtem.losses.SigmoidMSELoss"
+
+
+@pytest.mark.parametrize("sample", ["gold", "mos2"])
+def test_other_targets_have_the_channels_of_their_classes(configuration, sample):
+    classes = len(configuration(f"sample={sample}").sample.classes)
+    assert configuration(f"sample={sample}", "target=gaussian_softmax").model.out_channels == classes + 1
+    assert configuration(f"sample={sample}", "target=offsets").model.out_channels == classes + 2
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))

@@ -91,8 +91,10 @@ def test_collate_and_back(data):
     batch = collate(examples)
     assert batch["wave"].shape == (3, 96, 96)
     assert batch["settings"]["defocus"].shape == (3, 1)
-    back = columns_of(batch["positions"], batch["labels"], ("C",))
+    back = columns_of(batch["positions"], batch["labels"], ("C",), batch["atoms"])
+    assert not batch["atoms"][batch["labels"] < 0].any()
     for example, columns in zip(examples, back, strict=True):
+        np.testing.assert_array_equal(columns.counts, example["columns"].counts)
         np.testing.assert_allclose(columns.positions, example["columns"].positions, atol=1e-5)
 
 

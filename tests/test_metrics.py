@@ -108,6 +108,21 @@ def test_confusion_and_class_scores():
     assert scores["all"].error_pm == pytest.approx(100 * np.sqrt(0.1**2 / 2))
 
 
+def test_counts_are_scored_where_both_are_known():
+    """Of four matched columns one has no true count; of the others one is right, one wrong by 1, one by 2."""
+    places = xy((3, 3), (5, 3), (3, 5), (5, 5))
+    true = Columns(places, np.zeros(4, int), ("Au",), counts=[4, 4, 4, 0])
+    found = Columns(places, np.zeros(4, int), ("Au",), counts=[4, 5, 2, 7])
+    metric = ColumnMetrics(("Au",), groups=2)
+    metric.update([found, found[:0]], [true, true], 10.0, 10.0, [0, 1])
+    counted, uncounted = metric.scores()
+    assert counted["all"].count_exact == pytest.approx(1 / 3)
+    assert counted["all"].count_within_one == pytest.approx(2 / 3)
+    assert dict(counted["all"].qualities())["count_exact"] == counted["all"].count_exact
+    assert uncounted["all"].count_exact is None
+    assert [name for name, _ in uncounted["all"].qualities()] == ["precision", "recall", "f1", "error_pm"]
+
+
 def test_the_border_does_not_count_but_may_be_matched():
     metric = ColumnMetrics(("C",), border=1.0)
     truth = columns([(0.9, 5), (1.1, 7), (5, 5)], [0, 0, 0], ("C",))

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from hrtem.errors import InputError
-from hrtem.peaks import HeightPeaks, MassPeaks
+from hrtem.metrics import match
+from hrtem.peaks import CountPeaks, HeightPeaks, MassPeaks, MeanCountPeaks, OffsetPeaks, OrdinalPeaks
+from hrtem.targets import CountMaps, MeanCountMaps, OffsetMaps, OrdinalMaps
 
 SAMPLING, SIGMA = 0.2, 0.25
 
@@ -84,3 +86,99 @@ def test_heights_are_probabilities_where_one_asks_for_them():
     np.testing.assert_allclose(found.positions[0], [4.0, 4.0], atol=0.01)
     assert len(HeightPeaks(SIGMA, 0.6, threshold=0.5)(blurred, SAMPLING, ("C",))[0]) == 0
     assert len(finder()(blurred, SAMPLING, ("C",))[0]) == 1
+
+
+#: Columns far enough apart, with their atoms.
+POINTS = np.array([[2.03, 2.07], [4.91, 2.98], [3.02, 6.11], [6.97, 6.53], [7.5, 1.1]])
+ATOMS = np.array([1, 2, 5, 7, 8])
+SETTINGS = {"sigma": SIGMA, "radius": 0.6, "min_distance": 0.6, "threshold": 0.45}
+
+
+def given():
+    return torch.from_numpy(POINTS)[None].float(), torch.zeros(1, len(POINTS), dtype=torch.long), (48, 48), SAMPLING
+
+
+@pytest.mark.parametrize(
+    ("target", "peaks"),
+    [
+        (CountMaps(8, SIGMA), CountPeaks(**SETTINGS)),
+        (OrdinalMaps(8, SIGMA), OrdinalPeaks(**SETTINGS)),
+        (MeanCountMaps(2, SIGMA, largest=8), MeanCountPeaks(**SETTINGS, largest=8)),
+    ],
+)
+def test_counts_come_back(target, peaks):
+    assert peaks.reads == target.answers
+    (found,) = peaks(target(*given(), torch.from_numpy(ATOMS)[None]), SAMPLING, ("Au",))
+    i, j = match(found.positions, POINTS)
+    assert len(found) == len(i) == len(POINTS)
+    np.testing.assert_allclose(found.positions[i], POINTS[j], atol=0.02)
+    np.testing.assert_array_equal(found.counts[i], ATOMS[j])
+    assert found.probabilities.min() > 0.9
+
+
+@pytest.mark.parametrize(("target", "peaks"), [(CountMaps, CountPeaks), (OrdinalMaps, OrdinalPeaks)])
+def test_counts_have_probabilities(target, peaks):
+    """The expected map of a column of 3, 4 or 6 atoms, at an uncertain place, gives the odds that made it."""
+    odds = {3: 0.2, 4: 0.5, 6: 0.3}
+    maps = torch.zeros(1, 8, 48, 48)
+    for atoms, chance in odds.items():
+        for x in (4.0, 4.1):
+            where = torch.tensor([[[x, 5.0]]]), torch.tensor([[0]]), (48, 48), SAMPLING
+            maps += 0.5 * chance * target(8, SIGMA)(*where, torch.tensor([[atoms]]))
+    finder = peaks(**SETTINGS)
+    (found,) = finder(maps, SAMPLING, ("Au",))
+    assert found.counts.tolist() == [4]
+    row, column = 25, round(float(found.positions[0, 0]) / SAMPLING)
+    distribution = finder.distribution(finder._probability(maps, SAMPLING)[0, :, row, column][None])[0]
+    expected = [odds.get(atoms, 0.0) for atoms in range(1, 9)]
+    assert distribution.tolist() == pytest.approx(expected, abs=0.01)
+
+
+def test_ordinal_answers_that_contradict_themselves_still_give_a_distribution():
+    distribution = OrdinalPeaks(**SETTINGS).distribution(torch.tensor([[0.9, 0.5, 0.7, 0.1], [0.5, 0.6, 0.0, 0.0]]))
+    assert float(distribution.min()) >= 0.0
+    torch.testing.assert_close(distribution.sum(dim=1), torch.ones(2))
+
+
+def test_the_expected_count_is_rounded():
+    peaks = MeanCountPeaks(**SETTINGS, largest=8)
+    assert peaks.counts(torch.tensor([[1.0, 0.45], [0.5, 0.25], [1.0, 0.0], [1.0, 2.0]])).tolist() == [4, 4, 1, 8]
+
+
+@pytest.mark.parametrize("classes", [("C",), ("Mo", "S2")])
+def test_offsets_come_back(classes):
+    labels = torch.arange(len(POINTS))[None] % len(classes)
+    target = OffsetMaps(len(classes) + 2, 0.5)
+    drawn = target(given()[0], labels, *given()[2:])
+    maps = torch.cat([drawn[:, :-2], 0.5 * drawn[:, -2:]], dim=1)
+    (found,) = OffsetPeaks(0.5, 0.6, 0.45)(maps, SAMPLING, classes)
+    i, j = match(found.positions, POINTS)
+    assert len(found) == len(i) == len(POINTS)
+    np.testing.assert_allclose(found.positions[i], POINTS[j], atol=1e-3)
+    np.testing.assert_array_equal(found.labels[i], labels[0].numpy()[j])
+    assert found.probabilities.min() > 0.95
+
+
+def test_wrong_offsets_outweigh_where_the_disc_is():
+    """The place is the offsets' matter: discs drawn at one place whose pixels all point 0.1 Å to the right of it."""
+    drawn = OffsetMaps(3, 0.5)(torch.tensor([[[4.0, 4.0]]]), torch.tensor([[0]]), (48, 48), SAMPLING)
+    maps = torch.cat([drawn[:, :1], 0.5 * drawn[:, 1:2] + 0.1 * (drawn[:, :1] > 0), 0.5 * drawn[:, 2:]], dim=1)
+    (found,) = OffsetPeaks(0.5, 0.6, 0.3)(maps, SAMPLING, ("C",))
+    np.testing.assert_allclose(found.positions, [[4.1, 4.0]], atol=0.01)
+
+
+def test_no_disc_and_one_at_the_border():
+    peaks = OffsetPeaks(0.5, 0.6, 0.45)
+    drawn = OffsetMaps(3, 0.5)(torch.tensor([[[0.05, 4.0]]]), torch.tensor([[0]]), (48, 48), SAMPLING)
+    nothing, one = peaks(
+        torch.cat([torch.zeros(1, 3, 48, 48), drawn * torch.tensor([1, 0.5, 0.5])[:, None, None]]), SAMPLING, ("C",)
+    )
+    assert (len(nothing), len(one)) == (0, 1)
+    np.testing.assert_allclose(one.positions, [[0.05, 4.0]], atol=1e-3)
+
+
+def test_bad_settings_of_other_peaks_are_refused():
+    with pytest.raises(InputError, match=r"peaks\.radius"):
+        OffsetPeaks(0.0, 0.6, 0.45)
+    with pytest.raises(InputError, match=r"peaks\.largest"):
+        MeanCountPeaks(**SETTINGS, largest=0)

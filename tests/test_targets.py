@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from hrtem.errors import InputError
+from hrtem.losses import OffsetLoss
 from hrtem.metrics import match
 from hrtem.peaks import MassPeaks
-from hrtem.targets import GaussianMaps
+from hrtem.targets import CountMaps, GaussianMaps, MeanCountMaps, OffsetMaps, OrdinalMaps, SoftmaxMaps
 
 SAMPLING, SIGMA = 0.2, 0.25
 
@@ -71,3 +72,98 @@ def test_round_trip(classes, rng):
 def test_bad_settings_are_refused(channels, sigma):
     with pytest.raises(InputError, match=r"target\."):
         GaussianMaps(channels, sigma)
+
+
+def columns(points, *more):
+    """Positions and further numbers of one image's columns, as the targets take them."""
+    return torch.tensor(np.array([points]), dtype=torch.float32), *(torch.tensor([numbers]) for numbers in more)
+
+
+def test_softmax_maps_add_up_to_one_and_hold_the_same_gaussians():
+    positions, labels = columns([[2.0, 2.0], [4.1, 3.9]], [0, 1])
+    maps = SoftmaxMaps(3, SIGMA)(positions, labels, (32, 32), SAMPLING)
+    torch.testing.assert_close(maps.sum(dim=1), torch.ones(1, 32, 32))
+    torch.testing.assert_close(maps[:, :2], GaussianMaps(2, SIGMA)(positions, labels, (32, 32), SAMPLING))
+    assert float(maps.min()) >= 0.0
+
+
+def test_two_classes_at_one_place_share_the_softmax():
+    maps = SoftmaxMaps(3, SIGMA)(*columns([[2.0, 2.0], [2.0, 2.0]], [0, 1]), (32, 32), SAMPLING)
+    assert maps[0, :, 10, 10].tolist() == pytest.approx([0.5, 0.5, 0.0], abs=1e-6)
+
+
+def test_logits_of_a_softmax_target_mean_its_classes():
+    target = SoftmaxMaps(3, SIGMA)
+    maps = target(*columns([[2.0, 2.0], [4.1, 3.9]], [0, 1]), (32, 32), SAMPLING)
+    torch.testing.assert_close(target.maps(maps.clamp_min(1e-12).log()), maps[:, :2], atol=1e-6, rtol=0)
+
+
+def test_each_number_of_atoms_has_its_map():
+    given = columns([[1.0, 1.0], [3.0, 3.0], [5.0, 5.0]], [0, 0, 0], [2, 9, 0])
+    maps = CountMaps(4, SIGMA)(*given[:2], (32, 32), SAMPLING, given[2])
+    # Nine atoms are more than can be told apart, and the number of the last column is unknown.
+    assert maps[0, :, 5, 5].tolist() == pytest.approx([0.0, 1.0, 0.0, 0.0])
+    assert maps[0, :, 15, 15].tolist() == pytest.approx([0.0, 0.0, 0.0, 1.0])
+    assert float(maps[0, :, 25, 25].max()) == 0.0
+
+
+def test_ordinal_maps_hold_the_columns_of_more_atoms():
+    given = columns([[1.0, 1.0], [3.0, 3.0]], [0, 0], [2, 3])
+    maps = OrdinalMaps(4, SIGMA)(*given[:2], (32, 32), SAMPLING, given[2])
+    assert maps[0, :, 5, 5].tolist() == pytest.approx([1.0, 1.0, 0.0, 0.0])
+    assert maps[0, :, 15, 15].tolist() == pytest.approx([1.0, 1.0, 1.0, 0.0])
+    torch.testing.assert_close(maps[:, :1], GaussianMaps(1, SIGMA)(*given[:2], (32, 32), SAMPLING))
+
+
+def test_mean_count_maps_scale_the_gaussians():
+    given = columns([[1.0, 1.0], [5.0, 5.0]], [0, 0], [2, 3])
+    maps = MeanCountMaps(2, SIGMA, largest=4)(*given[:2], (32, 32), SAMPLING, given[2])
+    assert maps[0, :, 5, 5].tolist() == pytest.approx([1.0, 0.5])
+    torch.testing.assert_close(maps[0, 1, 15:, 15:], 0.75 * maps[0, 0, 15:, 15:])
+
+
+def test_unknown_counts_are_refused():
+    positions, labels, atoms = columns([[1.0, 1.0]], [0], [0])
+    for given in (atoms, None):
+        with pytest.raises(InputError, match="does not say how many"):
+            OrdinalMaps(4, SIGMA)(positions, labels, (32, 32), SAMPLING, given)
+
+
+def test_offsets_lead_to_the_nearest_column():
+    points = np.array([[2.03, 2.51], [2.71, 2.95], [5.0, 0.1]])
+    maps = OffsetMaps(4, 0.5)(*columns(points, [0, 1, 1]), (32, 48), SAMPLING)[0].numpy()
+    there = maps[:2].max(axis=0) > 0
+    y, x = np.nonzero(there)
+    pixels = np.column_stack([x, y]) * SAMPLING
+    led = pixels + 0.5 * maps[2:, y, x].T
+    distance = np.linalg.norm(pixels[:, None] - points[None], axis=2)
+    np.testing.assert_allclose(led, points[distance.argmin(axis=1)], atol=1e-5)
+    assert not maps[2:, ~there].any()
+    assert maps[0].sum() * SAMPLING**2 == pytest.approx(np.pi * 0.5**2, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CountMaps(4, SIGMA, classes=2), "one class"),
+        (lambda: MeanCountMaps(3, SIGMA, largest=9), r"target\.channels must be 2"),
+        (lambda: MeanCountMaps(2, SIGMA, largest=0), r"target\.largest"),
+        (lambda: OffsetMaps(2, 0.5), r"target\.channels must be at least 3"),
+        (lambda: OffsetMaps(3, 0.0), r"target\.radius"),
+    ],
+)
+def test_bad_settings_of_other_targets_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_losses_that_do_not_fit_are_refused():
+    bce, softmax, offsets = torch.nn.BCEWithLogitsLoss(), torch.nn.CrossEntropyLoss(), OffsetLoss()
+    targets = {GaussianMaps(1, SIGMA): bce, SoftmaxMaps(2, SIGMA): softmax, OffsetMaps(3, 0.5): offsets}
+    for target, right in targets.items():
+        for loss in (bce, softmax, offsets):
+            if loss is right:
+                target.check(loss)
+            else:
+                with pytest.raises(InputError, match=r"task\.loss"):
+                    target.check(loss)

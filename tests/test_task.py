@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import ROOT, tiny
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from hrtem.data import collate
@@ -63,6 +64,51 @@ def test_a_network_that_answers_the_target_scores_perfectly(configuration):
     (scores,) = metric.scores()
     assert scores["all"].f1 > 0.99
     assert scores["all"].error_pm < 3.0
+
+
+#: What a network must say for its target to be found in its maps.
+INVERSE = {
+    "gaussian": lambda target: torch.logit(target, eps=1e-6),
+    "gaussian_softmax": lambda target: target.clamp_min(1e-6).log(),
+    "offsets": lambda target: torch.cat([torch.logit(target[:, :-2], eps=1e-6), target[:, -2:]], dim=1),
+    "count_classes": lambda target: torch.logit(target, eps=1e-6),
+    "count_ordinal": lambda target: torch.logit(target, eps=1e-6),
+    "count_regression": lambda target: torch.logit(target, eps=1e-6),
+}
+
+
+@pytest.mark.parametrize("target", sorted(path.stem for path in (ROOT / "conf" / "target").glob("*.yaml")))
+def test_each_target_can_be_answered_perfectly(configuration, target):
+    _, data, task = build(configuration, "sample=gold", f"target={target}")
+    batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
+    task.net = torch.nn.Identity()
+    batch["images"] = INVERSE[target](batch["target"])
+    task.log = lambda *args, **kwargs: None
+    task._score(batch, task.metrics["validation"], "val")
+    (scores,) = task.metrics["validation"].scores()
+    assert scores["all"].f1 > 0.98
+    assert scores["all"].error_pm < 3.0
+    if target.startswith("count"):
+        assert scores["all"].count_exact > 0.95
+        assert scores["all"].count_within_one > 0.98
+    else:
+        assert scores["all"].count_exact is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["target=count_ordinal", "peaks=mass"], "peaks must read the ordinal counts"),
+        (["peaks=offsets", "peaks.radius=0.5"], "peaks must read the classes of the target"),
+        (["target=offsets", "loss=bce"], "loss=offsets"),
+        (["loss=softmax"], "single maps"),
+        (["target=offsets", "model=dihedral_unet"], "offsets turn with the image"),
+        (["sample=mos2", "target=count_classes"], "one class"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused(configuration, words, message):
+    with pytest.raises((InputError, InstantiationException), match=message):
+        instantiate(configuration(*words).task)
 
 
 def test_loss_falls_on_a_fixed_batch(configuration):

@@ -144,19 +144,22 @@ class SimulatedImages(Dataset[Example]):
 
 
 def collate(examples: Sequence[Example]) -> Example:
-    """Stack examples; columns are filled up with label -1 to equal numbers."""
+    """Stack examples; columns are filled up with label -1 and no atoms to equal numbers."""
     columns: list[Columns] = [example["columns"] for example in examples]
     most = max([1, *map(len, columns)])
     positions = torch.zeros(len(columns), most, 2)
     labels = torch.full((len(columns), most), -1)
+    atoms = torch.zeros(len(columns), most, dtype=torch.long)
     for number, one in enumerate(columns):
         positions[number, : len(one)] = torch.from_numpy(one.positions)
         labels[number, : len(one)] = torch.from_numpy(one.labels)
+        atoms[number, : len(one)] = torch.from_numpy(one.counts)
     names = examples[0]["settings"]
     return {
         "wave": torch.stack([example["wave"] for example in examples]),
         "positions": positions,
         "labels": labels,
+        "atoms": atoms,
         "settings": {
             name: torch.from_numpy(np.stack([example["settings"][name] for example in examples])) for name in names
         },
@@ -183,12 +186,15 @@ def detected(
     return noise(expected, settings, sampling)[..., inner, inner]
 
 
-def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str]) -> list[Columns]:
-    """Undo :func:`collate`: the columns of each example."""
-    return [
-        Columns(where[label >= 0].double().cpu().numpy(), label[label >= 0].cpu().numpy(), tuple(classes))
-        for where, label in zip(positions, labels, strict=True)
-    ]
+def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str], atoms: Tensor | None = None) -> list[Columns]:
+    """Undo :func:`collate`: the columns of each example, with their counts if ``atoms`` are given."""
+    counts = torch.zeros_like(labels) if atoms is None else atoms
+    answers = []
+    for where, label, number in zip(positions, labels, counts, strict=True):
+        real = label >= 0
+        place, kind, height = (values[real].cpu().numpy() for values in (where.double(), label, number))
+        answers.append(Columns(place, kind, tuple(classes), height))
+    return answers
 
 
 class WaveDataModule(lightning.LightningDataModule):

@@ -78,6 +78,8 @@ class Finder:
         """From a checkpoint that ``train.py`` wrote; ``symmetric`` as :class:`hrtem.nets.Dihedral` averages."""
         task = ColumnFinder.load(checkpoint)
         if symmetric:
+            if task.target.answers == "offsets":
+                raise InputError("symmetric=true averages maps that do not turn, and offsets turn with the image.")
             task.net = Dihedral(task.net)
         return cls(task, device=device)
 
@@ -108,11 +110,11 @@ class Finder:
 
     @torch.inference_mode()
     def maps(self, images: Tensor) -> Tensor:
-        """Probability maps ``(1, C, Y, X)`` of normalised images ``(1, F, Y, X)`` of any size, on the CPU."""
+        """The task's maps ``(1, C, Y, X)`` of normalised images ``(1, F, Y, X)`` of any size, on the CPU."""
         rows, columns = images.shape[-2:]
         images = F.pad(images, (0, -columns % GRID, 0, -rows % GRID))
         height, width = images.shape[-2:]
-        maps = torch.empty(1, len(self.task.classes), height, width)
+        maps = torch.empty(0)
         step = self.tile - 2 * self.halo
         for top in range(0, height, step):
             for left in range(0, width, step):
@@ -120,6 +122,8 @@ class Finder:
                 last = min(height, top + step + self.halo), min(width, left + step + self.halo)
                 piece = images[..., first[0] : last[0], first[1] : last[1]].to(self.device)
                 answer = self.task(piece).cpu()
+                if not len(maps):
+                    maps = torch.empty(1, answer.shape[1], height, width)
                 bottom, right = min(height, top + step), min(width, left + step)
                 maps[..., top:bottom, left:right] = answer[
                     ..., top - first[0] : bottom - first[0], left - first[1] : right - first[1]

@@ -1,8 +1,16 @@
-"""Losses on logits that torch does not have."""
+"""Losses on logits that torch and MONAI do not have.
+
+A loss is *proper* if its least expectation over uncertain targets lies at the expected target. Only then is the mass of
+a peak a probability. Squared error and cross entropy are; focal and Dice losses are not.
+"""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
+from monai.losses import DiceLoss
 from torch import Tensor, nn
+
+from hrtem.ranges import Range
 
 
 class SigmoidMSELoss(nn.MSELoss):
@@ -11,3 +19,69 @@ class SigmoidMSELoss(nn.MSELoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits ``(B, C, Y, X)`` against a target of that shape in [0, 1]."""
         return super().forward(input.sigmoid(), target)
+
+
+class FocalLoss(nn.Module):
+    """Cross entropy times the error to a power, so that easy pixels count less.
+
+    The form of arXiv 2006.04388 for targets between 0 and 1, which for 0 and 1 is that of arXiv 1708.02002. MONAI's
+    ``FocalLoss`` takes such targets too, but is least at 0 or 1 for them: it would make discs of Gaussians. This one is
+    least at a certain target, but not proper: for uncertain ones the answer lies between their mean and 1/2.
+
+    Args:
+        gamma: the power; 0 gives cross entropy.
+    """
+
+    def __init__(self, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.gamma = Range.parse("loss.gamma", gamma, minimum=0.0).low
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Loss of logits ``(B, C, Y, X)`` against a target of that shape in [0, 1]."""
+        error = (input.sigmoid() - target).abs()
+        return (error**self.gamma * F.binary_cross_entropy_with_logits(input, target, reduction="none")).mean()
+
+
+class DiceBCELoss(nn.Module):
+    """Dice loss, in the form that is right for targets between 0 and 1, and cross entropy, each map on its own.
+
+    MONAI's ``DiceCELoss`` takes cross entropy between channels as soon as there are two, and it, ``TverskyLoss`` and
+    ``GeneralizedDiceLoss`` are not least at a target between 0 and 1. This one is least at a certain target, but not
+    proper: for uncertain ones the answer is not their mean, and most often above it.
+
+    Args:
+        dice_weight: of the Dice loss beside cross entropy.
+    """
+
+    def __init__(self, dice_weight: float = 1.0) -> None:
+        super().__init__()
+        self.dice_weight = Range.parse("loss.dice_weight", dice_weight, minimum=0.0).low
+        # Over the whole batch: a single image may hold no column of a class.
+        self.dice = DiceLoss(sigmoid=True, soft_label=True, batch=True)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Loss of logits ``(B, C, Y, X)`` against a target of that shape in [0, 1]."""
+        return F.binary_cross_entropy_with_logits(input, target) + self.dice_weight * self.dice(input, target)
+
+
+class OffsetLoss(nn.Module):
+    """Cross entropy of discs, and the Huber loss of offsets where discs are.
+
+    Args:
+        offset_weight: of the Huber loss beside cross entropy.
+        delta: offset error from which on the Huber loss is linear, in radii of the discs.
+    """
+
+    def __init__(self, offset_weight: float = 1.0, delta: float = 0.2) -> None:
+        super().__init__()
+        self.offset_weight = Range.parse("loss.offset_weight", offset_weight, minimum=0.0).low
+        self.delta = Range.parse("loss.delta", delta, minimum=1e-3).low
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Loss of logits and offsets ``(B, C + 2, Y, X)`` against :class:`hrtem.targets.OffsetMaps`."""
+        discs = target[:, :-2]
+        there = discs.amax(dim=1, keepdim=True)
+        away = F.huber_loss(input[:, -2:], target[:, -2:], delta=self.delta, reduction="none")
+        # Over delta, so that far offsets count as their length.
+        offsets = (there * away).sum() / (self.delta * there.sum().clamp_min(1.0))
+        return F.binary_cross_entropy_with_logits(input[:, :-2], discs) + self.offset_weight * offsets

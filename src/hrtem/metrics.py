@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,8 @@ class Score:
         error_pm: root mean square distance of the matched pairs, pm.
         found: number of found columns that were scored.
         true: number of true columns that were scored.
+        count_exact: share of the matched columns whose number of atoms is right; None where none are counted.
+        count_within_one: share of those whose number of atoms is wrong by 1 at most.
     """
 
     precision: float
@@ -81,6 +83,13 @@ class Score:
     error_pm: float
     found: int
     true: int
+    count_exact: float | None = None
+    count_within_one: float | None = None
+
+    def qualities(self) -> list[tuple[str, float]]:
+        """Name and value of all but the numbers of columns, as far as they are known."""
+        names = [field.name for field in fields(self) if field.name not in ("found", "true")]
+        return [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
 
     @classmethod
     def of(cls, matched_found: float, matched_true: float, found: float, true: float, error2: float) -> Score:
@@ -179,7 +188,8 @@ def _read_table(path: Path) -> dict[str, np.ndarray]:
 
 
 class ColumnMetrics(Metric):
-    """Confusion of classes, precision, recall, F1 and position error, kept per group (for instance per dose).
+    """Confusion of classes, precision, recall, F1, position error and, of columns with a predicted count, how
+    often that is right, kept per group (for instance per dose).
 
     Args:
         classes: class names.
@@ -191,6 +201,7 @@ class ColumnMetrics(Metric):
     full_state_update = False
     confusion: Tensor
     error2: Tensor
+    counts: Tensor
 
     def __init__(
         self, classes: Sequence[str], groups: int = 1, tolerance: float = TOLERANCE, border: float = 1.0
@@ -203,6 +214,8 @@ class ColumnMetrics(Metric):
         # [group, true class, found class]; the last index is "nothing there".
         self.add_state("confusion", torch.zeros(groups, size, size, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("error2", torch.zeros(groups, dtype=torch.float64), dist_reduce_fx="sum")
+        # [group]: pairs whose counts are known, are equal, differ by 1 at most.
+        self.add_state("counts", torch.zeros(groups, 3, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(
         self, found: Sequence[Columns], true: Sequence[Columns], width: float, height: float, groups: Sequence[int]
@@ -234,28 +247,39 @@ class ColumnMetrics(Metric):
             distance2 = np.square(answer.positions[i[kept]] - truth.positions[j[kept]]).sum()
             self.confusion[group] += torch.as_tensor(table, device=self.confusion.device)
             self.error2[group] += float(distance2)
+            said, right = answer.counts[i[kept]], truth.counts[j[kept]]
+            wrong = np.abs(said - right)[(said > 0) & (right > 0)]
+            self.counts[group] += torch.tensor([len(wrong), np.sum(wrong == 0), np.sum(wrong <= 1)]).to(self.counts)
 
     def compute(self) -> dict[str, Tensor]:
-        """``confusion`` ``(groups, C + 1, C + 1)``, true by found, and summed squared distance ``error2`` in Å²."""
-        return {"confusion": self.confusion, "error2": self.error2}
+        """``confusion`` ``(groups, C + 1, C + 1)``, true by found, summed squared distance ``error2`` in Å², and
+        ``counts`` ``(groups, 3)``, numbers of pairs whose counts are known, are equal, differ by 1 at most."""
+        return {"confusion": self.confusion, "error2": self.error2, "counts": self.counts}
 
     def scores(self) -> list[dict[str, Score]]:
         """For each group the scores under ``"all"``, whatever the class, and under each class name."""
         totals = self.compute()
         return [
-            self._scores(confusion, error2)
-            for confusion, error2 in zip(
-                totals["confusion"].cpu().numpy(), totals["error2"].reshape(-1).tolist(), strict=True
+            self._scores(confusion, error2, *counts)
+            for confusion, error2, counts in zip(
+                totals["confusion"].cpu().numpy(),
+                totals["error2"].reshape(-1).tolist(),
+                totals["counts"].reshape(-1, 3).tolist(),
+                strict=True,
             )
         ]
 
-    def _scores(self, confusion: np.ndarray, error2: float) -> dict[str, Score]:
+    def _scores(
+        self, confusion: np.ndarray, error2: float, counted: float, exact: float, near: float
+    ) -> dict[str, Score]:
         pairs = confusion[:-1, :-1].sum()
         mean = error2 / pairs if pairs else float("nan")
         scores = {"all": Score.of(pairs, pairs, confusion[:, :-1].sum(), confusion[:-1].sum(), mean)}
         for index, name in enumerate(self.classes):
             right = confusion[index, index]
             scores[name] = Score.of(right, right, confusion[:, index].sum(), confusion[index].sum(), mean)
+        if counted:
+            scores["all"] = replace(scores["all"], count_exact=exact / counted, count_within_one=near / counted)
         return scores
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +98,156 @@ class HeightPeaks(MassPeaks):
 
     def _probability(self, maps: Tensor, sampling: float) -> Tensor:
         return maps
+
+
+class CountPeaks(MassPeaks):
+    """Local maxima of the sum of maps for each number of atoms; the masses say how many atoms a column has.
+
+    Columns get the median of that distribution, whose expected absolute error is least.
+
+    Args:
+        sigma, radius, min_distance, threshold: see :class:`MassPeaks`.
+    """
+
+    reads = "counts"
+
+    def __call__(self, maps: Tensor, sampling: float, classes: tuple[str, ...]) -> list[Columns]:
+        """Find the columns of a batch with their counts; see :class:`MassPeaks`.
+
+        Args:
+            maps: real ``(B, channels, Y, X)`` in [0, 1] of :class:`hrtem.targets.CountMaps`.
+            sampling: Å/px.
+            classes: one name.
+        """
+        found = super().__call__(self._presence(maps), sampling, classes)
+        mass = self._probability(maps, sampling)
+        answers = []
+        for columns, masses in zip(found, mass, strict=True):
+            at = torch.from_numpy(columns.positions / sampling).round().long().to(maps.device)
+            x, y = at[:, 0].clamp(0, maps.shape[-1] - 1), at[:, 1].clamp(0, maps.shape[-2] - 1)
+            answers.append(replace(columns, counts=self.counts(masses[:, y, x].T).cpu().numpy()))
+        return answers
+
+    def counts(self, masses: Tensor) -> Tensor:
+        """Atoms ``(P,)`` in columns of the given masses ``(P, channels)``."""
+        return 1 + (self.distribution(masses).cumsum(dim=1) < 0.5).sum(dim=1).clamp_max(masses.shape[1] - 1)
+
+    def distribution(self, masses: Tensor) -> Tensor:
+        """Probabilities ``(P, channels)`` of 1, 2, … atoms, given that there is a column."""
+        return masses / masses.sum(dim=1, keepdim=True).clamp_min(1e-6)
+
+    def _presence(self, maps: Tensor) -> Tensor:
+        """Map ``(B, 1, Y, X)`` of all columns."""
+        return maps.sum(dim=1, keepdim=True)
+
+
+class OrdinalPeaks(CountPeaks):
+    """As :class:`CountPeaks`, from maps of P(count > k) as :class:`hrtem.targets.OrdinalMaps` has them."""
+
+    reads = "ordinal counts"
+
+    def distribution(self, masses: Tensor) -> Tensor:
+        """Probabilities ``(P, channels)`` of 1, 2, … atoms, given that there is a column."""
+        # More than k + 1 atoms cannot be more probable than more than k, whatever the network says.
+        above = (masses / masses[:, :1].clamp_min(1e-6)).clamp(0.0, 1.0).cummin(dim=1).values
+        return above - F.pad(above[:, 1:], (0, 1))
+
+    def _presence(self, maps: Tensor) -> Tensor:
+        return maps[:, :1]
+
+
+class MeanCountPeaks(CountPeaks):
+    """As :class:`CountPeaks`, from the two maps of :class:`hrtem.targets.MeanCountMaps`: the nearest whole number.
+
+    Args:
+        sigma, radius, min_distance, threshold: see :class:`MassPeaks`.
+        largest: number of atoms that a height of 1 stands for.
+    """
+
+    reads = "mean count"
+
+    def __init__(self, sigma: float, radius: float, min_distance: float, threshold: float, largest: int) -> None:
+        super().__init__(sigma, radius, min_distance, threshold)
+        self.largest = int(Range.parse("peaks.largest", largest, unit="atoms", minimum=1.0).low)
+
+    def counts(self, masses: Tensor) -> Tensor:
+        """Atoms ``(P,)`` in columns of the given masses ``(P, 2)``."""
+        mean = self.largest * masses[:, 1] / masses[:, 0].clamp_min(1e-6)
+        return mean.round().long().clamp(1, self.largest)
+
+    def _presence(self, maps: Tensor) -> Tensor:
+        return maps[:, :1]
+
+
+class OffsetPeaks(HeightPeaks):
+    """Discs, each at the weighted mean of where its pixels say that its column is.
+
+    A column's probability is the mean of the disc maps over a disc around it, which an uncertain position lowers.
+
+    Args:
+        radius: of the discs that the network was trained on, Å.
+        min_distance: of two columns along a row or a column of pixels, Å.
+        threshold: smallest mean over a disc that is reported.
+    """
+
+    reads = "offsets"
+
+    def __init__(self, radius: float, min_distance: float, threshold: float) -> None:
+        radius = Range.parse("peaks.radius", radius, unit="Å", minimum=0.05, maximum=5.0).low
+        # The mean over a disc is about as wide as a Gaussian of half its radius.
+        super().__init__(radius / 2.0, min_distance=min_distance, threshold=threshold)
+        self.radius = radius
+
+    def __call__(self, maps: Tensor, sampling: float, classes: tuple[str, ...]) -> list[Columns]:
+        """Find the columns of a batch; see :class:`MassPeaks`.
+
+        Args:
+            maps: real ``(B, C + 2, Y, X)``: discs in [0, 1], and offsets along x and y in Å.
+            sampling: Å/px.
+            classes: C names.
+        """
+        discs, offsets = maps[:, :-2], maps[:, -2:]
+        reach = math.ceil(self.radius / sampling) + 1
+        index = torch.arange(-reach, reach + 1, device=maps.device)
+        disc = self._weights((index[:, None] ** 2 + index**2).sqrt() * sampling, sampling)
+        channels = discs.shape[1]
+
+        def summed(values: Tensor) -> Tensor:
+            return F.conv2d(values, disc.to(values).expand(values.shape[1], 1, -1, -1), padding=reach, groups=channels)
+
+        # At the border a part of a disc is seen; it is taken for the whole.
+        found = super().__call__(summed(discs) / summed(torch.ones_like(discs)), sampling, classes)
+        return [
+            self._located(columns, disc_maps, way, index, sampling)
+            for columns, disc_maps, way in zip(found, discs, offsets, strict=True)
+        ]
+
+    def _located(self, columns: Columns, discs: Tensor, offsets: Tensor, index: Tensor, sampling: float) -> Columns:
+        """The columns of one example where its offsets ``(2, Y, X)`` say, with probabilities from there."""
+        rows, width = discs.shape[-2:]
+        where = torch.from_numpy(columns.positions).to(offsets)
+        nearest = (where / sampling).round().long()
+        x, y = torch.broadcast_tensors(
+            (nearest[:, 0, None] + index)[:, None, :], (nearest[:, 1, None] + index)[:, :, None]
+        )
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < rows)
+        at = y.clamp(0, rows - 1), x.clamp(0, width - 1)
+        mask = discs.sum(dim=0)[at] * inside
+        pixels = torch.stack([x, y]) * sampling
+        # First the disc around the maximum, then the one around where that points to.
+        for _ in range(2):
+            disc = self._weights(torch.hypot(*(pixels - where.T[:, :, None, None])), sampling) * inside
+            weights = disc * mask
+            where = ((pixels + offsets[:, *at]) * weights).sum(dim=(2, 3)) / weights.sum(dim=(1, 2)).clamp_min(1e-6)
+            where = where.T
+        probability = (weights.sum(dim=(1, 2)) / disc.square().sum(dim=(1, 2)).clamp_min(1e-6)).clamp(0.0, 1.0)
+        return replace(
+            columns, positions=where.double().cpu().numpy(), probabilities=probability.double().cpu().numpy()
+        )
+
+    def _weights(self, distance: Tensor, sampling: float) -> Tensor:
+        """A disc with a rim one pixel wide, from distances in Å."""
+        return (0.5 + (self.radius - distance) / sampling).clamp(0.0, 1.0)
 
 
 def _unique(found: Tensor, reach: int) -> Tensor:

@@ -15,8 +15,8 @@ CONF = Path(hrtem.__file__).resolve().parents[2] / "conf"
 
 
 def register() -> None:
-    """Teach OmegaConf the one word that the recipes use beyond its own: ``${len:list}``."""
-    OmegaConf.register_new_resolver("len", len, replace=True)
+    """Teach OmegaConf the one word that the recipes use beyond its own: ``${len:list}``, ``${len:list,list}``."""
+    OmegaConf.register_new_resolver("len", lambda *lists: sum(map(len, lists)), replace=True)
 
 
 def composed(*words: str, name: str = "train") -> DictConfig:

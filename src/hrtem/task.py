@@ -16,6 +16,7 @@ from hrtem.columns import Columns
 from hrtem.data import columns_of, detected
 from hrtem.errors import InputError
 from hrtem.metrics import ColumnMetrics, Score
+from hrtem.nets import Dihedral
 
 Settings = Mapping[str, Any]
 
@@ -65,6 +66,7 @@ class ColumnFinder(lightning.LightningModule):
         self.find_peaks = instantiate(peaks)
         self.net = instantiate(model, _convert_="all").to(memory_format=torch.channels_last)
         self.loss = instantiate(loss)
+        self._check()
         self.metrics = torch.nn.ModuleDict(
             {
                 # "train" is taken by torch.nn.Module.
@@ -97,8 +99,8 @@ class ColumnFinder(lightning.LightningModule):
             ) from error
 
     def forward(self, images: Tensor) -> Tensor:
-        """Probability maps ``(B, C, Y, X)`` of normalised images ``(B, F, Y, X)``."""
-        return self.net(images.contiguous(memory_format=torch.channels_last)).float().sigmoid()
+        """Probability maps ``(B, C, Y, X)``, or what else the target has, of normalised images ``(B, F, Y, X)``."""
+        return self.target.maps(self.net(images.contiguous(memory_format=torch.channels_last)).float())
 
     @torch.no_grad()
     def simulate(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -106,15 +108,17 @@ class ColumnFinder(lightning.LightningModule):
 
         Returns:
             ``counts`` and ``images`` (normalised) ``(B, F, Y, X)``, ``target`` ``(B, C, Y, X)``, and the
-            batch's ``positions``, ``labels``, ``group`` and ``settings``.
+            batch's ``positions``, ``labels``, ``atoms``, ``group`` and ``settings``.
         """
         settings = batch["settings"]
         counts = detected(self.optics, self.noise, batch["wave"], settings, self.sampling, self.margin)
         return {
             "counts": counts,
             "images": self.normalise(counts, self.sampling),
-            "target": self.target(batch["positions"], batch["labels"], counts.shape[-2:], self.sampling),
-            **{name: batch[name] for name in ("positions", "labels", "group", "settings")},
+            "target": self.target(
+                batch["positions"], batch["labels"], counts.shape[-2:], self.sampling, batch["atoms"]
+            ),
+            **{name: batch[name] for name in ("positions", "labels", "atoms", "group", "settings")},
         }
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
@@ -150,8 +154,20 @@ class ColumnFinder(lightning.LightningModule):
             self._log_scores(f"test/{dose:.0f}", scores)
 
     def find(self, maps: Tensor) -> list[Columns]:
-        """Columns in probability maps ``(B, C, Y, X)``."""
+        """Columns in maps ``(B, C, Y, X)`` as :meth:`forward` gives them."""
         return self.find_peaks(maps, self.sampling, self.classes)
+
+    def _check(self) -> None:
+        """Refuse a target, a loss, peaks and a network that do not fit together."""
+        self.target.check(self.loss)
+        reads = getattr(self.find_peaks, "reads", "classes")
+        if reads != self.target.answers:
+            raise InputError(
+                f"peaks must read the {self.target.answers} of the target, and {type(self.find_peaks).__name__} "
+                f"reads {reads}; leave peaks= away, or say the target that it belongs to."
+            )
+        if self.target.answers == "offsets" and isinstance(self.net, Dihedral):
+            raise InputError("model=dihedral_unet averages maps that do not turn, and offsets turn with the image.")
 
     def _score(self, batch: dict[str, Any], metric: Any, name: str) -> None:
         logits = self.net(batch["images"].contiguous(memory_format=torch.channels_last)).float()
@@ -161,8 +177,8 @@ class ColumnFinder(lightning.LightningModule):
         self.log(f"{name}/loss", mean, batch_size=len(logits))
         rows, columns = logits.shape[-2:]
         metric.update(
-            self.find(logits.sigmoid()),
-            columns_of(batch["positions"], batch["labels"], self.classes),
+            self.find(self.target.maps(logits)),
+            columns_of(batch["positions"], batch["labels"], self.classes, batch["atoms"]),
             width=(columns - 1) * self.sampling,
             height=(rows - 1) * self.sampling,
             groups=batch["group"].tolist(),
@@ -173,8 +189,7 @@ class ColumnFinder(lightning.LightningModule):
             if name != "all" and len(self.classes) == 1:
                 continue
             infix = "" if name == "all" else f"{name}/"
-            for quantity in ("precision", "recall", "f1", "error_pm"):
-                value = getattr(score, quantity)
+            for quantity, value in score.qualities():
                 bar = prefix == "val" and name == "all" and quantity in ("f1", "error_pm")
                 self.log(f"{prefix}/{infix}{quantity}", value, prog_bar=bar)
 
