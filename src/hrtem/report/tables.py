@@ -16,7 +16,7 @@ from hrtem.columns import Columns
 from hrtem.metrics import Score
 
 #: Header of a table of columns.
-HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability")
+HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm")
 
 
 def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:
@@ -41,7 +41,8 @@ def save_scores(scores: Mapping[float, Mapping[str, Score]], path: Path) -> None
 
 
 def write_table(columns: Columns, sampling: float, path: Path) -> None:
-    """Write columns as CSV: x and y in Å and in pixels of the input image, class, probability.
+    """Write columns as CSV: x and y in Å and in pixels of the input image, class, probability, and the standard
+    deviation of x or y in pm.
 
     Args:
         columns: positions in Å from the centre of pixel ``[0, 0]``.
@@ -52,7 +53,8 @@ def write_table(columns: Columns, sampling: float, path: Path) -> None:
     with partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
-        for (x, y), label, probability in zip(columns.positions, columns.labels, columns.probabilities, strict=True):
+        facts = zip(columns.positions, columns.labels, columns.probabilities, columns.sigmas, strict=True)
+        for (x, y), label, probability, sigma in facts:
             lengths = (f"{x:.4f}", f"{y:.4f}", f"{x / sampling:.3f}", f"{y / sampling:.3f}")
-            writer.writerow([*lengths, columns.classes[label], f"{probability:.4f}"])
+            writer.writerow([*lengths, columns.classes[label], f"{probability:.4f}", f"{100.0 * sigma:.2f}"])
     os.replace(partial, path)
