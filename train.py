@@ -43,6 +43,7 @@ def experiment(config: DictConfig) -> float:
 
     if trainer.is_global_zero:
         report.save_scores(task.test_scores, folder / "metrics.json")
+        report.save_reliability(task.test_reliability, folder)
         figure = report.examples_figure(task, data, folder / "examples.png")
         journal.log_figure(logger, "examples", figure)
         journal.close(logger)

@@ -40,6 +40,24 @@ def test_a_blurred_peak_keeps_most_of_its_probability():
     assert height < 0.42 < 0.6 < found.probabilities[0] <= 0.8
 
 
+@pytest.mark.parametrize("uncertain", [0.0, 0.05, 0.1, 0.2, 0.3])
+@pytest.mark.parametrize("offset", [0.0, 0.05, 0.1])
+def test_a_wider_peak_is_a_less_certain_position(uncertain, offset):
+    maps = blob(4.0 + offset, 5.0, sigma=np.hypot(SIGMA, uncertain)) + blob(4.0 + offset, 3.4)
+    (found,) = finder(threshold=0.3)(maps, SAMPLING, ("C",))
+    neighbour, peak = found.sigmas
+    assert neighbour < 0.04
+    assert peak**2 == pytest.approx(uncertain**2, abs=0.001 + 0.05 * uncertain**2)
+
+
+def test_variance_and_threshold_can_be_given():
+    find, seen = finder(), []
+    maps = blob(3.0, 3.0) + blob(6.0, 6.0, mass=0.3)
+    (found,) = find(maps, SAMPLING, ("C",), threshold=0.1, variance=lambda excess: seen.append(excess) or excess + 1.0)
+    assert len(found) == 2
+    np.testing.assert_allclose(found.sigmas**2, seen[0] + 1.0)
+
+
 def test_threshold():
     maps = blob(3.0, 3.0, mass=0.9) + blob(6.0, 6.0, mass=0.3)
     assert [len(finder(threshold=t)(maps, SAMPLING, ("C",))[0]) for t in (0.1, 0.5, 0.95)] == [2, 1, 0]

@@ -6,15 +6,17 @@ import csv
 import json
 
 import numpy as np
+import pytest
 from skimage.io import imread
 
 from hrtem import report
+from hrtem.calibration import Reliability
 from hrtem.columns import Columns
 from hrtem.metrics import Score
 
 
 def columns():
-    return Columns([[1.0, 2.0], [3.0, 0.5]], [0, 1], ("Mo", "S2"), probabilities=[0.9, 0.75])
+    return Columns([[1.0, 2.0], [3.0, 0.5]], [0, 1], ("Mo", "S2"), probabilities=[0.9, 0.75], sigmas=[0.08, 0.125])
 
 
 def test_table(tmp_path):
@@ -22,11 +24,23 @@ def test_table(tmp_path):
     with (tmp_path / "atoms.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows == [
-        ["x_A", "y_A", "x_px", "y_px", "class", "probability"],
-        ["1.0000", "2.0000", "4.000", "8.000", "Mo", "0.9000"],
-        ["3.0000", "0.5000", "12.000", "2.000", "S2", "0.7500"],
+        ["x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm"],
+        ["1.0000", "2.0000", "4.000", "8.000", "Mo", "0.9000", "8.00"],
+        ["3.0000", "0.5000", "12.000", "2.000", "S2", "0.7500", "12.50"],
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["atoms.csv"]
+
+
+def test_reliability(tmp_path):
+    metric = Reliability(0.45, groups=2)
+    metric.update([columns()], [columns()], 4.0, 4.0, [1])
+    diagrams = dict(zip(("all", "1000", "3000"), metric.diagrams(), strict=True))
+    report.save_reliability(diagrams, tmp_path)
+    saved = json.loads((tmp_path / "reliability.json").read_text())
+    assert saved["1000"]["candidates"] == 0
+    assert saved["3000"]["number"] == [1]
+    assert saved["3000"]["brier"] == pytest.approx(0.01)
+    assert (tmp_path / "reliability.png").stat().st_size > 5_000
 
 
 def test_rings_lie_around_the_columns(tmp_path):

@@ -14,6 +14,7 @@ from conftest import ROOT, tiny
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from hrtem.calibration import UNCORRECTED
 from hrtem.data import collate
 from hrtem.errors import InputError
 from hrtem.task import ColumnFinder
@@ -56,12 +57,11 @@ def test_targets_lie_on_the_atoms_in_the_image(configuration):
 def test_a_network_that_answers_the_target_scores_perfectly(configuration):
     _, data, task = build(configuration)
     batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
-    metric = task.metrics["validation"]
     task.net = torch.nn.Identity()
     batch["images"] = torch.logit(batch["target"], eps=1e-6)
     task.log = lambda *args, **kwargs: None
-    task._score(batch, metric, "val")
-    (scores,) = metric.scores()
+    task.validation_step(batch, 0)
+    (scores,) = task.metrics["validation"].scores()
     assert scores["all"].f1 > 0.99
     assert scores["all"].error_pm < 3.0
 
@@ -187,6 +187,34 @@ print(json.dumps({"classes": task.classes, "maps": maps.flatten()[:50].tolist()}
     assert answer["classes"] == ["C"]
     with torch.inference_mode():
         np.testing.assert_allclose(answer["maps"], task(images).flatten()[:50].numpy(), atol=1e-4)
+
+
+def test_what_an_uncertainty_means_is_measured_in_validation_and_kept(configuration, tmp_path):
+    task, checkpoint = trained(configuration, tmp_path)
+    state = torch.load(checkpoint.best_model_path, weights_only=True)
+    torch.testing.assert_close(state["state_dict"]["position_variance"], task.position_variance)
+    # Checkpoints from before positions had an uncertainty still load.
+    del state["state_dict"]["position_variance"]
+    torch.save(state, tmp_path / "old.ckpt")
+    torch.testing.assert_close(ColumnFinder.load(tmp_path / "old.ckpt").position_variance, torch.tensor(UNCORRECTED))
+
+
+def test_a_test_says_how_reliable_the_answer_is(configuration):
+    _, data, task = build(configuration)
+    batch = task.simulate(collate([data.images("test", 2, doses=(1e3, 1e5))[n] for n in range(2)]))
+    task.net = torch.nn.Identity()
+    batch["images"] = torch.logit(batch["target"], eps=1e-6)
+    task.log = lambda *args, **kwargs: None
+    task.validation_step(batch | {"group": torch.zeros(2, dtype=int)}, 0)
+    task.on_validation_epoch_end()
+    task.test_step(batch, 0)
+    task.on_test_epoch_end()
+    assert list(task.test_reliability) == ["all", "1000", "100000"]
+    result = task.test_reliability["all"]
+    assert result.missed == 0
+    assert result.ece < 0.05
+    # Almost no error, and after a validation the task knows: the prior of a few columns aside.
+    assert max(result.sigma_pm) < 6.0
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):

@@ -51,6 +51,8 @@ def test_one_run_from_structure_to_model(tmp_path, cache_folder, sample, focal, 
     assert set(classes) <= set(scores["1000"])
     assert (folder / "metrics.csv").read_text().count("\n") > 1
     assert (folder / "examples.png").stat().st_size > 10_000
+    assert list(json.loads((folder / "reliability.json").read_text())) == ["all", "1000", "100000"]
+    assert (folder / "reliability.png").stat().st_size > 5_000
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["versions"]["torch"].startswith("2.13.0")
     assert len(provenance["cache_key"]) == 12

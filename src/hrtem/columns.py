@@ -17,6 +17,7 @@ class Columns:
         classes: names of the classes, for instance ``("Mo", "S2", "S")``.
         counts: ``(N,)`` int, atoms in the column; 0 where unknown or vacant.
         probabilities: ``(N,)`` float in [0, 1]; 1 for the truth of a simulation.
+        sigmas: ``(N,)`` float, standard deviation of a position along x or y in Å; 0 for the truth of a simulation.
     """
 
     positions: np.ndarray
@@ -24,6 +25,7 @@ class Columns:
     classes: tuple[str, ...]
     counts: np.ndarray = None  # type: ignore[assignment]
     probabilities: np.ndarray = None  # type: ignore[assignment]
+    sigmas: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         positions = np.asarray(self.positions, dtype=np.float64).reshape(-1, 2)
@@ -35,6 +37,7 @@ class Columns:
             "probabilities": np.ones(number)
             if self.probabilities is None
             else np.asarray(self.probabilities, dtype=np.float64),
+            "sigmas": np.zeros(number) if self.sigmas is None else np.asarray(self.sigmas, dtype=np.float64),
         }
         object.__setattr__(self, "classes", tuple(self.classes))
         for name, array in arrays.items():
@@ -55,6 +58,7 @@ class Columns:
             labels=self.labels[keep],
             counts=self.counts[keep],
             probabilities=self.probabilities[keep],
+            sigmas=self.sigmas[keep],
         )
 
     def moved(self, positions: np.ndarray) -> Columns:

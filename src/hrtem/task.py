@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as lightning
 import torch
 from hydra.utils import instantiate
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from hrtem.calibration import CANDIDATE, UNCORRECTED, Diagram, Reliability, Widening, position_variance
 from hrtem.columns import Columns
 from hrtem.data import columns_of, detected
 from hrtem.errors import InputError
@@ -67,19 +69,26 @@ class ColumnFinder(lightning.LightningModule):
         self.net = instantiate(model, _convert_="all").to(memory_format=torch.channels_last)
         self.loss = instantiate(loss)
         self._check()
-        self.metrics = torch.nn.ModuleDict(
+        self.metrics: Any = torch.nn.ModuleDict(
             {
                 # "train" is taken by torch.nn.Module.
                 "validation": ColumnMetrics(self.classes),
                 "testing": ColumnMetrics(self.classes, groups=len(self.optics.test_doses)),
+                "widening": Widening(self.find_peaks.sigma),
+                "reliability": Reliability(self.find_peaks.threshold, groups=len(self.optics.test_doses)),
             }
         )
+        # Measured in each validation, and so part of the checkpoint that follows it.
+        self.position_variance: Tensor
+        self.register_buffer("position_variance", torch.tensor(UNCORRECTED))
         # Lightning's own mean is wrong where processes have different numbers of images.
         self.losses = torch.nn.ModuleDict({"val": MeanMetric(), "test": MeanMetric()})
         #: Scores of the last test, for each dose under "all" and under each class.
         self.test_scores: dict[float, dict[str, Score]] = {}
         #: Columns of the last test for each dose, true class by found class; the last index is "nothing there".
         self.test_confusion: dict[float, Tensor] = {}
+        #: Reliability of the last test, under "all" and under each dose.
+        self.test_reliability: dict[str, Diagram] = {}
 
     @classmethod
     def load(cls, path: str | Path) -> ColumnFinder:
@@ -97,6 +106,10 @@ class ColumnFinder(lightning.LightningModule):
             raise InputError(
                 f"checkpoint must be a file that train.py wrote, and {path} is not: {_first(error)}."
             ) from error
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let checkpoints load that were written before positions had an uncertainty."""
+        checkpoint["state_dict"].setdefault("position_variance", torch.tensor(UNCORRECTED))
 
     def forward(self, images: Tensor) -> Tensor:
         """Probability maps ``(B, C, Y, X)``, or what else the target has, of normalised images ``(B, F, Y, X)``."""
@@ -132,30 +145,45 @@ class ColumnFinder(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._score(batch, self.metrics["validation"], "val")
+        maps, true, size = self._answer(batch, "val")
+        sigma = self.find_peaks.sigma
+        found = self.find_peaks(maps, self.sampling, self.classes, variance=lambda excess: excess + sigma**2)
+        self.metrics["validation"].update(found, true, *size, groups=batch["group"].tolist())
+        self.metrics["widening"].update(found, true, *size)
 
     def on_validation_epoch_end(self) -> None:
         metric = self.metrics["validation"]
-        assert isinstance(metric, ColumnMetrics)
         (scores,) = metric.scores()
         metric.reset()
         self._log_scores("val", scores)
+        self.position_variance = self.metrics["widening"].compute().to(self.position_variance)
+        self.metrics["widening"].reset()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._score(batch, self.metrics["testing"], "test")
+        maps, true, size = self._answer(batch, "test")
+        groups = batch["group"].tolist()
+        candidates = self.find(maps, threshold=min(CANDIDATE, self.find_peaks.threshold))
+        found = [columns[columns.probabilities >= self.find_peaks.threshold] for columns in candidates]
+        self.metrics["testing"].update(found, true, *size, groups=groups)
+        self.metrics["reliability"].update(candidates, true, *size, groups=groups)
 
     def on_test_epoch_end(self) -> None:
         metric = self.metrics["testing"]
-        assert isinstance(metric, ColumnMetrics)
         self.test_scores = dict(zip(self.optics.test_doses, metric.scores(), strict=True))
         self.test_confusion = dict(zip(self.optics.test_doses, metric.compute()["confusion"].cpu(), strict=True))
         metric.reset()
+        names = ["all", *(f"{dose:g}" for dose in self.optics.test_doses)]
+        self.test_reliability = dict(zip(names, self.metrics["reliability"].diagrams(), strict=True))
+        self.metrics["reliability"].reset()
         for dose, scores in self.test_scores.items():
             self._log_scores(f"test/{dose:.0f}", scores)
 
-    def find(self, maps: Tensor) -> list[Columns]:
-        """Columns in maps ``(B, C, Y, X)`` as :meth:`forward` gives them."""
-        return self.find_peaks(maps, self.sampling, self.classes)
+    def find(self, maps: Tensor, threshold: float | None = None) -> list[Columns]:
+        """Columns in probability maps ``(B, C, Y, X)``, from ``threshold`` or that of the peaks up."""
+        return self.find_peaks(maps, self.sampling, self.classes, threshold, self._variance)
+
+    def _variance(self, excess: np.ndarray) -> np.ndarray:
+        return position_variance(excess, self.find_peaks.sigma, self.position_variance.cpu().numpy())
 
     def _check(self) -> None:
         """Refuse a target, a loss, peaks and a network that do not fit together."""
@@ -169,20 +197,16 @@ class ColumnFinder(lightning.LightningModule):
         if self.target.answers == "offsets" and isinstance(self.net, Dihedral):
             raise InputError("model=dihedral_unet averages maps that do not turn, and offsets turn with the image.")
 
-    def _score(self, batch: dict[str, Any], metric: Any, name: str) -> None:
+    def _answer(self, batch: dict[str, Any], name: str) -> tuple[Tensor, list[Columns], tuple[float, float]]:
+        """Maps, true columns, and the largest x and y of a pixel's centre in Å; logs the loss."""
         logits = self.net(batch["images"].contiguous(memory_format=torch.channels_last)).float()
         mean = self.losses[name]
         assert isinstance(mean, MeanMetric)
         mean.update(self.loss(logits, batch["target"]), weight=len(logits))
         self.log(f"{name}/loss", mean, batch_size=len(logits))
         rows, columns = logits.shape[-2:]
-        metric.update(
-            self.find(self.target.maps(logits)),
-            columns_of(batch["positions"], batch["labels"], self.classes, batch["atoms"]),
-            width=(columns - 1) * self.sampling,
-            height=(rows - 1) * self.sampling,
-            groups=batch["group"].tolist(),
-        )
+        true = columns_of(batch["positions"], batch["labels"], self.classes, batch["atoms"])
+        return self.target.maps(logits), true, ((columns - 1) * self.sampling, (rows - 1) * self.sampling)
 
     def _log_scores(self, prefix: str, scores: Mapping[str, Score]) -> None:
         for name, score in scores.items():

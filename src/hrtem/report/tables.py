@@ -16,7 +16,7 @@ from hrtem.columns import Columns
 from hrtem.metrics import Score
 
 #: Header of a table of columns.
-HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability")
+HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm")
 
 
 def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:
@@ -56,8 +56,8 @@ def save_scores(scores: Mapping[float, Mapping[str, Score]], path: Path) -> None
 
 
 def write_table(columns: Columns, sampling: float, path: Path) -> None:
-    """Write columns as CSV: x and y in Å and in pixels of the input image, class, probability; then the number of
-    atoms, if the model counts them.
+    """Write columns as CSV: x and y in Å and in pixels of the input image, class, probability, the standard
+    deviation of x or y in pm; then the number of atoms, if the model counts them.
 
     Args:
         columns: positions in Å from the centre of pixel ``[0, 0]``.
@@ -69,9 +69,11 @@ def write_table(columns: Columns, sampling: float, path: Path) -> None:
         writer = csv.writer(file)
         counted = columns.counts.any()
         writer.writerow([*HEADER, *(["atoms"] if counted else [])])
-        for (x, y), label, probability, atoms in zip(
-            columns.positions, columns.labels, columns.probabilities, columns.counts, strict=True
-        ):
+        facts = zip(
+            columns.positions, columns.labels, columns.probabilities, columns.sigmas, columns.counts, strict=True
+        )
+        for (x, y), label, probability, sigma, atoms in facts:
             lengths = (f"{x:.4f}", f"{y:.4f}", f"{x / sampling:.3f}", f"{y / sampling:.3f}")
-            writer.writerow([*lengths, columns.classes[label], f"{probability:.4f}", *([atoms] if counted else [])])
+            sure = (f"{probability:.4f}", f"{100.0 * sigma:.2f}")
+            writer.writerow([*lengths, columns.classes[label], *sure, *([atoms] if counted else [])])
     os.replace(partial, path)

@@ -1,0 +1,231 @@
+"""Whether a network knows how sure it is: its probabilities against what was there, its errors against what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import isotonic_regression
+from torch import Tensor
+from torchmetrics import Metric
+
+from hrtem.columns import Columns
+from hrtem.metrics import TOLERANCE, match
+
+#: Columns less probable than this are not looked at, far below what is reported: else the diagram would be cut off.
+CANDIDATE = 0.05
+#: Edges of the bins of the predicted standard deviation of a position, pm.
+SIGMA_EDGES = (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, float("inf"))
+#: Where :class:`Widening` says what a peak's excess of variance means, in variances of the network's Gaussians.
+KNOTS = (-0.1, -0.05, 0.0, 0.02, 0.05, 0.08, 0.12, 0.16, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 4.0, 15.0)
+#: The knots' variances as a Gaussian posterior would have them: the excess itself, and nothing below zero.
+UNCORRECTED = tuple(max(knot, 0.0) for knot in KNOTS)
+
+
+def counted_pairs(
+    found: Columns, true: Columns, width: float, height: float, tolerance: float, border: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """One-to-one matches of an image, without what lies at its border.
+
+    A pair counts if its true member lies inside, a column without a partner if it lies inside itself.
+
+    Args:
+        found, true: columns, N of them found.
+        width, height: largest x and y of a pixel centre, Å.
+        tolerance: largest distance of a pair, Å.
+        border: this close to the border columns do not count, Å.
+
+    Returns:
+        Which found columns count, bool ``(N,)``; squared distance from the true one ``(N,)`` in Å², NaN without
+        one; number of true columns missed.
+    """
+    i, j = match(found.positions, true.positions, tolerance)
+    inside = true.inside(width, height, border)
+    counts = found.inside(width, height, border)
+    counts[i] = inside[j]
+    distance2 = np.full(len(found), np.nan)
+    distance2[i] = np.square(found.positions[i] - true.positions[j]).sum(axis=1)
+    inside[j] = False
+    return counts, distance2, int(inside.sum())
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """Reliability of what was found; empty bins are left out.
+
+    Attributes:
+        candidates: number of columns of any probability from :data:`CANDIDATE` up.
+        missed: true columns without any candidate.
+        ece: expected calibration error, mean over the candidates of \\|probability - observed\\| of their bin; None
+            where there are none.
+        brier: mean squared difference of probability and truth, 0 or 1, over the candidates; None as above.
+        probability, observed, number: of each bin the mean probability, the share that matches a true column, and
+            the number of candidates.
+        sigma_pm, error_pm, pairs: of each bin of the matched columns that are reported the root mean square of the
+            predicted standard deviation of a position along x or y, of the actual error along x or y, and their number.
+        ratio: ``error_pm`` over ``sigma_pm``; 1 is right, more is overconfident. None where the prediction is 0.
+    """
+
+    candidates: int
+    missed: int
+    ece: float | None
+    brier: float | None
+    probability: list[float]
+    observed: list[float]
+    number: list[int]
+    sigma_pm: list[float]
+    error_pm: list[float]
+    pairs: list[int]
+    ratio: list[float | None]
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, positions: np.ndarray, brier: float, missed: float) -> Diagram:
+        """From the sums that :class:`Reliability` keeps."""
+        number, predicted, hits = probabilities[:, probabilities[0] > 0]
+        pairs, variance, error2 = positions[:, positions[0] > 0]
+        total = number.sum()
+        sigma, error = 100.0 * np.sqrt(variance / pairs), 100.0 * np.sqrt(error2 / pairs)
+        return cls(
+            candidates=int(total),
+            missed=int(missed),
+            ece=float(np.abs(predicted - hits).sum() / total) if total else None,
+            brier=float(brier / total) if total else None,
+            probability=(predicted / number).tolist(),
+            observed=(hits / number).tolist(),
+            number=number.astype(int).tolist(),
+            sigma_pm=sigma.tolist(),
+            error_pm=error.tolist(),
+            pairs=pairs.astype(int).tolist(),
+            ratio=[float(e / s) if s > 0 else None for e, s in zip(error, sigma, strict=True)],
+        )
+
+
+class Reliability(Metric):
+    """Reliability diagrams of probabilities and of positions, kept per group (for instance per dose).
+
+    Args:
+        reported: probability from which on a column is reported; only then its position counts.
+        groups: how many groups are kept apart.
+        bins: of the probability, equally wide.
+        tolerance: largest distance of a pair, Å.
+        border: columns this close to the image's border do not count, Å.
+    """
+
+    full_state_update = False
+    probabilities: Tensor
+    positions: Tensor
+    brier: Tensor
+    missed: Tensor
+
+    def __init__(
+        self, reported: float, groups: int = 1, bins: int = 20, tolerance: float = TOLERANCE, border: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.reported = reported
+        self.bins = bins
+        self.tolerance = tolerance
+        self.border = border
+        # [group, (number, summed probability, hits), bin] and [group, (pairs, summed variance, squared error), bin].
+        shapes = {"probabilities": (groups, 3, bins), "positions": (groups, 3, len(SIGMA_EDGES) - 1)}
+        for name, shape in {**shapes, "brier": (groups,), "missed": (groups,)}.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self, found: Sequence[Columns], true: Sequence[Columns], width: float, height: float, groups: Sequence[int]
+    ) -> None:
+        """Add images of ``width`` x ``height`` Å.
+
+        Args:
+            found: candidates of each image, from :data:`CANDIDATE` up.
+            true: true columns of each image.
+            width, height: largest x and y of a pixel centre, Å.
+            groups: group of each image.
+        """
+        for answer, truth, group in zip(found, true, groups, strict=True):
+            counts, distance2, missed = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
+            probability = answer.probabilities[counts]
+            hit = np.isfinite(distance2[counts])
+            place = np.minimum((probability * self.bins).astype(int), self.bins - 1)
+            self._add(self.probabilities[group], place, probability, hit)
+            self.brier[group] += float(np.square(probability - hit).sum())
+            self.missed[group] += missed
+            sure = counts & np.isfinite(distance2) & (answer.probabilities >= self.reported)
+            place = np.searchsorted(SIGMA_EDGES, 100.0 * answer.sigmas[sure], side="right") - 1
+            self._add(self.positions[group], place, answer.sigmas[sure] ** 2, 0.5 * distance2[sure])
+
+    @staticmethod
+    def _add(table: Tensor, place: np.ndarray, *values: np.ndarray) -> None:
+        rows = [np.bincount(place, value, table.shape[-1]) for value in (np.ones(len(place)), *values)]
+        table += torch.as_tensor(np.stack(rows), device=table.device)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The sums that are kept, by name."""
+        return {name: getattr(self, name) for name in ("probabilities", "positions", "brier", "missed")}
+
+    def diagrams(self) -> list[Diagram]:
+        """One of all groups together, then one of each."""
+        # torchmetrics takes the axis from what has a single number.
+        totals = {name: np.atleast_1d(value.cpu().numpy()) for name, value in self.compute().items()}
+        together = Diagram.of(**{name: value.sum(axis=0) for name, value in totals.items()})
+        groups = range(len(totals["brier"]))
+        return [together, *(Diagram.of(**{name: value[group] for name, value in totals.items()}) for group in groups)]
+
+
+class Widening(Metric):
+    """How uncertain a position is, given how much wider than a Gaussian its peak is.
+
+    Of a proper posterior the excess of variance would be the variance of the position. A network of finite
+    resolution widens every peak a little, so what an excess means is measured: isotonic regression of the squared
+    error over the excess, on :data:`KNOTS`. Until there are data, the excess counts as it is.
+
+    Args:
+        sigma: standard deviation of the Gaussians that the network was trained on, Å.
+        prior: how many columns' worth of belief each knot has in the uncorrected variance.
+        tolerance: largest distance of a pair, Å.
+        border: columns this close to the image's border do not count, Å.
+    """
+
+    full_state_update = False
+    sums: Tensor
+
+    def __init__(self, sigma: float, prior: float = 10.0, tolerance: float = TOLERANCE, border: float = 1.0) -> None:
+        super().__init__()
+        self.sigma = sigma
+        self.prior = prior
+        self.tolerance = tolerance
+        self.border = border
+        # Around each knot: number of columns, summed excess and summed squared error along an axis, in sigma².
+        self.add_state("sums", torch.zeros(3, len(KNOTS), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, found: Sequence[Columns], true: Sequence[Columns], width: float, height: float) -> None:
+        """Add images of ``width`` x ``height`` Å; the ``sigmas`` of ``found`` are the widths of the peaks, in Å."""
+        middles = 0.5 * (np.array(KNOTS[1:]) + np.array(KNOTS[:-1]))
+        for answer, truth in zip(found, true, strict=True):
+            counts, distance2, _ = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
+            kept = counts & np.isfinite(distance2)
+            excess = (answer.sigmas[kept] / self.sigma) ** 2 - 1.0
+            place = np.searchsorted(middles, excess)
+            values = (np.ones(len(excess)), excess, 0.5 * distance2[kept] / self.sigma**2)
+            rows = np.stack([np.bincount(place, value, len(KNOTS)) for value in values])
+            self.sums += torch.as_tensor(rows, device=self.sums.device)
+
+    def compute(self) -> Tensor:
+        """Variance ``(knots,)`` of a position at each of :data:`KNOTS`, both in ``sigma**2``."""
+        number, excess, error2 = self.sums.cpu().numpy()
+        weight = number + self.prior
+        at = (excess + self.prior * np.array(KNOTS)) / weight
+        value = isotonic_regression((error2 + self.prior * np.array(UNCORRECTED)) / weight, weights=weight).x
+        return torch.from_numpy(np.interp(KNOTS, at, value)).float()
+
+
+def position_variance(excess: np.ndarray, sigma: float, values: np.ndarray) -> np.ndarray:
+    """Variance of positions along x or y in Å².
+
+    Args:
+        excess: variance of the peaks less ``sigma**2``, ``(N,)`` Å².
+        sigma: standard deviation of the Gaussians that the network was trained on, Å.
+        values: what :meth:`Widening.compute` returned.
+    """
+    return sigma**2 * np.interp(excess / sigma**2, KNOTS, values)

@@ -1,0 +1,164 @@
+"""Does what a network says about its own certainty hold?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from hrtem.calibration import KNOTS, UNCORRECTED, Reliability, Widening, position_variance
+from hrtem.columns import Columns
+from hrtem.peaks import MassPeaks
+
+SIZE = 42.0
+SIGMA = 0.25
+
+
+def lattice():
+    """400 places 2 Å apart, (x, y) in Å."""
+    x, y = np.meshgrid(np.arange(20) * 2.0 + 2.0, np.arange(20) * 2.0 + 2.0)
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+def answers(rng, images, honest=lambda p: p, spread=1.0):
+    """Candidates that say p and sigma, of truths that are there with ``honest(p)`` and off by ``spread`` sigma."""
+    found, true = [], []
+    for _ in range(images):
+        places = lattice()
+        said = rng.uniform(0.05, 1.0, len(places))
+        sigmas = rng.uniform(0.03, 0.08, len(places))
+        there = rng.uniform(size=len(places)) < honest(said)
+        errors = spread * np.clip(rng.normal(size=places.shape), -3.0, 3.0) * sigmas[:, None]
+        label = np.zeros(len(places), int)
+        found.append(Columns(places + errors, label, ("C",), probabilities=said, sigmas=sigmas))
+        true.append(Columns(places[there], label[there], ("C",)))
+    return found, true
+
+
+def diagram(found, true, reported=0.45):
+    metric = Reliability(reported)
+    metric.update(found, true, SIZE, SIZE, [0] * len(found))
+    return metric.diagrams()[0]
+
+
+def test_who_says_what_is_true_is_calibrated(rng):
+    result = diagram(*answers(rng, 30))
+    assert result.ece < 0.02
+    # A probability drawn from 0.05 to 1 and kept has the Brier score E[p (1 - p)].
+    p = np.linspace(0.05, 1.0, 10001)
+    assert result.brier == pytest.approx((p * (1 - p)).mean(), rel=0.03)
+    assert result.candidates == 30 * 400
+    assert result.missed == 0
+    assert result.ratio == pytest.approx([1.0] * len(result.ratio), abs=0.08)
+    assert result.error_pm == sorted(result.error_pm)
+
+
+def test_boasting_shows(rng):
+    result = diagram(*answers(rng, 20, honest=lambda p: 0.6 * p, spread=2.0))
+    assert result.ece == pytest.approx(0.4 * np.mean([0.05, 1.0]), abs=0.02)
+    assert np.mean(result.ratio) == pytest.approx(2.0, abs=0.2)
+
+
+def test_by_hand():
+    """Of three candidates one is right by 0.2 Å, one invented, one at the border; one true column has none."""
+    found = Columns(
+        [[5, 5], [10, 10], [0.5, 5]], [0] * 3, ("C",), probabilities=[0.8, 0.3, 0.9], sigmas=[0.1, 0.2, 0.1]
+    )
+    true = Columns([[5.2, 5], [20, 20]], [0, 0], ("C",))
+    result = diagram([found], [true])
+    assert (result.candidates, result.missed, result.pairs) == (2, 1, [1])
+    assert result.brier == pytest.approx((0.2**2 + 0.3**2) / 2)
+    assert result.ece == pytest.approx((0.2 + 0.3) / 2)
+    assert result.observed == [0.0, 1.0]
+    assert result.sigma_pm == pytest.approx([10.0])
+    assert result.error_pm == pytest.approx([20.0 / np.sqrt(2.0)])
+    assert result.ratio == pytest.approx([np.sqrt(2.0)])
+
+
+def test_a_position_counts_only_where_it_is_reported():
+    found = Columns([[5, 5], [10, 10]], [0, 0], ("C",), probabilities=[0.2, 0.9], sigmas=[0.1, 0.1])
+    result = diagram([found], [Columns(found.positions, [0, 0], ("C",))])
+    assert (result.candidates, result.pairs) == (2, [1])
+
+
+def test_nothing_found_is_no_number_and_still_json():
+    nothing = Columns(np.empty((0, 2)), [], ("C",))
+    result = diagram([nothing], [nothing])
+    assert (result.ece, result.brier, result.candidates, result.probability) == (None, None, 0, [])
+    assert "NaN" not in json.dumps(asdict(result))
+
+
+def test_groups_are_kept_apart_and_add_up(rng):
+    found, true = answers(rng, 4)
+    metric = Reliability(0.45, groups=2)
+    metric.update(found, true, SIZE, SIZE, [0, 0, 0, 1])
+    together, most, one = metric.diagrams()
+    assert (together.candidates, most.candidates, one.candidates) == (1600, 1200, 400)
+    assert one == diagram(found[3:], true[3:])
+
+
+@pytest.mark.parametrize("make", [lambda: Reliability(0.45), lambda: Widening(SIGMA)])
+def test_processes_share_the_work(rng, make):
+    """Each state is a sum, so that of two processes is that of one."""
+    found, true = answers(rng, 4)
+
+    def fed(which):
+        metric = make()
+        more = ([0] * len(found[which]),) if isinstance(metric, Reliability) else ()
+        metric.update(found[which], true[which], SIZE, SIZE, *more)
+        return metric
+
+    whole, parts = fed(slice(0, 4)), [fed(slice(0, 1)), fed(slice(1, 4))]
+    for name, reduction in whole._reductions.items():
+        both = reduction(torch.stack([getattr(part, name) for part in parts]))
+        torch.testing.assert_close(both, getattr(whole, name))
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_without_data_an_excess_counts_as_it_is():
+    values = Widening(SIGMA).compute().numpy()
+    np.testing.assert_allclose(values, UNCORRECTED, atol=1e-6)
+    excess = np.array([-0.01, 0.0, 0.0031, 0.02, 0.4])
+    np.testing.assert_allclose(position_variance(excess, SIGMA, values), excess.clip(0.0), atol=1e-7)
+
+
+def test_what_a_widening_means_is_learnt(rng):
+    """Peaks that are too wide, and errors that have a floor."""
+    widening, law = Widening(SIGMA), lambda excess: 0.002 + 0.6 * excess
+    found, true = [], []
+    for _ in range(30):
+        excess = rng.uniform(0.0, 0.05, 400)
+        errors = np.clip(rng.normal(size=(400, 2)), -2.8, 2.8) * np.sqrt(law(excess))[:, None]
+        widths = np.sqrt(SIGMA**2 + excess)
+        found.append(Columns(lattice() + errors, np.zeros(400, int), ("C",), sigmas=widths))
+        true.append(Columns(lattice(), np.zeros(400, int), ("C",)))
+    widening.update(found, true, SIZE, SIZE)
+    values = widening.compute().numpy()
+    assert np.all(np.diff(values) >= 0)
+    excess = np.array([0.004, 0.01, 0.02, 0.028])
+    np.testing.assert_allclose(position_variance(excess, SIGMA, values), law(excess), rtol=0.1)
+    # Far from all data the uncorrected variance is believed.
+    assert values[-1] == pytest.approx(KNOTS[-1])
+
+
+def test_maps_of_a_proper_posterior_need_no_correction(rng):
+    """Blends of displaced Gaussians, of which the truth is one: the error is what the width says."""
+    sampling, find = 0.2, MassPeaks(SIGMA, radius=0.6, min_distance=0.6, threshold=0.45)
+    axis = np.arange(64) * sampling
+    metric = Reliability(0.45)
+    for sigma in (0.05, 0.08, 0.13):
+        for _ in range(16):
+            x, y = np.meshgrid(np.arange(2.0, 11.0, 2.1), np.arange(2.0, 11.0, 2.1))
+            centres = np.column_stack([x.ravel(), y.ravel()]) + rng.uniform(-0.1, 0.1, (x.size, 2))
+            blends = centres[:, None] + sigma * rng.normal(size=(x.size, 300, 2))
+            along = np.exp(-0.5 * (axis - blends[..., None]) ** 2 / SIGMA**2)
+            maps = torch.from_numpy(np.einsum("nky,nkx->yx", along[:, :, 1], along[:, :, 0]) / 300).float()
+            true = Columns(centres + sigma * rng.normal(size=centres.shape), np.zeros(x.size, int), ("C",))
+            metric.update(find(maps[None, None], sampling, ("C",)), [true], axis[-1], axis[-1], [0])
+    result = metric.diagrams()[0]
+    crowded = [ratio for ratio, pairs in zip(result.ratio, result.pairs, strict=True) if pairs > 150]
+    assert len(crowded) >= 3
+    assert crowded == pytest.approx([1.0] * len(crowded), abs=0.12)
