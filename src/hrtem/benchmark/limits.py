@@ -145,7 +145,7 @@ def main(checkpoint: str = "") -> None:
     Console().print(table)
 
 
-def beside(finder: ColumnFinder, structures: int = 4, images: int = 8) -> Table:
+def beside(finder: ColumnFinder, structures: int = 3, images: int = 4) -> Table:
     """Errors of a network on images of its own recipe, over the limits of the very same images.
 
     Structures are drawn with a generator that no split uses. Positions are those of the columns within the middle of
