@@ -21,8 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 #: A structure file, as the README shows one.
 CRYSTAL = ROOT / "docs" / "SrTiO3.cif"
 
-#: What a recipe leaves to the user.
-SAID = {"sample/file": [f"sample.structure={CRYSTAL}"]}
+#: What a recipe leaves to the user, or to another recipe.
+SAID = {
+    "sample/file": [f"sample.structure={CRYSTAL}"],
+    "peaks/offsets": ["target=offsets"],
+    "peaks/count_regression": ["target=count_regression"],
+}
 
 #: Makes any recipe small enough for a test: 13 Å fields, 64 px images, few steps.
 TINY = [
