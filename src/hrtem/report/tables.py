@@ -16,7 +16,7 @@ from hrtem.columns import Columns
 from hrtem.metrics import Score
 
 #: Header of a table of columns.
-HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm")
+HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm", "in_domain")
 
 
 def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:
@@ -40,7 +40,7 @@ def save_scores(scores: Mapping[float, Mapping[str, Score]], path: Path) -> None
     path.write_text(json.dumps(plain, indent=2) + "\n")
 
 
-def write_table(columns: Columns, sampling: float, path: Path) -> None:
+def write_table(columns: Columns, sampling: float, path: Path, in_domain: bool | None = None) -> None:
     """Write columns as CSV: x and y in Å and in pixels of the input image, class, probability, and the standard
     deviation of x or y in pm.
 
@@ -48,13 +48,15 @@ def write_table(columns: Columns, sampling: float, path: Path) -> None:
         columns: positions in Å from the centre of pixel ``[0, 0]``.
         sampling: Å/px of the input image.
         path: the file; it appears complete or not at all.
+        in_domain: whether the image looks like those of the training, written as 1, 0 or nothing.
     """
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
+        domain = "" if in_domain is None else int(in_domain)
         facts = zip(columns.positions, columns.labels, columns.probabilities, columns.sigmas, strict=True)
         for (x, y), label, probability, sigma in facts:
             lengths = (f"{x:.4f}", f"{y:.4f}", f"{x / sampling:.3f}", f"{y / sampling:.3f}")
-            writer.writerow([*lengths, columns.classes[label], f"{probability:.4f}", f"{100.0 * sigma:.2f}"])
+            writer.writerow([*lengths, columns.classes[label], f"{probability:.4f}", f"{100.0 * sigma:.2f}", domain])
     os.replace(partial, path)
