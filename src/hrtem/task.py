@@ -170,7 +170,7 @@ class ColumnFinder(lightning.LightningModule):
         (scores,) = metric.scores()
         metric.reset()
         self._log_scores("val", scores)
-        self.position_variance = self.metrics["widening"].compute().to(self.position_variance)
+        self.position_variance.copy_(self.metrics["widening"].compute())
         self.metrics["widening"].reset()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
