@@ -14,6 +14,8 @@ EDGES = (0.05, 0.15, 0.25, 0.35, 0.42, 0.5, 0.6, 0.7, 0.78, 0.86, 0.95, 1.1, 1.3
 FEATURES = len(EDGES) - 1 + 2
 #: From how many training images a task learns its domain.
 EXAMPLES = 400
+#: Fewer teach nothing.
+ENOUGH = 8 * FEATURES
 #: How many distances of training images are kept, from the nearest to the farthest.
 QUANTILES = 201
 #: An image is out of the domain where fewer training images than this share are as far from their mean.
@@ -85,7 +87,7 @@ class Domain(torch.nn.Module):
             values: their features ``(N, FEATURES)``.
             side: of the images, px.
         """
-        if len(values) < 8 * FEATURES:
+        if len(values) < ENOUGH:
             return
         self.side.fill_(side)
         # Half of the images say where the middle is, the others how far from it an image lies that had no say.

@@ -16,7 +16,7 @@ from torchmetrics import MeanMetric
 from hrtem.calibration import CANDIDATE, UNCORRECTED, Diagram, Reliability, Widening, position_variance
 from hrtem.columns import Columns
 from hrtem.data import collate, columns_of, detected
-from hrtem.domain import EXAMPLES, Domain, features
+from hrtem.domain import ENOUGH, EXAMPLES, Domain, features
 from hrtem.errors import InputError
 from hrtem.metrics import ColumnMetrics, Score
 
@@ -117,7 +117,7 @@ class ColumnFinder(lightning.LightningModule):
     def on_train_start(self) -> None:
         """Learn what training images look like; always of the same ones, so that a resumed run knows the same."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.domain.known or data is None:
+        if self.domain.known or data is None or data.epoch_size < ENOUGH:
             return
         images = data.images("train", min(EXAMPLES, data.epoch_size))
         values = []
