@@ -31,7 +31,8 @@ def main(config: DictConfig) -> None:
         prediction = finder.find(micrograph)
         place = folder / name
         place.mkdir()
-        report.write_table(prediction.columns, micrograph.sampling, place / "atoms.csv")
+        table = place / "atoms.csv"
+        report.write_table(prediction.columns, micrograph.sampling, table, prediction.in_domain)
         report.overlay(prediction.middle_image, prediction.columns, micrograph.sampling, place / "overlay.png")
         log.info("%s (%.4f Å/px): %s", micrograph.source, micrograph.sampling, prediction.summary())
     log.info("Tables and overlays are in %s", folder)

@@ -27,6 +27,7 @@ STAGES: dict[str, set[str]] = {
     "schedule": set(),
     "peaks": set(),
     "metrics": set(),
+    "domain": set(),
     "calibration": {"metrics"},  # what counts as found
     "micrograph": set(),
 }

@@ -72,7 +72,7 @@ def test_an_image_becomes_a_table_and_an_overlay(tmp_path, predict, checkpoint, 
     folder = only(tmp_path)
     with (folder / "flake" / "atoms.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm"]
+    assert list(rows[0]) == ["x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm", "in_domain"]
     for row in rows:
         assert float(row["x_A"]) == pytest.approx(0.15 * float(row["x_px"]), abs=2e-3)
         assert -0.5 <= float(row["x_px"]) <= 89.5

@@ -20,13 +20,13 @@ def columns():
 
 
 def test_table(tmp_path):
-    report.write_table(columns(), 0.25, tmp_path / "atoms.csv")
+    report.write_table(columns(), 0.25, tmp_path / "atoms.csv", in_domain=False)
     with (tmp_path / "atoms.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows == [
-        ["x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm"],
-        ["1.0000", "2.0000", "4.000", "8.000", "Mo", "0.9000", "8.00"],
-        ["3.0000", "0.5000", "12.000", "2.000", "S2", "0.7500", "12.50"],
+        ["x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm", "in_domain"],
+        ["1.0000", "2.0000", "4.000", "8.000", "Mo", "0.9000", "8.00", "0"],
+        ["3.0000", "0.5000", "12.000", "2.000", "S2", "0.7500", "12.50", "0"],
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["atoms.csv"]
 

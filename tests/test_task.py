@@ -194,9 +194,12 @@ def test_what_an_uncertainty_means_is_measured_in_validation_and_kept(configurat
     state = torch.load(checkpoint.best_model_path, weights_only=True)
     torch.testing.assert_close(state["state_dict"]["position_variance"], task.position_variance)
     # Checkpoints from before positions had an uncertainty still load.
-    del state["state_dict"]["position_variance"]
+    for name in ("position_variance", "domain.side", "domain.mean", "domain.precision", "domain.distances"):
+        del state["state_dict"][name]
     torch.save(state, tmp_path / "old.ckpt")
-    torch.testing.assert_close(ColumnFinder.load(tmp_path / "old.ckpt").position_variance, torch.tensor(UNCORRECTED))
+    old = ColumnFinder.load(tmp_path / "old.ckpt")
+    torch.testing.assert_close(old.position_variance, torch.tensor(UNCORRECTED))
+    assert not old.domain.known
 
 
 def test_a_test_says_how_reliable_the_answer_is(configuration):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrtem.columns import Columns
+from hrtem.domain import LEAST
 from hrtem.errors import InputError
 from hrtem.micrograph import Micrograph, calibrated, remove_hot_pixels, resample
 from hrtem.nets import Dihedral
@@ -30,6 +31,8 @@ class Prediction:
         images: what the network saw, ``(F, Y, X)`` at the model's pixel size.
         maps: its answer, ``(C, Y, X)``.
         sampling: Å/px of ``images`` and ``maps``.
+        likeness: share of the training images that are as far from their mean as this image, or None where the
+            checkpoint does not know its training images.
     """
 
     micrograph: Micrograph
@@ -37,6 +40,12 @@ class Prediction:
     images: np.ndarray
     maps: np.ndarray
     sampling: float
+    likeness: float | None = None
+
+    @property
+    def in_domain(self) -> bool | None:
+        """Whether the image looks like those of the training; None where the checkpoint does not know them."""
+        return None if self.likeness is None else self.likeness >= LEAST
 
     @property
     def middle_image(self) -> np.ndarray:
@@ -44,10 +53,13 @@ class Prediction:
         return self.micrograph.images[len(self.micrograph.images) // 2]
 
     def summary(self) -> str:
-        """How many columns of each class."""
+        """How many columns of each class, and a warning where the image is unlike those of the training."""
         names = self.columns.classes
         numbers = np.bincount(self.columns.labels, minlength=len(names))
-        return ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
+        counts = ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
+        if self.in_domain is not False:
+            return counts
+        return f"{counts}. Do not trust this: fewer than {LEAST:.0%} of the training images are as unusual as this one."
 
 
 class Finder:
@@ -106,7 +118,8 @@ class Finder:
         (columns,) = self.task.find(maps)
         rows, width = maps.shape[-2:]
         columns = columns[columns.inside((width - 0.5) * sampling, (rows - 0.5) * sampling, border=-0.5 * sampling)]
-        return Prediction(micrograph, columns, images[0].numpy(), maps[0].numpy(), sampling)
+        likeness = self.task.domain.likeness(images, sampling)
+        return Prediction(micrograph, columns, images[0].numpy(), maps[0].numpy(), sampling, likeness)
 
     @torch.inference_mode()
     def maps(self, images: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torchmetrics import MeanMetric
 
 from hrtem.calibration import CANDIDATE, UNCORRECTED, Diagram, Reliability, Widening, position_variance
 from hrtem.columns import Columns
-from hrtem.data import columns_of, detected
+from hrtem.data import collate, columns_of, detected
+from hrtem.domain import ENOUGH, EXAMPLES, Domain, features
 from hrtem.errors import InputError
 from hrtem.metrics import ColumnMetrics, Score
 from hrtem.nets import Dihedral
@@ -83,6 +84,7 @@ class ColumnFinder(lightning.LightningModule):
         self.register_buffer("position_variance", torch.tensor(UNCORRECTED))
         # Lightning's own mean is wrong where processes have different numbers of images.
         self.losses = torch.nn.ModuleDict({"val": MeanMetric(), "test": MeanMetric()})
+        self.domain = Domain()
         #: Scores of the last test, for each dose under "all" and under each class.
         self.test_scores: dict[float, dict[str, Score]] = {}
         #: Columns of the last test for each dose, true class by found class; the last index is "nothing there".
@@ -108,8 +110,24 @@ class ColumnFinder(lightning.LightningModule):
             ) from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let checkpoints load that were written before positions had an uncertainty."""
-        checkpoint["state_dict"].setdefault("position_variance", torch.tensor(UNCORRECTED))
+        """Let checkpoints load that were written before uncertainties and domains."""
+        unknown = {f"domain.{name}": value for name, value in Domain().state_dict().items()}
+        unknown["position_variance"] = torch.tensor(UNCORRECTED)
+        for name, value in unknown.items():
+            checkpoint["state_dict"].setdefault(name, value)
+
+    def on_train_start(self) -> None:
+        """Learn what training images look like; always of the same ones, so that a resumed run knows the same."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.domain.known or data is None or data.epoch_size < ENOUGH:
+            return
+        images = data.images("train", min(EXAMPLES, data.epoch_size))
+        values = []
+        for first in range(0, len(images), data.batch_size):
+            batch = collate([images[n] for n in range(first, min(first + data.batch_size, len(images)))])
+            seen = self.simulate(self.transfer_batch_to_device(batch, self.device, 0))["images"]
+            values.append(features(seen, self.sampling))
+        self.domain.fit(torch.cat(values), side=seen.shape[-1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Probability maps ``(B, C, Y, X)``, or what else the target has, of normalised images ``(B, F, Y, X)``."""
@@ -156,7 +174,7 @@ class ColumnFinder(lightning.LightningModule):
         (scores,) = metric.scores()
         metric.reset()
         self._log_scores("val", scores)
-        self.position_variance = self.metrics["widening"].compute().to(self.position_variance)
+        self.position_variance.copy_(self.metrics["widening"].compute())
         self.metrics["widening"].reset()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:

@@ -16,7 +16,7 @@ from hrtem.columns import Columns
 from hrtem.metrics import Score
 
 #: Header of a table of columns.
-HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm")
+HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm", "in_domain")
 
 
 def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:
@@ -55,25 +55,27 @@ def save_scores(scores: Mapping[float, Mapping[str, Score]], path: Path) -> None
     path.write_text(json.dumps(plain, indent=2) + "\n")
 
 
-def write_table(columns: Columns, sampling: float, path: Path) -> None:
+def write_table(columns: Columns, sampling: float, path: Path, in_domain: bool | None = None) -> None:
     """Write columns as CSV: x and y in Å and in pixels of the input image, class, probability, the standard
-    deviation of x or y in pm; then the number of atoms, if the model counts them.
+    deviation of x or y in pm, whether the image is in the domain; then the number of atoms, if the model counts them.
 
     Args:
         columns: positions in Å from the centre of pixel ``[0, 0]``.
         sampling: Å/px of the input image.
         path: the file; it appears complete or not at all.
+        in_domain: whether the image looks like those of the training, written as 1, 0 or nothing.
     """
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file:
         writer = csv.writer(file)
         counted = columns.counts.any()
         writer.writerow([*HEADER, *(["atoms"] if counted else [])])
+        domain = "" if in_domain is None else int(in_domain)
         facts = zip(
             columns.positions, columns.labels, columns.probabilities, columns.sigmas, columns.counts, strict=True
         )
         for (x, y), label, probability, sigma, atoms in facts:
             lengths = (f"{x:.4f}", f"{y:.4f}", f"{x / sampling:.3f}", f"{y / sampling:.3f}")
-            sure = (f"{probability:.4f}", f"{100.0 * sigma:.2f}")
+            sure = (f"{probability:.4f}", f"{100.0 * sigma:.2f}", domain)
             writer.writerow([*lengths, columns.classes[label], *sure, *([atoms] if counted else [])])
     os.replace(partial, path)

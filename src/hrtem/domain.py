@@ -1,0 +1,134 @@
+"""Whether an image looks like those that a network has learnt from; where not, its answer proves nothing."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+#: Edges of bands of spatial frequency, 1/Å: as fine as the fringes of a lattice ask for, and no higher than a coarsely
+#: sampled micrograph reaches.
+EDGES = (0.05, 0.15, 0.25, 0.35, 0.42, 0.5, 0.6, 0.7, 0.78, 0.86, 0.95, 1.1, 1.3, 1.6)
+#: How many numbers tell of an image: a band each, and skewness and kurtosis.
+FEATURES = len(EDGES) - 1 + 2
+#: From how many training images a task learns its domain.
+EXAMPLES = 400
+#: Fewer teach nothing.
+ENOUGH = 8 * FEATURES
+#: How many distances of training images are kept, from the nearest to the farthest.
+QUANTILES = 201
+#: An image is out of the domain where fewer training images than this share are as far from their mean.
+LEAST = 0.02
+
+
+def features(images: Tensor, sampling: float) -> Tensor:
+    """What of a focal series can be compared with others, ``(B, FEATURES)``.
+
+    The logarithm of the share of the power in rings between :data:`EDGES`, over all images of a series, then
+    skewness and the logarithm of the kurtosis.
+
+    Args:
+        images: normalised ``(B, F, Y, X)``.
+        sampling: Å/px.
+    """
+    images = images.double()
+    images = images - images.mean(dim=(-2, -1), keepdim=True)
+    rows, columns = images.shape[-2:]
+    window = torch.outer(_hann(rows, images), _hann(columns, images))
+    power = torch.fft.fft2(images * window).abs().square().mean(dim=1)
+    frequency = torch.hypot(
+        torch.fft.fftfreq(rows, sampling, device=images.device)[:, None],
+        torch.fft.fftfreq(columns, sampling, device=images.device)[None],
+    )
+    edges = pairwise(EDGES)
+    # Small images may have no frequency in the lowest rings; they count as empty in all images alike.
+    rings = [power[:, (frequency >= low) & (frequency < high)].sum(dim=1) for low, high in edges]
+    whole = power.sum(dim=(1, 2)).clamp_min(1e-30)
+    share = (torch.stack(rings, dim=1) / whole[:, None]).clamp_min(1e-6).log()
+    variance = images.square().mean(dim=(1, 2, 3)).clamp_min(1e-30)
+    skewness = images.pow(3).mean(dim=(1, 2, 3)) / variance**1.5
+    kurtosis = images.pow(4).mean(dim=(1, 2, 3)) / variance**2
+    return torch.cat([share, torch.stack([skewness, kurtosis.clamp_min(1e-6).log()], dim=1)], dim=1)
+
+
+def _hann(size: int, like: Tensor) -> Tensor:
+    return torch.hann_window(size, dtype=like.dtype, device=like.device)
+
+
+class Domain(torch.nn.Module):
+    """The images of a training: mean and covariance of their features, and how far from the mean they lie.
+
+    Distances are Mahalanobis distances. Which of them are common is not taken from a Gaussian but counted.
+    Everything is kept in buffers, so that a checkpoint has it; without training images, nothing is known.
+    """
+
+    side: Tensor
+    mean: Tensor
+    precision: Tensor
+    distances: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("side", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(FEATURES, dtype=torch.float64))
+        self.register_buffer("precision", torch.zeros(FEATURES, FEATURES, dtype=torch.float64))
+        self.register_buffer("distances", torch.full((QUANTILES,), torch.nan, dtype=torch.float64))
+
+    @property
+    def known(self) -> bool:
+        """Whether training images have been seen."""
+        return bool(self.distances.isfinite().all())
+
+    def fit(self, values: Tensor, side: int) -> None:
+        """Learn from training images; too few of them teach nothing.
+
+        Args:
+            values: their features ``(N, FEATURES)``.
+            side: of the images, px.
+        """
+        if len(values) < ENOUGH:
+            return
+        self.side.fill_(side)
+        # Half of the images say where the middle is, the others how far from it an image lies that had no say.
+        values, others = values[::2], values[1::2]
+        self.mean.copy_(values.mean(dim=0))
+        # A feature that is the same in all images must not make any other value infinitely far.
+        floor = 1e-4 * torch.eye(FEATURES, dtype=values.dtype, device=values.device)
+        self.precision.copy_(torch.linalg.inv(torch.cov(values.T) + floor))
+        share = torch.linspace(0.0, 1.0, QUANTILES, dtype=values.dtype, device=values.device)
+        self.distances.copy_(torch.quantile(self.distance(others), share))
+
+    def distance(self, values: Tensor) -> Tensor:
+        """Mahalanobis distance ``(N,)`` of features ``(N, FEATURES)`` from the mean of training."""
+        off = values.to(self.mean) - self.mean
+        return torch.einsum("ni,ij,nj->n", off, self.precision, off).clamp_min(0.0).sqrt()
+
+    def tail(self, values: Tensor) -> Tensor:
+        """Share ``(N,)`` of the training images that are at least as far from their mean as features ``(N, FEATURES)``.
+
+        The domain must be known.
+        """
+        return 1.0 - torch.searchsorted(self.distances, self.distance(values)).clamp_max(QUANTILES - 1) / (
+            QUANTILES - 1
+        )
+
+    def likeness(self, images: Tensor, sampling: float) -> float | None:
+        """:meth:`tail` of an image of any size: the median of its pieces of the training images' size.
+
+        Args:
+            images: normalised ``(1, F, Y, X)``.
+            sampling: Å/px.
+
+        Returns:
+            A number in [0, 1], or None where the domain is not known.
+        """
+        if not self.known:
+            return None
+        side, (rows, columns) = int(self.side), images.shape[-2:]
+        pieces = [
+            images[..., top : top + side, left : left + side]
+            for top in range(0, max(1, rows - side + 1), side)
+            for left in range(0, max(1, columns - side + 1), side)
+        ]
+        return float(torch.cat([self.tail(features(piece, sampling)) for piece in pieces]).median())
