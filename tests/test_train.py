@@ -222,8 +222,9 @@ def test_two_processes_learn_what_one_does(tmp_path, whole):
         assert len(curve(run, name)) == values
         # One peak more or less, where a probability lies at the threshold, is a hundredth of a tiny test's F1.
         assert curve(run, name) == pytest.approx(curve(whole, name), abs=0.03 if "f1" in name else 1e-3), name
-    # Rounding differs between a batch of two and two batches of one, and grows with each step.
-    assert curve(run, "train/loss")[:5] == pytest.approx(curve(whole, "train/loss")[:5], abs=1e-5)
+    # Rounding differs between a batch of two and two batches of one, and waves simulated apart differ in the sixth
+    # digit, which is an electron more or less in some pixel. Both grow with each step.
+    assert curve(run, "train/loss")[:5] == pytest.approx(curve(whole, "train/loss")[:5], abs=1e-4)
     counts = [json.loads((folder / "metrics.json").read_text())["1000"]["all"]["true"] for folder in (run, whole)]
     assert counts[0] == counts[1]
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["run"]
