@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from hrtem.columns import Columns
-from hrtem.metrics import TOLERANCE, match
+from hrtem.metrics import TOLERANCE, counted_pairs
 
 #: Columns less probable than this are not looked at, far below what is reported: else the diagram would be cut off.
 CANDIDATE = 0.05
@@ -22,33 +22,6 @@ SIGMA_EDGES = (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 
 KNOTS = (-0.1, -0.05, 0.0, 0.02, 0.05, 0.08, 0.12, 0.16, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 4.0, 15.0)
 #: The knots' variances as a Gaussian posterior would have them: the excess itself, and nothing below zero.
 UNCORRECTED = tuple(max(knot, 0.0) for knot in KNOTS)
-
-
-def counted_pairs(
-    found: Columns, true: Columns, width: float, height: float, tolerance: float, border: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """One-to-one matches of an image, without what lies at its border.
-
-    A pair counts if its true member lies inside, a column without a partner if it lies inside itself.
-
-    Args:
-        found, true: columns, N of them found.
-        width, height: largest x and y of a pixel centre, Å.
-        tolerance: largest distance of a pair, Å.
-        border: this close to the border columns do not count, Å.
-
-    Returns:
-        Which found columns count, bool ``(N,)``; squared distance from the true one ``(N,)`` in Å², NaN without
-        one; number of true columns missed.
-    """
-    i, j = match(found.positions, true.positions, tolerance)
-    inside = true.inside(width, height, border)
-    counts = found.inside(width, height, border)
-    counts[i] = inside[j]
-    distance2 = np.full(len(found), np.nan)
-    distance2[i] = np.square(found.positions[i] - true.positions[j]).sum(axis=1)
-    inside[j] = False
-    return counts, distance2, int(inside.sum())
 
 
 @dataclass(frozen=True)
@@ -144,16 +117,17 @@ class Reliability(Metric):
             groups: group of each image.
         """
         for answer, truth, group in zip(found, true, groups, strict=True):
-            counts, distance2, missed = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
-            probability = answer.probabilities[counts]
-            hit = np.isfinite(distance2[counts])
+            i, j, invented, missed = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
+            probability = np.concatenate([answer.probabilities[i], answer.probabilities[invented]])
+            hit = np.arange(len(probability)) < len(i)
             place = np.minimum((probability * self.bins).astype(int), self.bins - 1)
             self._add(self.probabilities[group], place, probability, hit)
             self.brier[group] += float(np.square(probability - hit).sum())
-            self.missed[group] += missed
-            sure = counts & np.isfinite(distance2) & (answer.probabilities >= self.reported)
-            place = np.searchsorted(SIGMA_EDGES, 100.0 * answer.sigmas[sure], side="right") - 1
-            self._add(self.positions[group], place, answer.sigmas[sure] ** 2, 0.5 * distance2[sure])
+            self.missed[group] += int(missed.sum())
+            sure = answer.probabilities[i] >= self.reported
+            sigmas = answer.sigmas[i[sure]]
+            place = np.searchsorted(SIGMA_EDGES, 100.0 * sigmas, side="right") - 1
+            self._add(self.positions[group], place, sigmas**2, _error2(answer, truth, i[sure], j[sure]))
 
     @staticmethod
     def _add(table: Tensor, place: np.ndarray, *values: np.ndarray) -> None:
@@ -171,6 +145,11 @@ class Reliability(Metric):
         together = Diagram.of(**{name: value.sum(axis=0) for name, value in totals.items()})
         groups = range(len(totals["brier"]))
         return [together, *(Diagram.of(**{name: value[group] for name, value in totals.items()}) for group in groups)]
+
+
+def _error2(found: Columns, true: Columns, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Squared error ``(K,)`` in Å² of pairs along one axis."""
+    return 0.5 * np.square(found.positions[i] - true.positions[j]).sum(axis=1)
 
 
 class Widening(Metric):
@@ -203,11 +182,10 @@ class Widening(Metric):
         """Add images of ``width`` x ``height`` Å; the ``sigmas`` of ``found`` are the widths of the peaks, in Å."""
         middles = 0.5 * (np.array(KNOTS[1:]) + np.array(KNOTS[:-1]))
         for answer, truth in zip(found, true, strict=True):
-            counts, distance2, _ = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
-            kept = counts & np.isfinite(distance2)
-            excess = (answer.sigmas[kept] / self.sigma) ** 2 - 1.0
+            i, j, _, _ = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
+            excess = (answer.sigmas[i] / self.sigma) ** 2 - 1.0
             place = np.searchsorted(middles, excess)
-            values = (np.ones(len(excess)), excess, 0.5 * distance2[kept] / self.sigma**2)
+            values = (np.ones(len(excess)), excess, _error2(answer, truth, i, j) / self.sigma**2)
             rows = np.stack([np.bincount(place, value, len(KNOTS)) for value in values])
             self.sums += torch.as_tensor(rows, device=self.sums.device)
 

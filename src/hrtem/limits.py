@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from scipy.special import erfc
+from scipy.special import erfc, erfcinv
 from torch import Tensor
 
 from hrtem.exitwave import Multislice
@@ -156,8 +156,6 @@ def dose_for(error: float, separation: float, dose: float) -> float:
 
     Where shot noise decides, d' grows with the square root of the dose.
     """
-    from scipy.special import erfcinv
-
     needed = 2.0 * math.sqrt(2.0) * float(erfcinv(2.0 * error))
     return dose * (needed / separation) ** 2
 

@@ -187,6 +187,31 @@ def _read_table(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"a table of columns must hold numbers, and {path} does not: {error}.") from None
 
 
+def counted_pairs(
+    found: Columns, true: Columns, width: float, height: float, tolerance: float, border: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One-to-one matches of an image, without what lies at its border.
+
+    A pair counts if its true member lies inside, its found member may lie a little outside; a column without a
+    partner counts if it lies inside itself.
+
+    Args:
+        found, true: N and M columns.
+        width, height: largest x and y of a pixel centre, Å.
+        tolerance: largest distance of a pair, Å.
+        border: this close to the border columns do not count, Å.
+
+    Returns:
+        Indices into ``found`` and into ``true`` of the K pairs, each ``(K,)``; which columns were found where none
+        is, bool ``(N,)``; which true ones were missed, bool ``(M,)``.
+    """
+    i, j = match(found.positions, true.positions, tolerance)
+    missed, invented = true.inside(width, height, border), found.inside(width, height, border)
+    kept = missed[j]
+    missed[j], invented[i] = False, False
+    return i[kept], j[kept], invented, missed
+
+
 class ColumnMetrics(Metric):
     """Confusion of classes, precision, recall, F1, position error and, of columns with a predicted count, how
     often that is right, kept per group (for instance per dose).
@@ -230,24 +255,19 @@ class ColumnMetrics(Metric):
         """
         nothing = len(self.classes)
         for answer, truth, group in zip(found, true, groups, strict=True):
-            i, j = match(answer.positions, truth.positions, self.tolerance)
-            # A pair counts if its true member lies inside; its found member may lie a little outside.
-            counted = truth.inside(width, height, self.border)
-            kept = counted[j]
-            pairs = [(truth.labels[j[kept]], answer.labels[i[kept]])]
-            missed = counted.copy()
-            missed[j] = False
-            pairs.append((truth.labels[missed], np.full(missed.sum(), nothing)))
-            invented = answer.inside(width, height, self.border)
-            invented[i] = False
-            pairs.append((np.full(invented.sum(), nothing), answer.labels[invented]))
+            i, j, invented, missed = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
+            pairs = [
+                (truth.labels[j], answer.labels[i]),
+                (truth.labels[missed], np.full(missed.sum(), nothing)),
+                (np.full(invented.sum(), nothing), answer.labels[invented]),
+            ]
             table = np.zeros((nothing + 1, nothing + 1))
             for rows, columns in pairs:
                 np.add.at(table, (rows, columns), 1.0)
-            distance2 = np.square(answer.positions[i[kept]] - truth.positions[j[kept]]).sum()
+            distance2 = np.square(answer.positions[i] - truth.positions[j]).sum()
             self.confusion[group] += torch.as_tensor(table, device=self.confusion.device)
             self.error2[group] += float(distance2)
-            said, right = answer.counts[i[kept]], truth.counts[j[kept]]
+            said, right = answer.counts[i], truth.counts[j]
             wrong = np.abs(said - right)[(said > 0) & (right > 0)]
             self.counts[group] += torch.tensor([len(wrong), np.sum(wrong == 0), np.sum(wrong <= 1)]).to(self.counts)
 

@@ -68,11 +68,12 @@ def graphene(draws: int = 200) -> Iterator[tuple[str, str]]:
     for defocus in np.arange(-120.0, 121.0, 10.0):
         lens = microscope(defocus=defocus, Cs=-20e4, astigmatism=0, focal_spread=30)
         seen = exposure(lens)
-        limits = seen.position_limits(seen.expected(whole[None])[0], seen.changes(moved))
+        images = seen.expected(whole[None])[0], seen.changes(moved)
+        limits = seen.position_limits(*images)
         if (mean := float(np.sqrt(np.mean(limits.joint[counted] ** 2)))) < best:
-            best, focus, one = mean, defocus, seen
+            best, focus, one, sharpest = mean, defocus, seen, images
     for dose in DOSES:
-        limits = one.at(dose=dose).position_limits(one.expected(whole[None])[0], one.changes(moved))
+        limits = one.at(dose=dose).position_limits(*sharpest)
         single, joint = (np.sqrt(np.mean(values[counted] ** 2) / 2) for values in (limits.single, limits.joint))
         text = f"{joint:.1f} pm jointly, {single:.1f} pm with all other atoms known, along x or y"
         yield f"graphene position at {dose:.0e} e/Å², Cs −20 µm, defocus {focus:.0f} Å", text

@@ -139,7 +139,7 @@ class MassPeaks:
         reach = math.ceil(self.radius / sampling)
         index = torch.arange(-reach, reach + 1, device=like.device, dtype=like.dtype) * sampling
         distance = torch.sqrt(index[:, None] ** 2 + index[None, :] ** 2)
-        disc = _share(distance, self.radius, sampling)
+        disc = disc_share(distance, self.radius, sampling)
         gaussian = torch.exp(-0.5 * (distance / self.sigma) ** 2)
         return (disc / (disc * gaussian).sum())[None, None]
 
@@ -165,7 +165,7 @@ def _unique(found: Tensor, reach: int) -> Tensor:
     return found & (numbered == F.max_pool2d(numbered, 2 * reach + 1, stride=1, padding=reach))
 
 
-def _share(distance: Tensor, radius: float, sampling: float) -> Tensor:
+def disc_share(distance: Tensor, radius: float, sampling: float) -> Tensor:
     """Which share of a pixel at ``distance`` Å lies in a disc.
 
     Its rim is one pixel wide, so that sums do not jump with the position within a pixel.
@@ -183,7 +183,7 @@ def _moment(windows: Tensor, x: Tensor, y: Tensor, radius: float, sampling: floa
         sampling: Å/px.
     """
     distance = torch.sqrt(x[:, None] ** 2 + y[:, :, None] ** 2)
-    weight = windows * _share(distance, radius, sampling)
+    weight = windows * disc_share(distance, radius, sampling)
     return 0.5 * (weight * distance**2).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-9)
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrtem.columns import Columns
-from hrtem.peaks.mass import HeightPeaks, Variance, as_it_is
+from hrtem.peaks.mass import HeightPeaks, Variance, as_it_is, disc_share
 from hrtem.ranges import Range
 
 
@@ -52,7 +52,7 @@ class OffsetPeaks(HeightPeaks):
         discs, offsets = maps[:, :-2], maps[:, -2:]
         reach = math.ceil(self.radius / sampling) + 1
         index = torch.arange(-reach, reach + 1, device=maps.device)
-        disc = self._weights((index[:, None] ** 2 + index**2).sqrt() * sampling, sampling)
+        disc = disc_share((index[:, None] ** 2 + index**2).sqrt() * sampling, self.radius, sampling)
         channels = discs.shape[1]
 
         def summed(values: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class OffsetPeaks(HeightPeaks):
         pixels = torch.stack([x, y]) * sampling
         # First the disc around the maximum, then the one around where that points to.
         for _ in range(2):
-            disc = self._weights(torch.hypot(*(pixels - where.T[:, :, None, None])), sampling) * inside
+            disc = disc_share(torch.hypot(*(pixels - where.T[:, :, None, None])), self.radius, sampling) * inside
             weights = disc * mask
             where = ((pixels + offsets[:, *at]) * weights).sum(dim=(2, 3)) / weights.sum(dim=(1, 2)).clamp_min(1e-6)
             where = where.T
@@ -87,7 +87,3 @@ class OffsetPeaks(HeightPeaks):
         return replace(
             columns, positions=where.double().cpu().numpy(), probabilities=probability.double().cpu().numpy()
         )
-
-    def _weights(self, distance: Tensor, sampling: float) -> Tensor:
-        """A disc with a rim one pixel wide, from distances in Å."""
-        return (0.5 + (self.radius - distance) / sampling).clamp(0.0, 1.0)

@@ -12,6 +12,9 @@ from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.ranges import Range
 
+#: Vacuum above and below a structure, Å.
+VACUUM = 2.0
+
 
 class Sample(ABC):
     """A family of random structures.

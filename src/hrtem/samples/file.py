@@ -17,12 +17,9 @@ from scipy.spatial.transform import Rotation
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.ranges import Range
-from hrtem.samples.base import rotation
+from hrtem.samples.base import VACUUM, rotation
 from hrtem.samples.projection import Projection
 from hrtem.samples.sheet import Sheet
-
-#: Vacuum above and below the structure, Å.
-VACUUM = 2.0
 
 #: The class of any column, whatever it is made of.
 COLUMN = "column"

@@ -12,13 +12,11 @@ from scipy.spatial.transform import Rotation
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.ranges import Range
+from hrtem.samples.base import VACUUM
 from hrtem.samples.cluster import columns
 from hrtem.samples.crystal import ZONE_AXES, Direction, frame
 from hrtem.samples.particle import Particle
 from hrtem.samples.support import Support
-
-#: Vacuum above and below the structure, Å.
-VACUUM = 2.0
 
 #: No atom of the particle lies closer to the border of the field, Å.
 BORDER = 1.0

@@ -13,14 +13,11 @@ from scipy.spatial.transform import Rotation
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.ranges import Range
-from hrtem.samples.base import Sample, smooth_noise
+from hrtem.samples.base import VACUUM, Sample, smooth_noise
 from hrtem.samples.contamination import Contamination
 
 #: A sheet is grown this far beyond the field of view, so that its rim never shows; Å.
 RIM = 8.0
-
-#: Vacuum above and below, Å.
-VACUUM = 2.0
 
 
 class Sheet(Sample):
