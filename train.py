@@ -36,7 +36,7 @@ def experiment(config: DictConfig) -> float:
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=logger)
         runs.check_processes(trainer)
     if trainer.is_global_zero:
-        runs.record(config, folder, cache_key=data.cache.key)
+        runs.record(config, folder, cache_key=data.cache.key, precision=trainer.precision)
 
     trainer.fit(task, data, ckpt_path=resume, weights_only=True)
     trainer.test(task, data, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True)

@@ -33,7 +33,7 @@ STAGES: dict[str, set[str]] = {
 }
 JOINERS = {
     "limits", "loading", "data", "task", "inference", "recipes", "report", "runs", "safeguards", "journal", "benchmark",
-    "comparison", "search",
+    "comparison", "search", "precision",
 }  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 

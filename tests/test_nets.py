@@ -12,8 +12,8 @@ MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 #: Trainable parameters for one image and one class. The 2018 network's convolutions, with their biases,
 #: parametric rectifiers and normalisations, are counted by hand in `test_the_2018_network_layer_by_layer`.
 PARAMETERS = {
-    "dihedral_unet": 766_380,
-    "folded_unet": 766_380,
+    "dihedral_unet": 1_798_372,
+    "folded_unet": 1_798_372,
     "madsen2018": 5_191_393,
     "monai_attention_unet": 493_973,
     "monai_segresnet": 1_576_385,

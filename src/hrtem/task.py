@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -236,7 +237,11 @@ class ColumnFinder(lightning.LightningModule):
                 self.log(f"{prefix}/{infix}{quantity}", value, prog_bar=bar)
 
     def configure_optimizers(self) -> Any:
-        optimizer = instantiate(self.hparams["optimizer"], params=self.net.parameters(), _convert_="all")
+        choice = dict(self.hparams["optimizer"])
+        if "fused" in signature(get_class(choice["_target_"])).parameters:
+            # One pass over the weights in place of a dozen: on a CPU, a quarter of a step of a small network.
+            choice.setdefault("fused", True)
+        optimizer = instantiate(choice, params=self.net.parameters(), _convert_="all")
         settings = self.hparams["scheduler"]
         if settings is None:
             return optimizer

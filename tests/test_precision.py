@@ -1,0 +1,34 @@
+"""The precision of a training follows the processor."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hrtem import precision
+from hrtem.errors import InputError
+
+
+@pytest.mark.parametrize(("tiles", "word"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_processor_is_asked_for_tiles(monkeypatch, tiles, word):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": tiles})
+    assert precision.fastest("cpu") == word
+    trainer = precision.trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert trainer.precision == word
+
+
+@pytest.mark.parametrize(("bfloat16", "word"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_gpu_is_asked_for_bfloat16(monkeypatch, bfloat16, word):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    assert precision.fastest("gpu") == word
+
+
+def test_a_precision_that_is_said_is_taken():
+    assert precision.trainer("32-true", accelerator="cpu", logger=False).precision == "32-true"
+
+
+@pytest.mark.parametrize(("words", "named"), [({"precision": "7-bit"}, "7-bit"), ({"colour": "red"}, "colour")])
+def test_a_mistake_is_named(words, named):
+    with pytest.raises(InputError, match=named):
+        precision.trainer(**{"accelerator": "cpu", "logger": False, **words})
