@@ -7,6 +7,8 @@ import torch
 from conftest import ROOT
 from hydra.utils import instantiate
 
+from hrtem.nets.unet import ChannelNorm, convolution
+
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 #: Trainable parameters for one image and one class. The 2018 network's convolutions, with their biases,
@@ -116,3 +118,23 @@ def test_the_dihedral_average_of_a_pointwise_network_is_that_network():
 
     images = torch.randn(1, 2, 32, 64)
     torch.testing.assert_close(Dihedral(torch.nn.Tanh())(images), images.tanh())
+
+
+def test_the_norm_computes_in_float32_under_mixed_precision():
+    norm, features = ChannelNorm(24), torch.randn(2, 24, 8, 8, generator=torch.Generator().manual_seed(0)) + 3.0
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = norm(features.bfloat16())
+    assert mixed.dtype == torch.bfloat16
+    torch.testing.assert_close(mixed, norm(features.bfloat16().float()).bfloat16(), rtol=0.0, atol=0.0)
+    assert norm.double()(features.double()).dtype == torch.float64
+
+
+def test_gradients_of_a_convolution_are_not_copied():
+    """A rectifier in place behind the norm's turned axes changes a view, which costs a tenth of a training step."""
+    nodes, names = [convolution(8, 16)(torch.ones(2, 8, 16, 16)).grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        names.add(node.name())
+        nodes += [before for before, _ in node.next_functions if before is not None]
+    assert {"ReluBackward0", "NativeLayerNormBackward0", "ConvolutionBackward0"} <= names
+    assert "CopySlices" not in names

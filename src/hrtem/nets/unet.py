@@ -18,8 +18,13 @@ class ChannelNorm(nn.LayerNorm):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalise ``(B, C, Y, X)``; free of copies for channels-last memory."""
-        return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        """Normalise ``(B, C, Y, X)``; free of copies for channels-last memory.
+
+        Under mixed precision it computes in the type of its weights, float32, and answers in that of ``features``:
+        on a CPU features of 16 bits beside weights of 32 take a slower way than a conversion there and back.
+        """
+        pixels = features.permute(0, 2, 3, 1).to(self.weight.dtype)
+        return super().forward(pixels).permute(0, 3, 1, 2).to(features.dtype)
 
 
 def convolution(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -27,7 +32,8 @@ def convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
         ChannelNorm(out_channels),
-        nn.ReLU(inplace=True),
+        # In place it would change a view, and its gradient would be copied three times.
+        nn.ReLU(),
     )
 
 
