@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
-from hrtem.calibration import KNOTS, UNCORRECTED, Reliability, Widening, position_variance
+from hrtem.calibration import (
+    KNOTS,
+    MASS,
+    UNCORRECTED,
+    Presence,
+    Reliability,
+    Widening,
+    position_variance,
+    probabilities,
+)
+from hrtem.calibration.presence import AROUND, features
 from hrtem.columns import Columns
 from hrtem.peaks import MassPeaks
 
@@ -162,3 +172,60 @@ def test_maps_of_a_proper_posterior_need_no_correction(rng):
     crowded = [ratio for ratio, pairs in zip(result.ratio, result.pairs, strict=True) if pairs > 150]
     assert len(crowded) >= 3
     assert crowded == pytest.approx([1.0] * len(crowded), abs=0.12)
+
+
+def peaks(rng, images, there):
+    """Peaks of random masses and widths in images that are sharp or not; ``there(u, w, v)`` is their log odds."""
+    answers, true = [], []
+    for _ in range(images):
+        places = lattice()
+        blur = rng.uniform(1.0, 2.0)
+        mass = rng.uniform(0.06, 0.95, len(places))
+        found = Columns(
+            places,
+            np.zeros(len(places), int),
+            ("C",),
+            probabilities=mass,
+            sigmas=SIGMA * blur * rng.uniform(0.9, 1.1, len(places)),
+        )
+        _, u, w, _, v, _ = features(found, SIGMA).T
+        real = rng.uniform(size=len(places)) < 1.0 / (1.0 + np.exp(-there(u, w, v)))
+        answers.append(found)
+        true.append(Columns(places[real], found.labels[real], ("C",)))
+    return answers, true
+
+
+def test_masses_become_probabilities_whatever_the_blur(rng):
+    def there(u, w, v):
+        return 0.4 + 1.3 * u - 0.8 * w + 1.5 * v
+
+    metric = Presence(SIGMA)
+    metric.update(*peaks(rng, 40, there), SIZE, SIZE)
+    coefficients = metric.compute().numpy()
+    unseen, true = peaks(rng, 40, there)
+    judged = [replace(one, probabilities=probabilities(one, SIGMA, coefficients)) for one in unseen]
+    assert diagram(unseen, true).ece > 0.1
+    assert diagram(judged, true).ece < 0.02
+
+
+def test_without_data_a_mass_is_a_probability(rng):
+    (found,), _ = peaks(rng, 1, lambda u, w, v: u)
+    metric = Presence(SIGMA)
+    assert metric.compute().tolist() == list(MASS)
+    np.testing.assert_allclose(probabilities(found, SIGMA, np.array(MASS)), found.probabilities)
+    nothing = found[:0]
+    metric.update([nothing], [nothing], SIZE, SIZE)
+    np.testing.assert_allclose(metric.compute().numpy(), MASS)
+    assert probabilities(nothing, SIGMA, np.array(MASS)).shape == (0,)
+
+
+def test_the_blur_around_a_peak_is_that_of_its_neighbours(rng):
+    """Weighted with their masses, within reach, the peak itself among them."""
+    places = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, AROUND + 1.0]])
+    found = Columns(
+        places, np.zeros(3, int), ("C",), probabilities=np.array([0.2, 0.6, 0.9]), sigmas=SIGMA * np.array([1, 2, 3])
+    )
+    w = np.log([1.0, 4.0, 9.0])
+    around = features(found, SIGMA)[:, 4]
+    np.testing.assert_allclose(around[0], (0.2 * w[0] + 0.6 * w[1]) / 0.8, rtol=1e-6)
+    np.testing.assert_allclose(around[2], w[2], rtol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ from hydra.utils import get_class, instantiate
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from hrtem.calibration import CANDIDATE, UNCORRECTED, Diagram, Reliability, Widening, position_variance
+from hrtem.calibration import (
+    CANDIDATE,
+    MASS,
+    UNCORRECTED,
+    Diagram,
+    Presence,
+    Reliability,
+    Widening,
+    position_variance,
+    probabilities,
+)
 from hrtem.columns import Columns
 from hrtem.data import collate, columns_of, detected
 from hrtem.domain import ENOUGH, EXAMPLES, Domain, features
@@ -76,13 +87,16 @@ class ColumnFinder(lightning.LightningModule):
                 # "train" is taken by torch.nn.Module.
                 "validation": ColumnMetrics(self.classes),
                 "testing": ColumnMetrics(self.classes, groups=len(self.optics.test_doses)),
+                "presence": Presence(self.find_peaks.sigma),
                 "widening": Widening(self.find_peaks.sigma),
                 "reliability": Reliability(self.find_peaks.threshold, groups=len(self.optics.test_doses)),
             }
         )
         # Measured in each validation, and so part of the checkpoint that follows it.
         self.position_variance: Tensor
+        self.presence: Tensor
         self.register_buffer("position_variance", torch.tensor(UNCORRECTED))
+        self.register_buffer("presence", torch.tensor(MASS, dtype=torch.float64))
         # Lightning's own mean is wrong where processes have different numbers of images.
         self.losses = torch.nn.ModuleDict({"val": MeanMetric(), "test": MeanMetric()})
         self.domain = Domain()
@@ -114,6 +128,7 @@ class ColumnFinder(lightning.LightningModule):
         """Let checkpoints load that were written before uncertainties and domains."""
         unknown = {f"domain.{name}": value for name, value in Domain().state_dict().items()}
         unknown["position_variance"] = torch.tensor(UNCORRECTED)
+        unknown["presence"] = torch.tensor(MASS, dtype=torch.float64)
         for name, value in unknown.items():
             checkpoint["state_dict"].setdefault(name, value)
 
@@ -165,23 +180,27 @@ class ColumnFinder(lightning.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         maps, true, size = self._answer(batch, "val")
-        sigma = self.find_peaks.sigma
-        found = self.find_peaks(maps, self.sampling, self.classes, variance=lambda excess: excess + sigma**2)
+        peaks = self._peaks(maps, CANDIDATE)
+        judged = [self._judged(one) for one in peaks]
+        sure = [one.probabilities >= self.find_peaks.threshold for one in judged]
+        found = [one[keep] for one, keep in zip(judged, sure, strict=True)]
         self.metrics["validation"].update(found, true, *size, groups=batch["group"].tolist())
-        self.metrics["widening"].update(found, true, *size)
+        self.metrics["presence"].update(peaks, true, *size)
+        self.metrics["widening"].update([one[keep] for one, keep in zip(peaks, sure, strict=True)], true, *size)
 
     def on_validation_epoch_end(self) -> None:
         metric = self.metrics["validation"]
         (scores,) = metric.scores()
         metric.reset()
         self._log_scores("val", scores)
-        self.position_variance.copy_(self.metrics["widening"].compute())
-        self.metrics["widening"].reset()
+        for name, values in {"presence": self.presence, "widening": self.position_variance}.items():
+            values.copy_(self.metrics[name].compute())
+            self.metrics[name].reset()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         maps, true, size = self._answer(batch, "test")
         groups = batch["group"].tolist()
-        candidates = self.find(maps, threshold=min(CANDIDATE, self.find_peaks.threshold))
+        candidates = self.find(maps, threshold=CANDIDATE)
         found = [columns[columns.probabilities >= self.find_peaks.threshold] for columns in candidates]
         self.metrics["testing"].update(found, true, *size, groups=groups)
         self.metrics["reliability"].update(candidates, true, *size, groups=groups)
@@ -199,10 +218,24 @@ class ColumnFinder(lightning.LightningModule):
 
     def find(self, maps: Tensor, threshold: float | None = None) -> list[Columns]:
         """Columns in probability maps ``(B, C, Y, X)``, from ``threshold`` or that of the peaks up."""
-        return self.find_peaks(maps, self.sampling, self.classes, threshold, self._variance)
+        threshold = self.find_peaks.threshold if threshold is None else threshold
+        judged = [self._judged(peaks) for peaks in self._peaks(maps, min(CANDIDATE, threshold))]
+        return [columns[columns.probabilities >= threshold] for columns in judged]
 
-    def _variance(self, excess: np.ndarray) -> np.ndarray:
-        return position_variance(excess, self.find_peaks.sigma, self.position_variance.cpu().numpy())
+    def _peaks(self, maps: Tensor, threshold: float) -> list[Columns]:
+        """Peaks of a mass from ``threshold`` up, with their masses as probabilities and their widths as sigmas."""
+        variance = self.find_peaks.sigma**2
+        return self.find_peaks(maps, self.sampling, self.classes, threshold, lambda excess: excess + variance)
+
+    def _judged(self, peaks: Columns) -> Columns:
+        """What peaks are by the measure of the last validation: how probable columns are, and how sure positions."""
+        sigma = self.find_peaks.sigma
+        excess = peaks.sigmas**2 - sigma**2
+        sigmas = np.sqrt(position_variance(excess, sigma, self.position_variance.cpu().numpy()))
+        if not self.find_peaks.calibrated:
+            return replace(peaks, sigmas=sigmas)
+        chances = probabilities(peaks, sigma, self.presence.cpu().numpy())
+        return replace(peaks, sigmas=sigmas, probabilities=chances)
 
     def _check(self) -> None:
         """Refuse a target, a loss, peaks and a network that do not fit together."""

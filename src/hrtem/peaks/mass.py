@@ -38,6 +38,9 @@ class MassPeaks:
         threshold: smallest probability of a column that is reported.
     """
 
+    #: Whether the task replaces masses by the probabilities that a validation found for them.
+    calibrated = True
+
     def __init__(self, sigma: float, radius: float, min_distance: float, threshold: float) -> None:
         self.sigma = Range.parse("peaks.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0).low
         self.radius = Range.parse("peaks.radius", radius, unit="Å", minimum=0.05, maximum=10.0).low
@@ -150,6 +153,8 @@ class HeightPeaks(MassPeaks):
     Args:
         sigma, min_distance, threshold: see :class:`MassPeaks`; the threshold is one of heights.
     """
+
+    calibrated = False
 
     def __init__(self, sigma: float, min_distance: float, threshold: float) -> None:
         super().__init__(sigma, radius=sigma, min_distance=min_distance, threshold=threshold)

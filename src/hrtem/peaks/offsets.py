@@ -26,6 +26,7 @@ class OffsetPeaks(HeightPeaks):
     """
 
     reads = "offsets"
+    calibrated = True
 
     def __init__(self, radius: float, min_distance: float, threshold: float) -> None:
         radius = Range.parse("peaks.radius", radius, unit="Å", minimum=0.05, maximum=5.0).low
