@@ -42,10 +42,11 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(VENV)/.runtime  ## speed of simulation and imaging beside abTEM's, and the limits of an oracle
+benchmark: $(VENV)/.runtime  ## speed of simulation, imaging and training beside others', and the limits of an oracle
 	$(BIN)/python -m hrtem.benchmark imaging
 	$(BIN)/python -m hrtem.benchmark waves
 	$(BIN)/python -m hrtem.benchmark limits
+	$(BIN)/python -m hrtem.benchmark training
 
 clean:  ## remove the environment, the caches and the runs
 	rm -rf $(VENV) cache runs predictions .pytest_cache .mypy_cache .ruff_cache

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from hrtem.benchmark import convergence, imaging, limits, waves
+from hrtem.benchmark import convergence, imaging, limits, training, waves
 from hrtem.benchmark.__main__ import main
+from hrtem.errors import InputError
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_abtems_own_potential_depends_on_the_grid_and_ours_does_not():
 
 def test_an_unknown_benchmark_is_told(capsys):
     assert main(["speed"]) == 2
-    assert "must be one of imaging, waves, convergence, limits, got speed" in capsys.readouterr().err
+    assert "must be one of imaging, waves, convergence, limits, training, got speed" in capsys.readouterr().err
 
 
 def test_a_bad_argument_is_told(capsys):
@@ -90,6 +91,52 @@ def test_a_network_is_measured_against_the_limit_of_the_same_images(configuratio
     limit = [float(cell) for cell in table.columns[4].cells]
     assert not np.isnan(limit).any()
     assert limit == sorted(limit, reverse=True)
+
+
+def test_training_steps_are_taken_in_turns(capsys, monkeypatch, cache_folder):
+    """With networks of AtomAI's size, and a sentence where it is missing."""
+    ways = training.compared(None, batch=1, pixels=32, seconds=0.01)
+    assert len(ways) == 4
+    assert {len(way.seconds) for way in ways.values()} == {len(next(iter(ways.values())).seconds)}
+    for way in ways.values():
+        assert way.parameters == pytest.approx(594_033, rel=0.05)
+        assert min(way.seconds) > 0.0
+        assert 2.0 < way.whole / way.forward <= 3.0
+    plain, folded = (ways[f"hrtem U-Net, fold {fold}, float32"] for fold in (1, 2))
+    assert plain.forward > 3.0 * folded.forward
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    monkeypatch.setattr(training, "stages", lambda seconds, device: {"loading": 1.0, "backward": 3.0})
+    assert main(["training", "0.01", "batch=1", "pixels=32"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("AtomAI is not installed here")
+    assert "75 %" in told
+
+
+def test_the_stages_of_a_training_step(cache_folder):
+    times = training.stages(0.01, "sample.extent=25.6", "data.patch=64", "data.margin=16", "data.batch_size=2")
+    assert next(iter(times)) == "loading"
+    assert list(times)[-2:] == ["backward", "optimizer"]
+    assert min(times.values()) > 0.0
+
+
+def test_words_of_the_training_benchmark_are_checked(capsys, tmp_path):
+    for word, sentence in {
+        "size=3": "training takes the words atomai, batch, pixels, peak",
+        "pixels=40": "pixels must be a multiple of 32 px, got 40",
+        f"atomai={tmp_path / 'python'}": "atomai must be the Python of an environment that has AtomAI",
+    }.items():
+        with pytest.raises(SystemExit):
+            main(["training", word])
+        assert sentence in capsys.readouterr().err
+
+
+def test_a_python_without_atomai_is_told(tmp_path):
+    """The other interpreter's own reason is passed on."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho \"No module named 'atomai'\" >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(InputError, match="No module named 'atomai'"), training.theirs(str(python), 1, 32, "cpu"):
+        pass
 
 
 @pytest.mark.slow

@@ -269,12 +269,16 @@ class ColumnFinder(lightning.LightningModule):
                 bar = prefix == "val" and name == "all" and quantity in ("f1", "error_pm")
                 self.log(f"{prefix}/{infix}{quantity}", value, prog_bar=bar)
 
-    def configure_optimizers(self) -> Any:
-        choice = dict(self.hparams["optimizer"])
-        if "fused" in signature(get_class(choice["_target_"])).parameters:
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the recipe for the weights of the network."""
+        settings = dict(self.hparams["optimizer"])
+        if "fused" in signature(get_class(settings["_target_"])).parameters:
             # One pass over the weights in place of a dozen: on a CPU, a quarter of a step of a small network.
-            choice.setdefault("fused", True)
-        optimizer = instantiate(choice, params=self.net.parameters(), _convert_="all")
+            settings.setdefault("fused", True)
+        return instantiate(settings, params=self.net.parameters(), _convert_="all")
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer()
         settings = self.hparams["scheduler"]
         if settings is None:
             return optimizer
