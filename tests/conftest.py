@@ -24,7 +24,10 @@ CRYSTAL = ROOT / "docs" / "SrTiO3.cif"
 #: What a recipe leaves to the user, or to another recipe.
 SAID = {
     "sample/file": [f"sample.structure={CRYSTAL}"],
-    "peaks/offsets": ["target=offsets"],
+    "peaks/mass": ["target=gaussian"],
+    "peaks/height": ["target=gaussian"],
+    "peaks/count_classes": ["target=count_classes"],
+    "peaks/count_ordinal": ["target=count_ordinal"],
     "peaks/count_regression": ["target=count_regression"],
 }
 

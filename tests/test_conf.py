@@ -55,11 +55,12 @@ def test_every_recipe_composes_resolves_and_instantiates(configuration, path, mo
 def test_facts_are_said_once(configuration, sample, focal):
     config = configuration(f"sample={sample}", focal=focal)
     assert config.optics.num_images == config.model.in_channels == focal
-    assert config.target.channels == config.model.out_channels == len(config.sample.classes)
+    # A map for each class, and the way to the column along x and y.
+    assert config.target.channels == config.model.out_channels == len(config.sample.classes) + 2
     assert config.study == f"{sample}-focal{focal}"
     assert config.wave.energy == config.optics.energy
     assert config.data.sampling == config.task.sampling == config.wave.sampling
-    assert config.peaks.sigma == config.target.sigma
+    assert config.peaks.radius == config.target.radius
     assert config.task.loss == config.loss
     assert config.callbacks.checkpoint.monitor == config.task.monitor == config.monitor
 
@@ -76,6 +77,7 @@ def test_a_target_brings_its_loss_and_its_peaks(configuration, target):
 @pytest.mark.parametrize("sample", ["gold", "mos2"])
 def test_other_targets_have_the_channels_of_their_classes(configuration, sample):
     classes = len(configuration(f"sample={sample}").sample.classes)
+    assert configuration(f"sample={sample}", "target=gaussian").model.out_channels == classes
     assert configuration(f"sample={sample}", "target=gaussian_softmax").model.out_channels == classes + 1
     assert configuration(f"sample={sample}", "target=offsets").model.out_channels == classes + 2
 

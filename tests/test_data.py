@@ -122,7 +122,7 @@ def test_comparing_noise_models_and_focal_series_simulates_nothing_again(configu
             ["noise=poisson"],
             ["model=msdnet"],
             ["optics.defocus=50"],
-            ["target.sigma=0.3"],
+            ["target.radius=0.4"],
             ["wave.scheduler=local"],
         )
     }

@@ -26,7 +26,7 @@ PARAMETERS = {
 
 
 def network(configuration, name, **words):
-    return instantiate(configuration(f"model={name}", **words).model, _convert_="all")
+    return instantiate(configuration("target=gaussian", f"model={name}", **words).model, _convert_="all")
 
 
 def test_every_model_states_its_size():
@@ -111,6 +111,31 @@ def test_the_dihedral_average_turns_with_the_image(configuration, turn):
         torch.testing.assert_close(average(turn(images)), turn(average(images)), atol=1e-12, rtol=1e-12)
         plain = average.network
         assert (plain(turn(images)) - turn(plain(images))).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("turn", "way"),
+    [
+        (TURNS[0], lambda x, y: (-x, y)),
+        (TURNS[1], lambda x, y: (x, -y)),
+        (TURNS[2], lambda x, y: (y, x)),
+        # rot90 takes the last axis to the one before, backwards.
+        (TURNS[3], lambda x, y: (y, -x)),
+    ],
+    ids=["mirror", "upside down", "transpose", "quarter turn"],
+)
+def test_a_vector_turns_with_the_image(turn, way):
+    from hrtem.nets import Dihedral
+
+    torch.manual_seed(0)
+    average = Dihedral(torch.nn.Conv2d(1, 3, 5, padding=2).double(), vectors=2)
+    images = torch.randn(2, 1, 32, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.inference_mode():
+        turned, plain = average(turn(images)), average(images)
+    torch.testing.assert_close(turned[:, :1], turn(plain[:, :1]), atol=1e-12, rtol=1e-12)
+    x, y = way(turn(plain[:, 1]), turn(plain[:, 2]))
+    torch.testing.assert_close(turned[:, 1], x, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(turned[:, 2], y, atol=1e-12, rtol=1e-12)
 
 
 def test_the_dihedral_average_of_a_pointwise_network_is_that_network():

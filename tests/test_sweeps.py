@@ -24,7 +24,7 @@ CONF = ROOT / "conf"
 SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
 AGENTS = sorted(path.stem for path in (CONF / "wandb").glob("*.yaml"))
 #: A search of few and quick trials over a rate; `sample.extent` and so on are TINY.
-SEARCH = ["sweep=search", *TINY, "task.optimizer.weight_decay=1e-4", "target.sigma=0.25"]
+SEARCH = ["sweep=search", *TINY, "task.optimizer.weight_decay=1e-4", "target.radius=0.5"]
 
 
 def environment(**more: str) -> dict[str, str]:

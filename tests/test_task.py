@@ -41,8 +41,9 @@ def test_channels_and_classes_follow_from_the_words(configuration, sample, focal
     batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
     assert task.classes == classes
     assert batch["images"].shape == (2, focal, 64, 64)
-    assert batch["target"].shape == (2, len(classes), 64, 64)
-    assert task(batch["images"]).shape == (2, len(classes), 64, 64)
+    # A map for each class, and the way to the column along x and y.
+    assert batch["target"].shape == (2, len(classes) + 2, 64, 64)
+    assert task(batch["images"]).shape == (2, len(classes) + 2, 64, 64)
 
 
 def test_targets_lie_on_the_atoms_in_the_image(configuration):
@@ -58,7 +59,7 @@ def test_a_network_that_answers_the_target_scores_perfectly(configuration):
     _, data, task = build(configuration)
     batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
     task.net = torch.nn.Identity()
-    batch["images"] = torch.logit(batch["target"], eps=1e-6)
+    batch["images"] = INVERSE["offsets"](batch["target"])
     task.log = lambda *args, **kwargs: None
     task.validation_step(batch, 0)
     (scores,) = task.metrics["validation"].scores()
@@ -100,10 +101,10 @@ def test_each_target_can_be_answered_perfectly(configuration, target):
     ("words", "message"),
     [
         (["target=count_ordinal", "peaks=mass"], "peaks must read the ordinal counts"),
-        (["peaks=offsets", "peaks.radius=0.5"], "peaks must read the classes of the target"),
+        (["target=gaussian", "peaks=offsets", "peaks.radius=0.5"], "peaks must read the classes of the target"),
         (["target=offsets", "loss=bce"], "loss=offsets"),
-        (["loss=softmax"], "single maps"),
-        (["target=offsets", "model=dihedral_unet"], "offsets turn with the image"),
+        (["target=gaussian", "loss=softmax"], "single maps"),
+        (["loss=mse"], "loss=offsets"),
         (["sample=mos2", "target=count_classes"], "one class"),
     ],
 )
@@ -117,7 +118,7 @@ def test_loss_falls_on_a_fixed_batch(configuration):
     batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
     optimizer = torch.optim.AdamW(task.net.parameters(), lr=3e-3)
     losses = []
-    for _ in range(15):
+    for _ in range(30):
         loss = task.loss(task.net(batch["images"]), batch["target"])
         optimizer.zero_grad()
         loss.backward()
@@ -207,7 +208,7 @@ def test_a_test_says_how_reliable_the_answer_is(configuration):
     _, data, task = build(configuration)
     batch = task.simulate(collate([data.images("test", 2, doses=(1e3, 1e5))[n] for n in range(2)]))
     task.net = torch.nn.Identity()
-    batch["images"] = torch.logit(batch["target"], eps=1e-6)
+    batch["images"] = INVERSE["offsets"](batch["target"])
     task.log = lambda *args, **kwargs: None
     task.validation_step(batch | {"group": torch.zeros(2, dtype=int)}, 0)
     task.on_validation_epoch_end()

@@ -90,9 +90,7 @@ class Finder:
         """From a checkpoint that ``train.py`` wrote; ``symmetric`` as :class:`hrtem.nets.Dihedral` averages."""
         task = ColumnFinder.load(checkpoint)
         if symmetric:
-            if task.target.answers == "offsets":
-                raise InputError("symmetric=true averages maps that do not turn, and offsets turn with the image.")
-            task.net = Dihedral(task.net)
+            task.net = Dihedral(task.net, task.target.vectors)
         return cls(task, device=device)
 
     def check(self, micrograph: Micrograph) -> None:

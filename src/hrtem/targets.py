@@ -26,6 +26,8 @@ class GaussianMaps:
 
     #: What the maps hold, so that peaks of another kind are refused.
     answers = "classes"
+    #: How many of the last channels are parts of a vector along x and y, which turns with the image.
+    vectors = 0
 
     def __init__(self, channels: int, sigma: float) -> None:
         if channels < 1:
@@ -219,6 +221,7 @@ class OffsetMaps:
     """
 
     answers = "offsets"
+    vectors = 2
 
     def __init__(self, channels: int, radius: float) -> None:
         if channels < 3:

@@ -82,6 +82,8 @@ class ColumnFinder(lightning.LightningModule):
         self.net = instantiate(model, _convert_="all").to(memory_format=torch.channels_last)
         self.loss = instantiate(loss)
         self._check()
+        if isinstance(self.net, Dihedral):
+            self.net.vectors = self.target.vectors
         self.metrics: Any = torch.nn.ModuleDict(
             {
                 # "train" is taken by torch.nn.Module.
@@ -246,8 +248,6 @@ class ColumnFinder(lightning.LightningModule):
                 f"peaks must read the {self.target.answers} of the target, and {type(self.find_peaks).__name__} "
                 f"reads {reads}; leave peaks= away, or say the target that it belongs to."
             )
-        if self.target.answers == "offsets" and isinstance(self.net, Dihedral):
-            raise InputError("model=dihedral_unet averages maps that do not turn, and offsets turn with the image.")
 
     def _answer(self, batch: dict[str, Any], name: str) -> tuple[Tensor, list[Columns], tuple[float, float]]:
         """Maps, true columns, and the largest x and y of a pixel's centre in Å; logs the loss."""

@@ -71,7 +71,7 @@ class MassPeaks:
         total = maps.sum(dim=1, keepdim=True)
         threshold = self.threshold if threshold is None else threshold
         # A little smoothing first: a plateau of a broad peak must not give several maxima.
-        smooth = _smoothed(total, 0.5 * self.sigma / sampling)
+        smooth = smoothed(total, 0.5 * self.sigma / sampling)
         reach = max(1, round(self.min_distance / sampling))
         highest = F.max_pool2d(smooth, 2 * reach + 1, stride=1, padding=reach)
         found = (smooth == highest) & (mass.sum(dim=1, keepdim=True) >= threshold) & (smooth > 1e-3)
@@ -192,7 +192,7 @@ def _moment(windows: Tensor, x: Tensor, y: Tensor, radius: float, sampling: floa
     return 0.5 * (weight * distance**2).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-9)
 
 
-def _smoothed(maps: Tensor, width: float) -> Tensor:
+def smoothed(maps: Tensor, width: float) -> Tensor:
     """Gaussian average of ``width`` pixels of maps ``(B, 1, Y, X)``."""
     reach = max(1, math.ceil(3.0 * width))
     index = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
