@@ -6,10 +6,14 @@ import errno
 import logging
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 
 from hrtem import wavecache
@@ -191,7 +195,8 @@ def test_a_damaged_record_is_made_again_when_it_is_read(tmp_path, caplog):
     fill(store, train=1)
     path = store.path("train", 0)
     whole = path.read_bytes()
-    expected, columns = store.load("train", 0)
+    wave, columns = store.load("train", 0)
+    expected = wave.copy()
     rng, noticed = np.random.default_rng(0), 0
     for place in [0, 10, 30, 60, 100, len(whole) - 10, *rng.integers(len(whole), size=60)]:
         damaged = bytearray(whole)
@@ -212,10 +217,105 @@ def test_a_damaged_record_is_made_again_when_it_is_read(tmp_path, caplog):
     assert noticed > 55
 
 
+@pytest.mark.parametrize("frozen_phonons", [0, 2])
+def test_waves_are_mapped_read_only(tmp_path, frozen_phonons):
+    store = cache(tmp_path, frozen_phonons=frozen_phonons)
+    fill(store, train=1)
+    wave, _ = store.load("train", 0)
+    with np.load(store.path("train", 0)) as record:
+        np.testing.assert_array_equal(wave, record["wave"])
+        assert wave.dtype == record["wave"].dtype == np.complex64
+    with pytest.raises(ValueError, match="read-only"):
+        wave[...] = 0
+    if sys.platform == "linux":
+        assert str(store.path("train", 0)) in Path("/proc/self/maps").read_text()
+
+
+def test_a_record_replaced_or_removed_stays_what_it_was_where_it_is_mapped(tmp_path):
+    store = cache(tmp_path)
+    fill(store, train=2)
+    wave, _ = store.load("train", 0)
+    expected = wave.copy()
+    os.replace(store.path("train", 1), store.path("train", 0))
+    np.testing.assert_array_equal(wave, expected)
+    store.path("train", 0).unlink()
+    np.testing.assert_array_equal(wave, expected)
+
+
+def test_a_file_system_that_maps_no_files_serves_arrays(tmp_path, monkeypatch):
+    store = cache(tmp_path)
+    fill(store, train=1)
+    expected = store.load("train", 0)[0]
+
+    def refuse(*args, **words):
+        raise RuntimeError("unable to mmap")
+
+    monkeypatch.setattr(torch, "from_file", refuse)
+    wave = store.load("train", 0)[0]
+    np.testing.assert_array_equal(wave, expected)
+    assert not wave.flags.writeable
+
+
+def test_a_record_that_someone_has_compressed_is_made_again(tmp_path, caplog):
+    store = cache(tmp_path)
+    fill(store, train=1)
+    expected = store.load("train", 0)[0].copy()
+    with np.load(store.path("train", 0)) as record:
+        arrays = dict(record)
+    np.savez_compressed(store.path("train", 0), **arrays)
+    np.testing.assert_array_equal(store.load("train", 0)[0], expected)
+    assert "damaged" in caplog.text
+
+
+def test_a_process_can_only_simulate_without_torch(tmp_path):
+    """So that the workers of a scheduler start seconds faster."""
+    code = "import sys, hrtem.wavecache; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+HELD = """
+import os, sys
+from pathlib import Path
+from test_wavecache import cache
+
+def held():
+    return {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith(("RssAnon", "RssFile"))}
+
+store = cache(Path(sys.argv[1]), frozen_phonons=40)
+records = [store.load("train", 0)]
+before, files = held(), len(os.listdir("/proc/self/fd"))
+records += [store.load("train", n) for n in range(1, 24)]
+after = held()
+print(after["RssAnon"] - before["RssAnon"], after["RssFile"] - before["RssFile"])
+assert len(os.listdir("/proc/self/fd")) == files
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_waves_that_are_kept_cost_neither_memory_nor_open_files(tmp_path):
+    """Of 23 waves of 1.3 MB, all that grows is what the process shares with all others."""
+    store = cache(tmp_path, frozen_phonons=40)
+    fill(store, train=1)
+    with np.load(store.path("train", 0)) as record:
+        arrays = {name: record[name] for name in record.files if name != "checksum"}
+    for n in range(1, 24):
+        checksum = np.array(store._checksum("train", n, arrays))
+        np.savez(store.path("train", n), **arrays, checksum=checksum)
+    run = subprocess.run(
+        [sys.executable, "-c", HELD, str(tmp_path)],
+        cwd=Path(__file__).parent, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    own, shared = map(int, run.stdout.split())
+    waves = 23 * 40 * 64 * 64 * 8 // 1024
+    assert own < waves / 4
+    assert shared > waves
+
+
 def test_a_record_of_another_place_is_noticed(tmp_path, caplog):
     store = cache(tmp_path)
     fill(store, train=2)
-    expected = store.load("train", 1)[0]
+    expected = store.load("train", 1)[0].copy()
     store.path("train", 1).write_bytes(store.path("train", 0).read_bytes())
     np.testing.assert_array_equal(store.load("train", 1)[0], expected)
     assert "damaged" in caplog.text

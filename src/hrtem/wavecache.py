@@ -7,11 +7,12 @@ import io
 import json
 import logging
 import os
+import struct
 import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -48,6 +49,8 @@ class WaveCache:
     how many others are made or by whom. The folder's name is a hash of the sample, the wave settings, the
     seed and the versions that decide the result. Records appear by an atomic rename: a killed run leaves
     none half-written and two processes may fill one cache. Each holds a checksum of its arrays and its place.
+    Waves are mapped, not read: all processes of a machine share the memory of its page cache. A record that another
+    process replaces stays what it was where it is mapped.
 
     Args:
         root: folder of all caches.
@@ -116,7 +119,8 @@ class WaveCache:
     def load(self, split: str, index: int) -> tuple[np.ndarray, Columns]:
         """Wave, complex64 ``(Y, X)`` or ``(N, Y, X)``, and columns of one record.
 
-        A damaged record is simulated again in its place, and a warning says so.
+        The wave is read-only and lies in the file as long as it is used; what of it was touched may be dropped from
+        memory and read again. A damaged record is simulated again in its place, and a warning says so.
 
         Raises:
             InputError: the record cannot be read, or is damaged and cannot be written.
@@ -171,16 +175,25 @@ class WaveCache:
         """Whether a record is there to its end, where a zip archive has its directory."""
         return zipfile.is_zipfile(self.path(split, index))
 
-    def _bytes(self, split: str, index: int) -> bytes:
+    def _bytes(self, split: str, index: int) -> np.ndarray:
+        """A record's file as bytes ``(N,)``, mapped where the file system can do that."""
+        import torch  # here, since processes that only simulate would spend seconds on it
+
         path = self.path(split, index)
         try:
-            return path.read_bytes()
+            with suppress(RuntimeError):
+                # numpy's own maps keep a file open each, and a process may have no more than a thousand.
+                size = path.stat().st_size
+                return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
+            return np.frombuffer(path.read_bytes(), np.uint8)
         except OSError as error:
             raise InputError(f"data.cache holds records that can be read, and {path} {_reason(error)}.") from None
 
-    def _parsed(self, split: str, index: int, record: bytes) -> tuple[np.ndarray, Columns]:
-        with np.load(io.BytesIO(record)) as archive:
+    def _parsed(self, split: str, index: int, record: np.ndarray) -> tuple[np.ndarray, Columns]:
+        with np.load(io.BytesIO(record.data)) as archive:
             arrays = {name: archive[name] for name in archive.files}
+            place = archive.zip.getinfo("wave.npy")
+        arrays["wave"] = _in_place(arrays["wave"], record, place)
         if str(arrays.pop("checksum")) != self._checksum(split, index, arrays):
             raise ValueError("the checksum differs")
         wave = arrays.pop("wave")
@@ -219,6 +232,15 @@ class WaveCache:
             raise InputError(
                 f"data.cache must be a folder that can be written and has room, and {self.root} {_reason(error)}."
             ) from None
+
+
+def _in_place(wave: np.ndarray, record: np.ndarray, place: zipfile.ZipInfo) -> np.ndarray:
+    """The same wave as a read-only view of its record's bytes; its values are last in its part of the archive."""
+    name, extra = struct.unpack_from("<HH", record.data, place.header_offset + 26)
+    end = place.header_offset + 30 + name + extra + place.file_size
+    values = record[end - wave.nbytes : end].view(wave.dtype).reshape(wave.shape)
+    values.flags.writeable = False
+    return values
 
 
 def _reason(error: OSError) -> str:
