@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hydra.utils import instantiate
 
 from hrtem.data import View, collate, columns_of, detected
 from hrtem.errors import InputError
+from hrtem.wavecache import WaveCache
 
 
 @pytest.fixture
@@ -101,13 +103,73 @@ def test_collate_and_back(data):
 def test_the_same_data_for_any_number_of_loader_processes(configuration, data):
     parallel = instantiate(configuration(*TINY, "data.workers=2").data)
     for mine, theirs in zip(data.train_dataloader(), parallel.train_dataloader(), strict=True):
-        torch.testing.assert_close(mine["wave"], theirs["wave"])
-        torch.testing.assert_close(mine["settings"]["defocus"], theirs["settings"]["defocus"])
+        torch.testing.assert_close(mine["wave"], theirs["wave"], rtol=0, atol=0)
+        torch.testing.assert_close(mine["settings"], theirs["settings"], rtol=0, atol=0)
+
+
+def by_hand(data, n):
+    """Training example ``n`` as its definition says, from the arrays of the file: wave, positions and settings."""
+    rng = np.random.default_rng([data.seed, 0, n])
+    with np.load(data.cache.path("train", int(rng.integers(data.numbers["train"])))) as record:
+        whole, positions = record["wave"], record["positions"]
+    row, column = (int(rng.integers(size - 96 + 1)) for size in whole.shape[-2:])
+    wave = whole[..., row : row + 96, column : column + 96]
+    x, y = positions.T - 0.2 * np.array([[column], [row]])
+    transpose, flip_x, flip_y = rng.integers(2, size=3)
+    if transpose:
+        wave, x, y = wave.swapaxes(-1, -2), y, x
+    if flip_x:
+        wave, x = wave[..., ::-1], 95 * 0.2 - x
+    if flip_y:
+        wave, y = wave[..., ::-1, :], 95 * 0.2 - y
+    settings = data.optics.draw(rng)
+    return wave, np.column_stack([x, y]) - 16 * 0.2, settings | data.noise.draw(rng)
+
+
+@pytest.mark.parametrize("words", [[], ["sample=gold", "sample.diameter=15", "focal=3"], ["wave.frozen_phonons=2"]])
+def test_examples_are_cut_from_the_files_bit_for_bit(configuration, words):
+    data = instantiate(configuration(*TINY, *words).data)
+    data.prepare_data()
+    images = data.images("train", 12)
+    for n in range(12):
+        wave, positions, settings = by_hand(data, n)
+        example = images[n]
+        np.testing.assert_array_equal(example["wave"].numpy(), wave)
+        kept = example["columns"].positions
+        nearest = np.abs(kept[:, None] - positions).max(axis=-1).min(axis=1, initial=np.inf)
+        assert nearest.max(initial=0.0) < 1e-12
+        assert example["settings"].keys() == settings.keys()
+        for name, value in settings.items():
+            np.testing.assert_array_equal(example["settings"][name], value)
+
+
+def test_waves_are_read_from_the_maps_of_their_files_and_do_not_travel(data):
+    images = data.images("train", 8)
+    examples = [images[n] for n in range(8)]
+    assert sorted(data.records["train"]) == [0, 1]
+    assert not any(wave.flags.writeable or wave.flags.owndata for wave, _ in data.records["train"].values())
+    # What is cut belongs to its example and may be changed.
+    examples[0]["wave"].zero_()
+    assert bool((images[0]["wave"] != 0).all())
+    assert len(pickle.dumps(images)) < 20_000
+
+
+def test_every_loader_process_inherits_checked_records(configuration, monkeypatch):
+    data = instantiate(configuration(*TINY, "data.workers=1").data)
+    data.prepare_data()
+    loader = data.train_dataloader()
+
+    def refuse(*record):
+        raise AssertionError("a record was read again")
+
+    monkeypatch.setattr(WaveCache, "load", refuse)
+    assert len(list(loader)) == 2
 
 
 def test_each_of_several_processes_needs_an_example(configuration):
     data = instantiate(configuration(*TINY).data)
-    data.trainer = SimpleNamespace(world_size=2, global_rank=1)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(world_size=2, global_rank=1, num_devices=2, strategy=strategy)
     with pytest.raises(InputError, match=r"data\.numbers\.val gives 1 examples, and each of 2 processes needs one"):
         data.val_dataloader()
     assert [len(data.test_dataloader()), len(data.images("test", 2))] == [1, 2]
@@ -139,6 +201,8 @@ def test_comparing_noise_models_and_focal_series_simulates_nothing_again(configu
     [
         (["data.patch=100"], ["data.patch", "32", "100"]),
         (["data.batch_size=0"], ["data.batch_size", "0"]),
+        (["data.workers=-1"], ["data.workers", "auto", "-1"]),
+        (["data.workers=many"], ["data.workers", "auto", "many"]),
         (["data.numbers.val=0"], ["data.numbers", "val: 0"]),
         (["wave.scheduler=cloud"], ["wave.scheduler", "tcp://", "cloud"]),
         (["optics.test_doses=[-5]"], ["optics.test_doses", "-5"]),

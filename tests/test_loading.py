@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from itertools import chain
 
 import pytest
+import torch
 from torch.utils.data import Dataset
 
-from hrtem.loading import ReadAheadLoader, Share
+from hrtem.loading import ReadAheadLoader, Share, processes_for
 
 
 class Numbers(Dataset[int]):
@@ -45,6 +47,12 @@ def test_a_step_of_all_processes_shows_what_one_process_would(processes):
 def test_all_processes_train_for_the_same_number_of_steps():
     lengths = [[len(batch) for batch in batches(23, 4, rank, 2, even=True)] for rank in range(4)]
     assert lengths == [[2, 2, 1]] * 4
+
+
+def test_processes_for_a_gpu_are_those_that_its_neighbours_leave(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    assert processes_for(torch.device("cpu")) == 0
+    assert [processes_for(torch.device("cuda", 0), sharing) for sharing in (1, 2, 4, 16, 32)] == [8, 7, 3, 0, 0]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

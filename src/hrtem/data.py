@@ -11,11 +11,11 @@ import pytorch_lightning as lightning
 import torch
 from hydra.utils import instantiate
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.loading import ReadAheadLoader, Share
+from hrtem.loading import ReadAheadLoader, Share, processes_for
 from hrtem.wavecache import SPLITS, WaveCache
 from hrtem.workers import check, show
 
@@ -57,7 +57,7 @@ class SimulatedImages(Dataset[Example]):
         margin: further pixels on each side, imaged and then cut off, px.
         sampling: Å/px.
         seed: of the examples.
-        records: waves and columns that are in memory already; those that are read are added.
+        records: waves and columns that have been read already; those that are read are added.
         doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å².
     """
 
@@ -115,10 +115,14 @@ class SimulatedImages(Dataset[Example]):
         }
 
     def record(self, index: int) -> tuple[np.ndarray, Columns]:
-        """Wave and columns of the split's record ``index``, read from disk once."""
+        """Wave, read-only, and columns of the split's record ``index``, looked up and checked once."""
         if index not in self.records:
             self.records[index] = self.cache.load(self.split, index)
         return self.records[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the records: a process that does not inherit the maps of the waves makes its own."""
+        return self.__dict__ | {"records": {}}
 
     def draw_view(self, shape: tuple[int, ...], rng: np.random.Generator) -> View:
         """A random window into a wave of ``shape``, in one of the eight orientations of a square."""
@@ -156,7 +160,8 @@ def collate(examples: Sequence[Example]) -> Example:
         atoms[number, : len(one)] = torch.from_numpy(one.counts)
     names = examples[0]["settings"]
     return {
-        "wave": torch.stack([example["wave"] for example in examples]),
+        # In a loader process, it writes where the other process can read.
+        "wave": default_collate([example["wave"] for example in examples]),
         "positions": positions,
         "labels": labels,
         "atoms": atoms,
@@ -211,7 +216,7 @@ class WaveDataModule(lightning.LightningDataModule):
         margin: see :class:`SimulatedImages`.
         batch_size: examples a step and device.
         epoch_size: training examples that count as one epoch; shared by all devices.
-        workers: loader processes; 0 loads in the training process.
+        workers: loader processes; 0 loads in the training process, ``auto``: see :func:`hrtem.loading.processes_for`.
     """
 
     def __init__(
@@ -228,7 +233,7 @@ class WaveDataModule(lightning.LightningDataModule):
         margin: int,
         batch_size: int,
         epoch_size: int,
-        workers: int,
+        workers: int | str,
     ) -> None:
         super().__init__()
         if patch < 32 or patch % 32:
@@ -239,6 +244,8 @@ class WaveDataModule(lightning.LightningDataModule):
         for name, number in {"data.batch_size": batch_size, "data.epoch_size": epoch_size}.items():
             if number < 1:
                 raise InputError(f"{name} must be at least 1, got {number}.")
+        if workers != "auto" and (not isinstance(workers, int) or workers < 0):
+            raise InputError(f"data.workers must be a number of processes from 0 up, or auto, got {workers}.")
         extent = float(sample["extent"])
         if (patch + 2 * margin) * sampling > extent + 1e-6:
             raise InputError(
@@ -259,7 +266,7 @@ class WaveDataModule(lightning.LightningDataModule):
             seed,
         )
         self.numbers = {split: int(number) for split, number in numbers.items()}
-        # Waves stay in memory from epoch to epoch, half a megabyte each.
+        # Maps of the waves, half a megabyte each, and columns; they stay from epoch to epoch.
         self.records: dict[str, dict[int, tuple[np.ndarray, Columns]]] = {split: {} for split in self.numbers}
         self.seed = seed
         self.view: dict[str, Any] = {"patch": patch, "margin": margin, "sampling": sampling}
@@ -321,15 +328,23 @@ class WaveDataModule(lightning.LightningDataModule):
         )
 
     def _loader(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> ReadAheadLoader:
-        processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        processes, rank, sharing, device = 1, 0, 1, torch.device("cpu")
+        if self.trainer:
+            processes, rank, sharing = self.trainer.world_size, self.trainer.global_rank, self.trainer.num_devices
+            device = self.trainer.strategy.root_device
         if length < processes:
             key = "data.epoch_size" if split == "train" else f"data.numbers.{split}"
             raise InputError(f"{key} gives {length} examples, and each of {processes} processes needs one.")
         images = self.images(split, length, first, doses)
+        if workers := processes_for(device, sharing) if self.workers == "auto" else int(self.workers):
+            # Processes inherit what is known of the records, and need not check each again in every epoch.
+            for index in range(images.waves):
+                images.record(index)
         return ReadAheadLoader(
             images,
             sampler=Share(images, processes, rank, even=split == "train"),
             batch_size=self.batch_size,
-            num_workers=self.workers,
+            num_workers=workers,
             collate_fn=collate,
+            pin_memory=device.type == "cuda",
         )

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+#: More processes than this fill no GPU better, and each costs memory.
+MOST_PROCESSES = 8
+
+
+def processes_for(device: torch.device, sharing: int = 1) -> int:
+    """How many loader processes a training process should have; 0 loads in a thread.
+
+    Beside a GPU, which leaves the cores idle, as many as there are cores for: Python threads would wait for each other
+    and for the training itself. On a CPU none, since the network takes all cores.
+
+    Args:
+        device: on which the network runs.
+        sharing: training processes on this machine, one of which takes a core to feed its GPU.
+    """
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_PROCESSES, max(0, cores // sharing - 1))
 
 
 class Share(DistributedSampler[Any]):

@@ -88,6 +88,13 @@ def one_by_one(images: SimulatedImages, first: int, in_memory: bool = False) -> 
     return np.stack(counts)
 
 
+def loaded(images: SimulatedImages, workers: int) -> Iterator[Example]:
+    """Batches as the training process gets them from a thread or from ``workers`` processes, not yet imaged."""
+    for index in range(images.waves):
+        images.record(index)
+    return iter(ReadAheadLoader(images, batch_size=BATCH, num_workers=workers, collate_fn=collate))
+
+
 def rate(make: Callable[[int], object], seconds: float) -> float:
     """Images per second of ``make``, which makes batch number n, after two that do not count."""
     make(0)
@@ -105,6 +112,7 @@ def imaging(seconds: float = 10.0, waves: int = 32) -> dict[str, float]:
         images = scene(Path(root), waves)
         normalise, target = LocalContrast(12.0), GaussianMaps(1, 0.25)
         plain, complete = batched(images), batched(images)
+        thread, processes = loaded(images, 0), loaded(images, 2)
 
         def example() -> object:
             batch, counts = next(complete)
@@ -118,6 +126,8 @@ def imaging(seconds: float = 10.0, waves: int = 32) -> dict[str, float]:
             ),
             "batched imaging": rate(lambda n: next(plain), seconds),
             "batched, with normalisation and target": rate(lambda n: example(), seconds),
+            "loading alone, in a thread": rate(lambda n: next(thread), seconds),
+            "loading alone, in two processes": rate(lambda n: next(processes), seconds),
         }
 
 

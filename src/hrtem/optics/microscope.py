@@ -24,6 +24,9 @@ REACH = 3.0
 #: Aberrations that have a random azimuth, with the fold of their symmetry.
 ROTATED = {"astigmatism": 2, "threefold": 3, "coma": 1, "drift": 1, "series_drift": 1}
 
+#: Twofold astigmatism along the directions, in 24 steps of half a turn, that an operator looks at.
+TWOFOLD = np.cos(2.0 * np.linspace(0.0, math.pi, 24, endpoint=False))
+
 
 class Optics:
     """A microscope whose settings vary from image to image.
@@ -134,8 +137,7 @@ class Optics:
         odd order move fringes without taking their contrast and are not counted.
         """
         k, length = 1.0 / self.lattice_spacing, wavelength(self.energy)
-        angle = np.linspace(0.0, math.pi, 24, endpoint=False)
-        focus = settings["astigmatism"] * np.cos(2.0 * angle) - settings["defocus"][:, None]
+        focus = settings["astigmatism"] * TWOFOLD - settings["defocus"][:, None]
         spherical = settings["Cs"] * (length * k) ** 2 / 2.0 + settings["C5"] * (length * k) ** 4 / 3.0
         chi = math.pi * length * k**2 * (focus + spherical)
         envelope = np.exp(-((0.5 * math.pi * length * settings["focal_spread"] * k**2) ** 2))
