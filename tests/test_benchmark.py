@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from hrtem.benchmark import convergence, imaging, limits, training, waves
+from hrtem.benchmark import convergence, detection, imaging, limits, training, waves
 from hrtem.benchmark.__main__ import main
 from hrtem.errors import InputError
 
@@ -58,7 +58,7 @@ def test_abtems_own_potential_depends_on_the_grid_and_ours_does_not():
 
 def test_an_unknown_benchmark_is_told(capsys):
     assert main(["speed"]) == 2
-    assert "must be one of imaging, waves, convergence, limits, training, got speed" in capsys.readouterr().err
+    assert "must be one of imaging, waves, convergence, limits, training, detection, got speed" in capsys.readouterr().err
 
 
 def test_a_bad_argument_is_told(capsys):
@@ -144,3 +144,49 @@ def test_batched_imaging_is_ten_times_faster():
     torch.set_num_threads(2)
     rates = imaging.imaging(seconds=5.0, waves=8)
     assert rates["batched imaging"] >= 10.0 * rates["abTEM, one by one"]
+
+
+@pytest.fixture
+def published(configuration):
+    """Two views of a random network at two doses, by the published microscope."""
+    words = [
+        "experiment=madsen2018_graphene", "data.sampling=0.2", "data.patch=96", "data.margin=16", "sample.extent=25.6",
+        "data.numbers={train: 1, val: 1, test: 2}", "wave.scheduler=inline", "optics.test_doses=[1.0e+3, 1.0e+5]",
+    ]  # fmt: skip
+    data = instantiate(configuration(*words).data)
+    data.prepare_data()
+    return data.images("test", 4, doses=data.optics.test_doses)
+
+
+def test_the_detection_limit_is_that_of_the_images_that_are_scored(published):
+    for number in range(2):
+        view, settings, _ = detection._settings(published, number)
+        example = published[number * 2]
+        for name in ("defocus", "Cs", "astigmatism", "focal_spread"):
+            np.testing.assert_array_equal(settings[name], example["settings"][name])
+        wave, _ = published._view(*published.record(number), np.random.default_rng([published.seed, 2, number]))
+        whole = published.record(number)[0]
+        np.testing.assert_array_equal(wave, view.turned(whole[view.row : view.row + 128, view.column :][:, :128]))
+        low, high = detection.limit(published, number)
+        assert 0.5 <= low < high <= 1.0
+
+
+def test_who_answers_the_truth_scores_one(published, monkeypatch):
+    class Oracle:
+        def __init__(self, images):
+            self.task, self.truth = images, [images[number]["columns"] for number in range(len(images))]
+            self.task.classes = ("C",)
+
+        def find(self, micrograph):
+            columns = self.truth[int(micrograph.name.split()[1])]
+            return type("Prediction", (), {"columns": columns})
+
+    everything, some = detection.scored(published, {"oracle": Oracle(published)}, [True, False])
+    assert [score.f1 for score in everything["oracle"]] == [1.0, 1.0]
+    assert [score.true for score in some["oracle"]] < [score.true for score in everything["oracle"]]
+    assert all(score.error_pm == 0.0 for score in some["oracle"])
+
+
+def test_a_number_of_views_that_is_none_is_refused():
+    with pytest.raises(InputError, match="images must be a whole number"):
+        detection.main("images=none")

@@ -9,7 +9,6 @@ its columns as ``predict.py`` does, resampling the images to its own pixel size.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hrtem.data import SimulatedImages, WaveDataModule, collate, detected
+from hrtem.data import SimulatedImages, View, WaveDataModule, collate, detected
 from hrtem.errors import InputError
 from hrtem.inference import Finder
 from hrtem.limits import Exposure, confusion
@@ -35,55 +34,54 @@ SITES = 4
 #: Only sites this far from the border of a view are asked for, Å: what an atom does to an image reaches that far.
 INNER = 6.0
 RECIPE = "experiment=madsen2018_graphene"
+#: Lattice contrast, as a share of the ideal one, that an operator would ask for; see :class:`hrtem.optics.Optics`.
+CONTRAST = 0.2
 
 
-@dataclass(frozen=True)
-class Limit:
-    """Mean probabilities, for each dose, to take an atom for a void where both are equally likely.
+def clear(images: SimulatedImages, number: int) -> bool:
+    """Whether an operator would take this picture: fringes of :data:`CONTRAST`, of one sign in all directions."""
+    return images.optics.visibility(_settings(images, number)[1]) >= CONTRAST
 
-    Attributes:
-        oracle: with the microscope known.
-        lattice: with the microscope unknown, for a lattice without a defect: where astigmatism gives its fringes
-            opposite signs in different directions, it looks like itself shifted by half a cell under a microscope
-            without astigmatism, which is the likelier of the two. All atoms are then missed.
+
+def limit(images: SimulatedImages, number: int) -> np.ndarray:
+    """The largest F1 at each dose of one view, where the microscope is known.
+
+    An oracle says at each site whether it holds an atom, both being equally likely, and errs with the probability e.
+    It finds 1 - e of the atoms and invents as many as it misses, so that F1 is 1 - e; mean over sites.
     """
-
-    oracle: list[float]
-    lattice: list[float]
-
-
-def limit(images: SimulatedImages, views: int) -> Limit:
-    """The limits of the first views of a test split, mean over views and sites."""
-    cache, doses = images.cache, np.array(images.doses)
-    errors: list[np.ndarray] = []
-    placed: list[np.ndarray] = []
-    for number in track(range(views), "limits"):
-        rng = np.random.default_rng([images.seed, SPLITS[images.split], number])
-        atoms, columns = cache.sample(np.random.default_rng([images.seed, SPLITS[images.split], number % images.waves]))
-        whole = cache.wave(atoms)
-        view = images.draw_view(whole.shape, rng)
-        rows, width = (slice(start, start + images.side) for start in (view.row, view.column))
-        settings = images.optics.draw(rng) | images.noise.draw(rng)
-        exposure = Exposure(images.optics, images.noise, settings, images.sampling).at(dose=1.0)
-        corner = np.array([view.column, view.row]) * images.sampling
-        rim = INNER + images.margin * images.sampling
-        side = images.side * images.sampling
-        inside = columns.moved(columns.positions - corner).inside(side, side, rim)
-        first = view.turned(whole[rows, width])
-        for site in rng.permutation(np.flatnonzero(inside))[:SITES]:
-            without = cache.wave(atoms[atoms.get_array("column") != site])
-            apart = exposure.separation(first, view.turned(without[rows, width]))
-            wrong = np.array([confusion(apart * np.sqrt(dose)) for dose in doses])
-            errors.append(wrong)
-            placed.append(wrong if images.optics.visibility(settings) > 0.0 else np.ones_like(wrong))
-    return Limit(*(np.mean(values, axis=0).tolist() for values in (errors, placed)))
+    seed, cache = [images.seed, SPLITS[images.split]], images.cache
+    atoms, columns = cache.sample(np.random.default_rng([*seed, number % images.waves]))
+    whole = cache.wave(atoms)
+    view, settings, rng = _settings(images, number, whole.shape)
+    rows, width = (slice(start, start + images.side) for start in (view.row, view.column))
+    exposure = Exposure(images.optics, images.noise, settings, images.sampling).at(dose=1.0)
+    corner = np.array([view.column, view.row]) * images.sampling
+    rim, side = INNER + images.margin * images.sampling, images.side * images.sampling
+    inside = columns.moved(columns.positions - corner).inside(side, side, rim)
+    first, errors = view.turned(whole[rows, width]), []
+    for site in rng.permutation(np.flatnonzero(inside))[:SITES]:
+        without = cache.wave(atoms[atoms.get_array("column") != site])
+        apart = exposure.separation(first, view.turned(without[rows, width]))
+        errors.append([confusion(apart * np.sqrt(dose)) for dose in images.doses])
+    return 1.0 - np.mean(errors, axis=0)
 
 
-def scored(images: SimulatedImages, finders: Mapping[str, Finder]) -> dict[str, list[Score]]:
-    """Scores of all columns for each network and dose."""
-    sampling, margin = images.sampling, images.margin
+def _settings(
+    images: SimulatedImages, number: int, shape: tuple[int, ...] | None = None
+) -> tuple[View, dict[str, np.ndarray], np.random.Generator]:
+    """View and settings of one view, drawn as the data set draws them, and the generator behind them."""
+    rng = np.random.default_rng([images.seed, SPLITS[images.split], number])
+    view = images.draw_view(shape or images.record(number % images.waves)[0].shape[-2:], rng)
+    return view, images.optics.draw(rng) | images.noise.draw(rng), rng
+
+
+def scored(
+    images: SimulatedImages, finders: Mapping[str, Finder], kept: Sequence[bool]
+) -> tuple[dict[str, list[Score]], dict[str, list[Score]]]:
+    """Scores of all columns for each network and dose: in all views, and in those that are ``kept``."""
+    sampling, margin, doses = images.sampling, images.margin, len(images.doses)
     extent = (images.side - 2 * margin - 1) * sampling
-    metrics = {name: ColumnMetrics(finder.task.classes, groups=len(images.doses)) for name, finder in finders.items()}
+    metrics = [{name: ColumnMetrics(one.task.classes, groups=doses) for name, one in finders.items()} for _ in range(2)]
     for number in track(range(len(images)), "images"):
         batch = collate([images[number]])
         with torch.no_grad():
@@ -91,24 +89,28 @@ def scored(images: SimulatedImages, finders: Mapping[str, Finder]) -> dict[str, 
         micrograph = Micrograph(counts[0].numpy(), sampling, f"view {number}", Path("simulated"))
         for name, finder in finders.items():
             found = finder.find(micrograph).columns
-            metrics[name].update([found], [images[number]["columns"]], extent, extent, groups=batch["group"].tolist())
-    return {name: [scores["all"] for scores in metric.scores()] for name, metric in metrics.items()}
+            for metric in metrics[: 1 + kept[number // doses]]:
+                metric[name].update([found], [images[number]["columns"]], extent, extent, batch["group"].tolist())
+    everything, some = ({name: [one["all"] for one in m.scores()] for name, m in part.items()} for part in metrics)
+    return everything, some
 
 
-def figure(doses: Sequence[float], scores: Mapping[str, Sequence[Score]], bound: Mapping[str, list[float]]) -> Figure:
-    """F1 and position error against dose, with the limits of F1."""
-    canvas = Figure(figsize=(11, 4.5), dpi=100, layout="constrained")
-    left, right = canvas.subplots(1, 2)
-    for name, values in scores.items():
-        left.plot(doses, [one.f1 for one in values], "o-", label=name)
-        right.plot(doses, [one.error_pm for one in values], "o-", label=name)
-    for style, (name, limits) in zip(("k-.", "k:"), bound.items(), strict=False):
-        left.plot(doses, limits, style, label=name)
-    left.set(xscale="log", xlabel="dose (e/Å²)", ylabel="F1")
-    right.set(xscale="log", yscale="log", xlabel="dose (e/Å²)", ylabel="position error (pm)")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    left.legend()
+def figure(doses: Sequence[float], sets: Mapping[str, tuple[Mapping[str, Sequence[Score]], np.ndarray]]) -> Figure:
+    """F1 and position error against dose of each set of views, with the limit of F1."""
+    canvas = Figure(figsize=(11, 4.5 * len(sets)), dpi=100, layout="constrained")
+    for (title, (scores, bound)), (left, right) in zip(
+        sets.items(), canvas.subplots(len(sets), 2, squeeze=False), strict=True
+    ):
+        for name, values in scores.items():
+            left.plot(doses, [one.f1 for one in values], "o-", label=name)
+            right.plot(doses, [one.error_pm for one in values], "o-", label=name)
+        if len(bound):
+            left.plot(doses, bound.mean(axis=0), "k-.", label="limit, known microscope")
+        left.set(xscale="log", xlabel="dose (e/Å²)", ylabel="F1", title=title)
+        right.set(xscale="log", yscale="log", xlabel="dose (e/Å²)", ylabel="position error (pm)")
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+        left.legend()
     FigureCanvasAgg(canvas)
     return canvas
 
@@ -135,20 +137,24 @@ def main(*words: str) -> None:
     data.prepare_data()
     doses = data.optics.test_doses
     images = data.images("test", views * len(doses), doses=doses)
-    known = limit(images, views)
-    bound = {"limit, known microscope": [1.0 - error for error in known.oracle]}
-    if data.cache.sample.name == "graphene":
-        bound["limit, unknown microscope, perfect lattice"] = [1.0 - error for error in known.lattice]
-    scores = scored(images, finders)
-    table = Table(title=f"{data.cache.sample.name}, {views} views: F1 and position error (pm) at doses in e/Å²")
-    table.add_column("")
-    for dose in doses:
-        table.add_column(f"{dose:,.0f}", justify="right")
-    for name, values in scores.items():
-        table.add_row(name, *(f"{one.f1:.3f}  {one.error_pm:5.1f}" for one in values))
-    for name, limits in bound.items():
-        table.add_row(name, *(f"{value:.3f}       " for value in limits))
+    best = np.stack([limit(images, number) for number in track(range(views), "limits")])
+    kept = [clear(images, number) for number in range(views)]
+    everything, some = scored(images, finders, kept)
     console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
-    figure(doses, scores, bound).savefig(own["output"])
+    console = console if console.is_terminal else Console(width=140)
+    sets = {
+        f"all {views} views": (everything, best),
+        f"the {sum(kept)} views of a clear lattice contrast": (some, best[kept]),
+    }
+    for title, (scores, bound) in sets.items():
+        table = Table(title=f"{data.cache.sample.name}, {title}: F1 and position error (pm) at doses in e/Å²")
+        table.add_column("")
+        for dose in doses:
+            table.add_column(f"{dose:,.0f}", justify="right")
+        for name, values in scores.items():
+            table.add_row(name, *(f"{one.f1:.3f}  {one.error_pm:5.1f}" for one in values))
+        if len(bound):
+            table.add_row("limit, known microscope", *(f"{value:.3f}       " for value in bound.mean(axis=0)))
+        console.print(table)
+    figure(doses, sets).savefig(own["output"])
     print(f"The figure is in {own['output']}")
