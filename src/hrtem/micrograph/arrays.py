@@ -1,0 +1,129 @@
+"""Arrays: NPY and NPZ, Zarr."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from hrtem.micrograph.image import SMALLEST_SIDE, Acquisition
+from hrtem.micrograph.stack import Stack, of_array, only, within
+from hrtem.micrograph.units import Axis
+
+#: Longest header of an array in an NPZ file, bytes.
+HEADER = 10_000
+
+
+def read_npy(path: Path) -> Stack:
+    """An array, mapped into memory; an array of Python objects is refused and never unpickled."""
+    with path.open("rb") as file:
+        shape, dtype = _header(file)
+    within(path, shape, dtype.itemsize * 8)
+    return of_array(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def read_npz(path: Path) -> Stack:
+    """The one image or series in an archive of arrays; numbers beside it may be ``sampling`` (Å/px) and the like."""
+    images, numbers = {}, {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                shape, dtype = _header(member)
+            if is_image(shape):
+                images[name.removesuffix(".npy")] = (shape, dtype)
+            elif np.prod(shape) <= 64 and dtype.kind in "iuf":
+                numbers[name.removesuffix(".npy")] = np.load(path, allow_pickle=False)[name.removesuffix(".npy")]
+    only(path, [shape for shape, _ in images.values()], list(images))
+    ((name, (shape, dtype)),) = images.items()
+    within(path, shape, dtype.itemsize * 8, packed=True)
+    with np.load(path, allow_pickle=False) as archive:
+        pixels = archive[name]
+    return of_array(pixels, *noted(numbers))
+
+
+def read_zarr(path: Path) -> Stack:
+    """The one image or series in a Zarr store, a folder or a zipped one; of a pyramid, the finest level.
+
+    Pixel size from the scale of an OME-Zarr or the axes of a HyperSpy store, or from attributes as of NPZ.
+    """
+    store: Any = (
+        zarr.storage.ZipStore(path, mode="r") if path.is_file() else zarr.storage.LocalStore(path, read_only=True)
+    )
+    root = zarr.open(store, mode="r")
+    attributes: dict[str, Any] = dict(root.attrs)
+    if isinstance(root, zarr.Array):
+        arrays = {"": root}
+    else:
+        arrays = {name: array for name, array in _arrays(root) if is_image(array.shape)}
+        pyramid: Any = attributes.get("multiscales") or attributes.get("ome", {}).get("multiscales")
+        if pyramid:
+            finest = pyramid[0]["datasets"][0]
+            arrays = {name: array for name, array in arrays.items() if name == finest["path"]}
+    only(path, [array.shape for array in arrays.values()], list(arrays))
+    ((name, array),) = arrays.items()
+    within(path, array.shape, array.dtype.itemsize * 8, packed=True)
+    within(path, array.chunks, array.dtype.itemsize * 8, packed=True)
+    if array.nchunks_initialized < array.nchunks:
+        raise ValueError(f"{array.nchunks - array.nchunks_initialized} of its {array.nchunks} chunks are missing")
+    axes, acquisition = noted({**attributes, **dict(array.attrs)})
+    if not isinstance(root, zarr.Array):
+        if pyramid:
+            scale = next(t["scale"] for t in finest["coordinateTransformations"] if t["type"] == "scale")
+            axes = [Axis(float(s), a.get("unit")) for s, a in zip(scale, pyramid[0]["axes"], strict=True)][-2:]
+        elif name.endswith("/data") and f"{name.rpartition('/')[0]}/axis-0" in root:
+            folder = name.rpartition("/")[0]
+            places: list[dict[str, Any]] = [dict(root[f"{folder}/axis-{n}"].attrs) for n in range(array.ndim)]
+            axes = [Axis(float(place["scale"]), str(place.get("units", ""))) for place in places[-2:]]
+    return of_array(array, axes, acquisition)
+
+
+def _arrays(group: zarr.Group, prefix: str = "", depth: int = 8) -> list[tuple[str, zarr.Array]]:
+    """All arrays below a group, with their paths."""
+    found = [(f"{prefix}{name}", array) for name, array in group.arrays()]
+    if depth:
+        for name, inner in group.groups():
+            found += _arrays(inner, f"{prefix}{name}/", depth - 1)
+    return sorted(found, key=lambda item: item[0])
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array in the NPY format, which the file goes on with."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file, max_header_size=HEADER)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded")
+    return shape, dtype
+
+
+def is_image(shape: tuple[int, ...]) -> bool:
+    """Whether an array may be an image or a series, by its shape ``(..., Y, X)``."""
+    return len(shape) >= 2 and min(shape[-2:]) >= SMALLEST_SIDE
+
+
+def noted(numbers: Mapping[str, Any]) -> tuple[list[Axis], Acquisition]:
+    """Calibration of both axes and acquisition from numbers beside an image.
+
+    Known are ``sampling`` in Å/px or ``pixel_size`` with ``units``, ``defocus`` in Å, one number an image,
+    ``dose`` in e/Å² and ``energy`` in eV.
+    """
+
+    def number(name: str) -> float | None:
+        value = numbers.get(name)
+        return None if value is None else float(np.asarray(value, dtype=np.float64).reshape(()))
+
+    axes: list[Axis] = []
+    if numbers.get("sampling") is not None:
+        axes = [Axis(scale, "Å") for scale in np.broadcast_to(np.asarray(numbers["sampling"], float).ravel(), 2)]
+    elif numbers.get("pixel_size") is not None:
+        unit = numbers.get("units", numbers.get("unit", ""))
+        unit = unit.decode() if isinstance(unit, bytes) else str(unit)
+        axes = [Axis(scale, unit) for scale in np.broadcast_to(np.asarray(numbers["pixel_size"], float).ravel(), 2)]
+    defocus = numbers.get("defocus")
+    if defocus is not None:
+        defocus = tuple(float(value) for value in np.asarray(defocus, dtype=np.float64).ravel())
+    return [Axis(float(axis.scale), axis.unit) for axis in axes], Acquisition(defocus, number("dose"), number("energy"))

@@ -1,0 +1,141 @@
+"""The formats by their suffixes, and how a file is opened or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from hrtem.errors import InputError
+from hrtem.micrograph import arrays, hdf5, microscopes, pictures
+from hrtem.micrograph.image import Micrograph, checked_shape
+from hrtem.micrograph.stack import Stack
+from hrtem.micrograph.units import given, pixel_size
+
+#: Name and reader of each format by its suffix.
+FORMATS: dict[str, tuple[str, Callable[[Path], Stack]]] = {
+    ".tif": ("TIFF", pictures.read_tiff),
+    ".tiff": ("TIFF", pictures.read_tiff),
+    ".png": ("PNG", pictures.read_png),
+    ".npy": ("NPY", arrays.read_npy),
+    ".dm3": ("DM3", microscopes.read_digital_micrograph),
+    ".dm4": ("DM4", microscopes.read_digital_micrograph),
+    ".mrc": ("MRC", microscopes.read_mrc),
+    ".mrcs": ("MRC", microscopes.read_mrc),
+    ".st": ("MRC", microscopes.read_mrc),
+    ".emd": ("EMD", hdf5.read_hdf5),
+    ".ser": ("SER", microscopes.read_ser),
+    ".emi": ("EMI", microscopes.read_emi),
+    ".npz": ("NPZ", arrays.read_npz),
+    ".h5": ("HDF5", hdf5.read_hdf5),
+    ".hdf5": ("HDF5", hdf5.read_hdf5),
+    ".hspy": ("HDF5", hdf5.read_hdf5),
+    ".zarr": ("Zarr", arrays.read_zarr),
+    ".zspy": ("Zarr", arrays.read_zarr),
+}
+#: Formats that may be folders.
+FOLDERS = (".zarr", ".zspy")
+
+
+def opened(path: Path) -> Stack:
+    """The images of a file, unread, sure to be real and of a size that images have.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind, or holds no image or series.
+    """
+    name, reader = _format(path)
+    problem = None
+    try:
+        stack = reader(path)
+    except InputError:
+        raise
+    except Exception as error:  # each reader and each way to break a file has its own
+        problem = _first(error)
+    if problem is not None:
+        raise InputError(f"{path} cannot be read as {name}; it is damaged, cut short or of another kind ({problem}).")
+    checked_shape(str(path), stack.shape, stack.dtype)
+    return stack
+
+
+def frame(path: Path, stack: Stack, number: int) -> np.ndarray:
+    """One image ``(Y, X)`` of an opened file.
+
+    Raises:
+        InputError: its pixels are damaged or cut short.
+    """
+    problem = None
+    try:
+        return stack.frame(number)
+    except InputError:
+        raise
+    except Exception as error:
+        problem = _first(error)
+    raise InputError(
+        f"{path} cannot be read as {_format(path)[0]}; it is damaged, cut short or of another kind ({problem})."
+    )
+
+
+def read(path: str | Path, sampling: float | None = None) -> Micrograph:
+    """Read an image or a focal series from a file of any known format.
+
+    Args:
+        path: the file; its suffix says its format.
+        sampling: pixel size in Å/px, 0.01 to 5; overrides the calibration of the file.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind, its pixels are not square, or it
+            holds something that ``Micrograph`` refuses.
+    """
+    if sampling is not None:
+        sampling = given(sampling)
+    path = Path(path)
+    stack = opened(path)
+    try:
+        images = floats(path, stack)
+        if sampling is None:
+            sampling = pixel_size(path, stack.axes)
+    finally:
+        stack.close()
+    return Micrograph(images, sampling, name=path.stem, source=path, acquisition=stack.acquisition)
+
+
+def floats(path: Path, stack: Stack) -> np.ndarray:
+    """All images of an opened file, ``(F, Y, X)`` float32."""
+    number, *sides = checked_shape(str(path), stack.shape, stack.dtype)
+    images = np.empty((number, *sides), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # a micrograph counts what is not finite
+        for place in range(number):
+            images[place] = frame(path, stack, place)
+    return images
+
+
+def _format(path: Path) -> tuple[str, Callable[[Path], Stack]]:
+    """The name and the reader of a file's format; refuses what is no file to read."""
+    problem, suffix = None, path.suffix.lower()
+    try:
+        if path.is_dir() and suffix not in FOLDERS:
+            problem = "is a folder, and a file is needed"
+        elif not path.exists():
+            problem = "does not exist"
+        elif suffix not in FORMATS:
+            problem = f"has the unknown suffix {path.suffix!r}; known are {', '.join(FORMATS)}"
+        elif not path.is_file() and not path.is_dir():
+            problem = "is not a regular file"
+        elif path.is_file() and path.stat().st_size == 0:
+            problem = "is empty (0 bytes)"
+        elif path.is_file():
+            path.open("rb").close()
+    except OSError as error:
+        problem = f"cannot be opened ({error.strerror})"
+    if problem is not None:
+        raise InputError(f"{path} {problem}.")
+    return FORMATS[suffix]
+
+
+def _first(error: Exception) -> str:
+    """The first line of what an error says."""
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,144 @@
+"""HDF5: Velox and Berkeley EMD, HyperSpy, and plain files of one image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hrtem.micrograph.arrays import is_image, noted
+from hrtem.micrograph.image import Acquisition
+from hrtem.micrograph.stack import Stack, of_array, only, within
+from hrtem.micrograph.units import Axis
+
+
+def read_hdf5(path: Path) -> Stack:
+    """The one image or series in an HDF5 file, whoever wrote it."""
+    file = h5py.File(path, "r", locking=False)
+    try:
+        stack = _velox(path, file) if _is_velox(file) else _plain(path, file)
+    except BaseException:
+        file.close()
+        raise
+    return Stack(stack.shape, stack.dtype, stack.frame, stack.axes, stack.acquisition, file.close)
+
+
+def _is_velox(file: h5py.File) -> bool:
+    return isinstance(file.get("Version"), h5py.Dataset) and isinstance(file.get("Data/Image"), h5py.Group)
+
+
+def _velox(path: Path, file: h5py.File) -> Stack:
+    """An image or a stack ``(Y, X, N)`` of Velox, with its metadata in JSON, one column of bytes a frame."""
+    group = file["Data/Image"]
+    images = {name: _dataset(group[name], "Data") for name in group if isinstance(group[name], h5py.Group)}
+    only(path, [data.shape for data in images.values()], [f"Data/Image/{name}" for name in images])
+    ((name, data),) = images.items()
+    if data.ndim != 3:
+        raise ValueError(f"its image has the shape {data.shape}, and Velox writes (Y, X, frames)")
+    _held(path, data)
+    text = _dataset(group[name], "Metadata")
+    within(path, text.shape, 8, packed=True)
+    columns = range(min(data.shape[2], text.shape[1], 64))
+    notes = [json.loads(np.asarray(text[:, n]).tobytes().rstrip(b"\0").decode()) for n in columns]
+    pixel, unit = notes[0]["BinaryResult"].get("PixelSize"), notes[0]["BinaryResult"].get("PixelUnitX")
+    axes = [Axis(float(pixel[side]), unit) for side in ("height", "width")] if pixel else []
+    optics = [one.get("Optics", {}) for one in notes]
+    # Thermo Fisher counts underfocus negative, and in m.
+    defocus = [value for one in optics if (value := _number(one, "Defocus", -1e10)) is not None]
+    known = len(defocus) == data.shape[2]
+    acquisition = Acquisition(tuple(defocus) if known else None, energy=_number(optics[0], "AccelerationVoltage", 1.0))
+    shape = (data.shape[2], *data.shape[:2])
+    return Stack(shape, data.dtype, lambda n: np.asarray(data[:, :, n]), axes, acquisition)
+
+
+def _plain(path: Path, file: h5py.File) -> Stack:
+    """The one image or series of any HDF5 file, calibrated by what lies beside it."""
+    found: dict[str, h5py.Dataset] = {}
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and is_image(item.shape or ()) and item.dtype.kind in "buifcV":
+            found[name] = item
+
+    file.visititems(collect)
+    only(path, [data.shape for data in found.values()], list(found))
+    (data,) = found.values()
+    _held(path, data)
+    group = data.parent
+    axes, acquisition = noted({**_attributes(file), **_attributes(group), **_attributes(data)})
+    first = 0 if "dim0" in group else 1
+    if f"dim{first}" in group:  # Berkeley
+        return _berkeley(path, data, [_dataset(group, f"dim{first + n}") for n in range(data.ndim)], acquisition)
+    if "axis-0" in group:  # HyperSpy
+        places = [group[f"axis-{n}"].attrs for n in range(data.ndim)]
+        axes = [Axis(float(place["scale"]), _text(place.get("units"))) for place in places[-2:]]
+        energy = file.get(f"{group.name}/metadata/Acquisition_instrument/TEM")
+        if energy is not None:
+            acquisition = Acquisition(energy=_number(energy.attrs, "beam_energy", 1e3))  # kV
+    return of_array(data, axes, acquisition)
+
+
+def _berkeley(path: Path, data: h5py.Dataset, dims: Sequence[h5py.Dataset], acquisition: Acquisition) -> Stack:
+    """An image with a vector of coordinates for each axis.
+
+    Programs differ in the order of the axes and name them; files without names are ``(X, Y, ...)``, as
+    RosettaSciIO and HyperSpy write them.
+    """
+    names = [_text(dim.attrs.get("name")).casefold() for dim in dims]
+    for dim in dims:
+        within(path, dim.shape, dim.dtype.itemsize * 8, packed=True)
+    axes = [
+        Axis(abs(float(dim[1]) - float(dim[0])) if dim.shape[0] > 1 else 1.0, _text(dim.attrs.get("units")).strip("[]"))
+        for dim in dims
+    ]
+    if names[-1] == "x":
+        return of_array(data, axes[-2:], acquisition)
+    shape = data.shape[::-1]
+
+    def frame(number: int) -> np.ndarray:
+        place = tuple(int(index) for index in np.unravel_index(number, shape[:-2])) if len(shape) > 2 else ()
+        return np.asarray(data[(slice(None), slice(None), *place[::-1])]).T
+
+    return Stack(shape, data.dtype, frame, axes[1::-1], acquisition)
+
+
+def _held(path: Path, data: h5py.Dataset) -> None:
+    """Refuse a dataset that claims more than was written of it."""
+    packed = data.compression is not None or bool(data.id.get_create_plist().get_nfilters())
+    within(path, data.shape, data.dtype.itemsize * 8, packed)
+    stored = data.id.get_storage_size()
+    if not packed and stored < data.size * data.dtype.itemsize:
+        raise ValueError(f"{stored:,} of its {data.size * data.dtype.itemsize:,} bytes of pixels were written")
+    if packed and data.chunks is not None:
+        within(path, data.chunks, data.dtype.itemsize * 8, packed)
+        whole = int(np.prod([-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True)]))
+        if data.id.get_num_chunks() < whole:
+            raise ValueError(f"{whole - data.id.get_num_chunks()} of its {whole} chunks are missing")
+
+
+def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    data = group.get(name)
+    if not isinstance(data, h5py.Dataset) or data.shape is None:
+        raise ValueError(f"{group.name} has no {name}")
+    return data
+
+
+def _attributes(item: Any) -> dict[str, Any]:
+    known = ("sampling", "pixel_size", "units", "unit", "defocus", "dose", "energy")
+    return {name: item.attrs[name] for name in known if name in item.attrs}
+
+
+def _number(notes: Mapping[str, Any], name: str, factor: float) -> float | None:
+    """A number of the metadata times a factor; None where it is missing, no number, or zero as if unset."""
+    try:
+        value = float(notes[name]) * factor
+    except (KeyError, TypeError, ValueError):
+        return None
+    return value if np.isfinite(value) and value else None
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str("" if value is None else value)

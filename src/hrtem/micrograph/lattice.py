@@ -1,0 +1,112 @@
+"""The pixel size against the lattice: a crystal of known spacings is a ruler in the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ase.data import atomic_numbers, reference_states
+from scipy import fft, ndimage
+
+from hrtem.micrograph.image import Micrograph
+
+#: The lattice is looked for in the central square of at most so many px.
+SQUARE = 1024
+#: Chance that a spectrum of noise shows one spot.
+FALSE_ALARM = 1e-3
+#: Spots weaker than this share of the strongest one, in power, are left out.
+FAINTEST = 1e-3
+#: Spots whose spacings differ by less than this share form one ring.
+RING = 0.06
+#: A pixel size that is off by less than this share is not worth a word; strain and distortion do as much.
+TOLERANCE = 0.04
+
+
+def lattice_factor(image: np.ndarray, sampling: float, spacings: Sequence[float]) -> float | None:
+    """By which the pixel size would have to be multiplied for the lattice to have its spacings.
+
+    Spots are local maxima of the power spectrum above what noise of the same frequency has, for which power over its
+    mean is exponentially distributed. If most of them lie on any of the known rings, the pixel size is right within
+    the strain; else the ring that holds most is taken for the one of the first spacing.
+
+    Args:
+        image: ``(Y, X)``, of any gain, offset and sign.
+        sampling: its supposed pixel size, Å/px.
+        spacings: of the lattice planes that show, Å, that of the strongest ring first.
+
+    Returns:
+        The factor, or None where no lattice is seen: fewer than two pairs of spots on one ring.
+    """
+    frequency, excess = _spots(image)
+    if len(frequency) < 4:
+        return None
+    weight = np.log(excess)
+    spacing = sampling / frequency
+    rings = [np.abs(np.log(spacing / one)) < 0.5 * RING for one in spacing]
+    strongest = max(rings, key=lambda ring: float(weight[ring].sum()))
+    if strongest.sum() < 4:
+        return None
+    measured = float(np.exp(np.average(np.log(spacing[strongest]), weights=weight[strongest])))
+    factors = [known / measured for known in spacings]
+    fitting = [factor for factor in factors if abs(math.log(factor)) < TOLERANCE]
+    return fitting[0] if fitting else factors[0]
+
+
+def lattice_warning(micrograph: Micrograph, spacings: Sequence[float]) -> str | None:
+    """A sentence with the factor where the lattice contradicts the pixel size by more than 4 %, else None.
+
+    Args:
+        micrograph: the images, of which the middle one is looked at.
+        spacings: of the sample's lattice planes, Å; see :func:`lattice_factor`.
+    """
+    if micrograph.sampling is None or not spacings:
+        return None
+    image = micrograph.images[len(micrograph.images) // 2]
+    factor = lattice_factor(image, micrograph.sampling, spacings)
+    if factor is None or abs(math.log(factor)) < TOLERANCE:
+        return None
+    return (
+        f"The pixel size of {micrograph.source}, {micrograph.sampling:.4g} Å, looks wrong by a factor of {factor:.3g}: "
+        f"its lattice shows {spacings[0] / factor:.3g} Å where the sample has {spacings[0]:.3g} Å; unless it is "
+        f"another sample, give sampling={micrograph.sampling * factor:.4g}."
+    )
+
+
+def lattice_spacings(sample: Mapping[str, Any], optics: Mapping[str, Any]) -> tuple[float, ...]:
+    """Spacings of the strongest lattice planes, Å, of a model's sample; none where its settings do not tell.
+
+    Args:
+        sample, optics: settings in the checkpoint, as in the configuration. A metal has those of {111}, {200} and
+            {220} of its cubic face-centred lattice or {110}, {200} and {211} of its body-centred one; a sheet the
+            spacing by which the recipe of its optics judges images, and the next one of a hexagonal lattice.
+    """
+    element = sample.get("element")
+    if element is not None:
+        if element not in atomic_numbers:
+            return ()
+        state: Mapping[str, Any] = reference_states[atomic_numbers[element]] or {}
+        constant = sample.get("lattice_constant") or state.get("a")
+        planes = {"fcc": (3, 4, 8), "bcc": (2, 4, 6)}.get(str(state.get("symmetry")), ())
+        return tuple(float(constant) / math.sqrt(plane) for plane in planes) if constant else ()
+    spacing = optics.get("lattice_spacing")
+    return () if spacing is None else (float(spacing), float(spacing) / math.sqrt(3.0))
+
+
+def _spots(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, 1/px, of the spots of the power spectrum, and their power over that of the noise there."""
+    rows, columns = ((length - min(length, SQUARE)) // 2 for length in image.shape)
+    square = image[rows : rows + SQUARE, columns : columns + SQUARE].astype(np.float64)
+    square = (square - square.mean()) * np.outer(*(np.hanning(length) for length in square.shape))
+    side = max(square.shape)
+    power = np.abs(fft.fft2(square, (side, side))) ** 2
+    frequency = np.hypot(fft.fftfreq(side)[:, None], fft.fftfreq(side))
+    ring = np.rint(frequency * side).astype(int)
+    noise = ndimage.median(power, ring, np.arange(ring.max() + 1)) / math.log(2.0)
+    excess = power / np.maximum(noise[ring], 1e-30)
+    seen = (ring >= 6) & (frequency < 0.5)
+    spot = seen & (excess > math.log(np.count_nonzero(seen) / FALSE_ALARM))
+    spot &= power == ndimage.maximum_filter(power, size=5, mode="wrap")
+    spot &= power > FAINTEST * power[spot].max(initial=0.0)
+    return frequency[spot], excess[spot]

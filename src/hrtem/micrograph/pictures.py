@@ -1,0 +1,136 @@
+"""TIFF and PNG: formats of pictures, some of which carry a calibration."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import tifffile
+from rsciio import tiff as rsciio_tiff
+
+from hrtem.errors import InputError
+from hrtem.micrograph.stack import Stack, grey, of_array, only, within
+from hrtem.micrograph.units import Axis
+
+#: What tifffile logs where a file is cut short or damaged.
+DAMAGE = ("invalid page offset", "offset to first page", "corrupted", "invalid offset", "failed to read")
+
+
+def read_tiff(path: Path) -> Stack:
+    """Pixels by tifffile, calibration by RosettaSciIO, which knows the private tags of many cameras."""
+    file = tifffile.TiffFile(path)
+    try:
+        with _complaints("tifffile") as complaints:
+            pages = [(number, s) for number, s in enumerate(file.series) if not s.keyframe.is_reduced]  # no thumbnails
+            # tifffile reads the images before the cut of a shortened series, and logs that there should be more.
+            _refuse(complaints)
+            only(path, [tuple(series.shape) for _, series in pages])
+            number, series = pages[0]
+            packed = series.keyframe.compression != tifffile.COMPRESSION.NONE
+            bits = series.dtype.itemsize * 8 if packed else max(1, int(series.keyframe.bitspersample))
+            within(path, series.shape, bits, packed)
+            channels = series.shape[series.axes.index("C")] if "C" in series.axes else 1
+            if channels > 1 and _coloured(file):
+                raise InputError(f"{path} holds {channels} channels, and an image or a series of images is needed.")
+            return _stack(path, file, series, number)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, number: int) -> Stack:
+    if series.axes[0] == "S":
+        # Colour in separate planes, which RosettaSciIO cannot read: tifffile stores three or four images so when
+        # it is told nothing of colour. A grey picture of this rare kind has equal planes, a series never has.
+        pixels = _checked(series.asarray)
+        file.close()
+        return of_array(pixels[0] if (pixels == pixels[0]).all() else pixels)
+    axes = _calibration(path, number)
+    if series.axes[-1] == "S":
+        pixels = grey(path, _checked(series.asarray))
+        file.close()
+        return of_array(pixels, axes)
+    if series.dataoffset is not None and all(series.shape):
+        dtype = series.dtype.newbyteorder(file.byteorder)
+        pixels = np.memmap(path, dtype, "r", offset=series.dataoffset, shape=series.shape)
+        file.close()
+        return of_array(pixels, axes)
+    images = math.prod(series.shape[:-2])
+    if len(series.pages) == images:
+
+        def frame(place: int) -> np.ndarray:
+            page = series.pages[place]
+            if page is None:
+                raise ValueError(f"its image {place + 1} is missing")
+            return _checked(page.asarray)
+
+        return Stack(series.shape, series.dtype, frame, axes, close=file.close)
+    pixels = _checked(series.asarray)
+    file.close()
+    return of_array(pixels, axes)
+
+
+def _coloured(file: tifffile.TiffFile) -> bool:
+    """Whether channels are meant as such: stacks of grey images are often written as channels by ImageJ's rules."""
+    mode = (file.imagej_metadata or {}).get("mode", "grayscale") if file.is_imagej else "grayscale"
+    return bool(file.is_ome) or mode in ("composite", "color")
+
+
+def _calibration(path: Path, number: int) -> list[Axis]:
+    """Calibration of the (Y, X) axes of one series of a TIFF file."""
+    with _complaints("rsciio"):
+        dataset = rsciio_tiff.file_reader(str(path), lazy=True)[number]
+    axes = [Axis(float(axis["scale"]), axis["units"]) for axis in dataset["axes"][-2:]]
+    # RosettaSciIO takes the scale of ImageJ files, but of their units the micron only.
+    description = str(dataset["original_metadata"].get("ImageDescription", ""))
+    if description.startswith("ImageJ=") and not any(axis.unit for axis in axes):
+        unit = dict(line.partition("=")[::2] for line in description.splitlines()).get("unit", "")
+        unit = unit.encode("ascii", "backslashreplace").decode("unicode_escape")  # ImageJ writes µ as \u00B5
+        axes = [Axis(axis.scale, unit) for axis in axes]
+    return axes
+
+
+def _checked(asarray: Any) -> np.ndarray:
+    with _complaints("tifffile") as complaints:
+        pixels = asarray()
+    _refuse(complaints)
+    return np.asarray(pixels)
+
+
+def _refuse(complaints: list[str]) -> None:
+    for complaint in complaints:
+        if any(word in complaint for word in DAMAGE):
+            raise ValueError(complaint)
+
+
+@contextmanager
+def _complaints(logger: str) -> Iterator[list[str]]:
+    """What a library logs instead of raising, collected and kept off the screen."""
+    messages: list[str] = []
+
+    def collect(record: logging.LogRecord) -> bool:
+        messages.append(record.getMessage())
+        return False
+
+    logging.getLogger(logger).addFilter(collect)
+    try:
+        yield messages
+    finally:
+        logging.getLogger(logger).removeFilter(collect)
+
+
+def read_png(path: Path) -> Stack:
+    """Pixels by Pillow, which refuses pictures of more than 179 million pixels; a PNG has no calibration."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    if head[12:16] == b"IHDR":
+        within(path, [int.from_bytes(head[at : at + 4], "big") for at in (20, 16)], head[24], packed=True)
+    # Not by RosettaSciIO, which takes a picture for grey when only its green and blue are equal.
+    pixels = imageio.imread(path, plugin="pillow")
+    return of_array(grey(path, pixels) if pixels.ndim == 3 else pixels)

@@ -1,0 +1,243 @@
+"""What a user names as images: files, stacks and folders become single images, focal series and movies."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from hrtem.errors import InputError
+from hrtem.micrograph import series
+from hrtem.micrograph.files import FOLDERS, FORMATS, floats, frame, opened
+from hrtem.micrograph.image import Acquisition, Micrograph, checked_shape
+from hrtem.micrograph.stack import Stack
+from hrtem.micrograph.units import SQUARE, given, pixel_size
+
+
+class Recording(Sequence[Micrograph]):
+    """One image, one focal series or one movie, whose frames are read when they are asked for and not kept.
+
+    Args:
+        sources: its file, or the files of the images of a series.
+        focal: images in each frame; a movie has frames of one.
+        name: what tables and figures call it.
+        sampling: pixel size in Å/px; None takes that of the file.
+        defocus: of each image of a series, Å, positive is underfocus; None takes those of the file.
+        register: whether the images of a series are moved to lie on the middle one.
+
+    Raises:
+        InputError: a file cannot be opened, or the number of images is not that of the frames.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Path],
+        focal: int,
+        name: str,
+        sampling: float | None = None,
+        defocus: Sequence[float] | None = None,
+        register: bool = True,
+    ) -> None:
+        self.sources, self.focal, self.name, self.register = tuple(sources), focal, name, register
+        self.defocus = defocus
+        self._stack: Stack | None = None
+        looks = [_look(path) for path in self.sources]
+        numbers, shapes = [number for number, _, _ in looks], [shape for _, shape, _ in looks]
+        if sampling is None:
+            sizes = [pixel_size(path, stack.axes) for path, (_, _, stack) in zip(self.sources, looks, strict=True)]
+        else:
+            sizes = [given(sampling)] * len(looks)
+        #: Shape (Y, X) of its images.
+        self.shape: tuple[int, int] = shapes[0]
+        self._check(sum(numbers), shapes, sizes)
+        #: Pixel size in Å/px, or None where it is unknown.
+        self.sampling = sizes[0]
+        self._number = numbers[0] if focal == 1 else 1
+
+    @property
+    def source(self) -> Path:
+        """The file, the first one of a series in several."""
+        return self.sources[0]
+
+    @property
+    def is_movie(self) -> bool:
+        """Whether there is more than one frame."""
+        return len(self) > 1
+
+    def __len__(self) -> int:
+        return self._number
+
+    @overload
+    def __getitem__(self, number: int) -> Micrograph: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Micrograph]: ...
+    def __getitem__(self, number: int | slice) -> Micrograph | list[Micrograph]:
+        """Frame ``number``, read from disk.
+
+        Raises:
+            InputError: its pixels are damaged, not finite or constant; the sentence names file and frame.
+        """
+        if isinstance(number, slice):
+            return [self[place] for place in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        if self.is_movie:
+            if self._stack is None:
+                self._stack = opened(self.source)
+            image = frame(self.source, self._stack, number)
+            name = f"{self.name}-{number:05d}"
+            acquisition = self._stack.acquisition
+            defocus = acquisition.defocus
+            one = None if defocus is None or len(defocus) != len(self) else (defocus[number],)
+            return Micrograph(image, self.sampling, name, self.source, number, replace(acquisition, defocus=one))
+        return self._whole()
+
+    def close(self) -> None:
+        """Close the file of a movie; the next frame opens it again."""
+        if self._stack is not None:
+            self._stack.close()
+        self._stack = None
+
+    def _whole(self) -> Micrograph:
+        """All images, in order and registered where they are a series."""
+        images, acquisitions = [], []
+        for path in self.sources:
+            stack = opened(path)
+            try:
+                images.append(floats(path, stack))
+            finally:
+                stack.close()
+            acquisitions.append(stack.acquisition)
+        acquisition = acquisitions[0]
+        if len(acquisitions) > 1:
+            defoci = [one.defocus for one in acquisitions]
+            known = all(defocus is not None and len(defocus) == 1 for defocus in defoci)
+            acquisition = Acquisition(
+                tuple(defocus[0] for defocus in defoci if defocus) if known else None,
+                acquisition.dose,
+                acquisition.energy,
+            )
+        whole = Micrograph(np.concatenate(images), self.sampling, self.name, self.source, acquisition=acquisition)
+        if self.focal == 1:
+            return whole
+        whole = series.in_order(whole, self.defocus)
+        return series.registered(whole) if self.register else whole
+
+    def _check(self, number: int, shapes: Sequence[tuple[int, int]], sizes: Sequence[float | None]) -> None:
+        names = self.source if len(self.sources) == 1 else f"the series of {', '.join(map(str, self.sources))}"
+        if self.focal > 1 and number != self.focal:
+            hint = "" if number > 1 else "; name the files of a series as images=[[first,second,...]]"
+            raise InputError(f"this model takes focal series of {self.focal} images, and {names} holds {number}{hint}.")
+        if len(set(shapes)) > 1:
+            raise InputError(
+                f"{names} must have images of one size, and has {', '.join(map(str, dict.fromkeys(shapes)))}."
+            )
+        known = [size for size in sizes if size is not None]
+        if known and (len(known) < len(sizes) or max(known) > SQUARE * min(known)):
+            listed = ", ".join("unknown" if size is None else f"{size:.4g} Å" for size in sizes)
+            raise InputError(f"{names} must have images of one pixel size, and has {listed}.")
+
+
+def recordings(
+    images: Any,
+    focal: int,
+    sampling: float | None = None,
+    defocus: Sequence[float] | None = None,
+    register: bool = True,
+) -> list[Recording]:
+    """What ``images=`` names, for a model of some number of images; no pixel is read yet.
+
+    Args:
+        images: a file, a folder, or a list of files, folders and lists, each of these the files of one focal series.
+            Of a folder, all files of known formats in the order of their names, numbers by value.
+        focal: the model's number of images. For 1, a stack is a movie, frame by frame. For more, a stack, a list in
+            the list, or exactly as many files of one image each are one series.
+        sampling, defocus, register: as for :class:`Recording`.
+
+    Raises:
+        InputError: something named is missing, damaged, of another kind or of another number of images, or a folder
+            holds no image.
+    """
+    sampling = None if sampling is None else given(sampling)
+    if defocus is not None:
+        defocus = _defoci(defocus, focal)
+    entries = [images] if isinstance(images, str | os.PathLike) else list(images)
+    if not entries:
+        raise InputError("images must name at least one file, got [].")
+    made: list[Recording] = []
+
+    def add(sources: Sequence[Path], name: str) -> None:
+        made.append(Recording(sources, focal, name, sampling, defocus, register))
+
+    files = [Path(entry) for entry in entries if isinstance(entry, str | os.PathLike)]
+    if len(files) == len(entries) and _is_series(files, focal):
+        add(files, _shared(files))
+        return made
+    for entry in entries:
+        if not isinstance(entry, str | os.PathLike):
+            parts = [Path(part) for part in entry]
+            if focal == 1 or not parts:
+                raise InputError(f"this model takes single images, and images has a list of {len(parts)} in its list.")
+            add(parts, _shared(parts))
+        elif _is_folder(Path(entry)):
+            parts = _within(Path(entry))
+            if _is_series(parts, focal):
+                add(parts, Path(entry).resolve().name)
+            else:
+                for part in parts:
+                    add([part], part.stem)
+        else:
+            add([Path(entry)], Path(entry).stem)
+    return made
+
+
+def _look(path: Path) -> tuple[int, tuple[int, int], Stack]:
+    """Number and shape of the images in a file, which is closed again, and what else it says."""
+    stack = opened(path)
+    stack.close()
+    number, rows, columns = checked_shape(str(path), stack.shape, stack.dtype)
+    return number, (rows, columns), stack
+
+
+def _defoci(defocus: Iterable[Any], focal: int) -> tuple[float, ...]:
+    """One defocus for each image of a series, Å."""
+    try:
+        values = tuple(float(value) for value in defocus)
+    except (TypeError, ValueError):
+        values = ()
+    if focal == 1 or len(values) != focal or not np.isfinite(values).all():
+        wanted = "left out for a model of single images" if focal == 1 else f"a list of {focal} numbers in Å"
+        raise InputError(f"defocus must be {wanted}, one for each image of a series, got {defocus}.")
+    return values
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and path.suffix.lower() not in FOLDERS
+
+
+def _within(folder: Path) -> list[Path]:
+    """The files of known formats in a folder; an EMI file stands behind its SER file."""
+    parts = [part for part in folder.iterdir() if part.suffix.lower() in FORMATS and not part.name.startswith(".")]
+    parts = [part for part in parts if part.suffix.lower() != ".emi"] or parts
+    if not parts:
+        raise InputError(f"{folder} is a folder without images; known suffixes are {', '.join(FORMATS)}.")
+    return sorted(parts, key=lambda part: [int(w) if w.isdigit() else w for w in re.split(r"(\d+)", part.name)])
+
+
+def _is_series(files: Sequence[Path], focal: int) -> bool:
+    """Whether these are the single images of one series."""
+    if focal == 1 or len(files) != focal or any(_is_folder(path) for path in files):
+        return False
+    return all(_look(path)[0] == 1 for path in files)
+
+
+def _shared(files: Sequence[Path]) -> str:
+    """What the names of the files of a series begin with, or else the first of them."""
+    stems = [path.stem for path in files]
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*stems, strict=False))
+    return "".join(letters[0] for letters in same).rstrip(" _.-") or stems[0]
