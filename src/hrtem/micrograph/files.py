@@ -66,7 +66,10 @@ def frame(path: Path, stack: Stack, number: int) -> np.ndarray:
     """
     problem = None
     try:
-        return stack.frame(number)
+        image = stack.frame(number)
+        if image.shape == stack.shape[-2:]:
+            return image
+        problem = f"its image {number + 1} has the shape {image.shape}"
     except InputError:
         raise
     except Exception as error:

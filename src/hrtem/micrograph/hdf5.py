@@ -60,7 +60,10 @@ def _plain(path: Path, file: h5py.File) -> Stack:
     found: dict[str, h5py.Dataset] = {}
 
     def collect(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and is_image(item.shape or ()) and item.dtype.kind in "buifcV":
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buifc":
+            return
+        shape = item.shape or ()
+        if is_image(shape) or ("dim1" in item.parent and is_image(shape[::-1])):  # Berkeley's may be (X, Y, ...)
             found[name] = item
 
     file.visititems(collect)

@@ -109,4 +109,10 @@ def _spots(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     spot = seen & (excess > math.log(np.count_nonzero(seen) / FALSE_ALARM))
     spot &= power == ndimage.maximum_filter(power, size=5, mode="wrap")
     spot &= power > FAINTEST * power[spot].max(initial=0.0)
-    return frequency[spot], excess[spot]
+    # The centre of power of a spot, since few periods in an image leave few pixels below its frequency.
+    row, column = np.nonzero(spot)
+    around = np.stack([power[(row + j) % side, (column + i) % side] for j in (-1, 0, 1) for i in (-1, 0, 1)])
+    steps = np.array([(j, i) for j in (-1, 0, 1) for i in (-1, 0, 1)])
+    offset = steps.T @ around / around.sum(axis=0)
+    ky, kx = (fft.fftfreq(side)[place] + part / side for place, part in zip((row, column), offset, strict=True))
+    return np.hypot(ky, kx), excess[spot]

@@ -19,7 +19,7 @@ SQUARE = 1024
 #: Shifts are searched up to this share of that square, at most so many Å.
 SHARE, FARTHEST = 0.125, 20.0
 #: A shift is believed where its score exceeds that of the next best one by this much, twice a logarithm of odds.
-CONVINCING = 15.0
+CONVINCING = 25.0
 #: Shifts nearer to each other than this are one, Å; less than half the shortest lattice vector.
 SAME = 0.6
 
