@@ -68,6 +68,8 @@ def test_the_class_with_most_mass_wins():
     (found,) = finder()(maps, SAMPLING, ("S", "S2"))
     assert len(found) == 1
     assert found.classes[found.labels[0]] == "S2"
+    np.testing.assert_allclose(found.class_probabilities, [[0.4, 0.6]], atol=0.03)
+    np.testing.assert_allclose(found.class_probabilities.sum(axis=1), found.probabilities)
 
 
 def test_batch_and_empty_maps():
@@ -170,6 +172,8 @@ def test_offsets_come_back(classes):
     drawn = target(given()[0], labels, *given()[2:])
     maps = torch.cat([drawn[:, :-2], 0.5 * drawn[:, -2:]], dim=1)
     (found,) = OffsetPeaks(0.5, 0.6, 0.45)(maps, SAMPLING, classes)
+    np.testing.assert_allclose(found.class_probabilities.sum(axis=1), found.probabilities)
+    assert (found.class_probabilities.argmax(axis=1) == found.labels).all()
     i, j = match(found.positions, POINTS)
     assert len(found) == len(i) == len(POINTS)
     np.testing.assert_allclose(found.positions[i], POINTS[j], atol=1e-3)

@@ -18,6 +18,8 @@ class Columns:
         counts: ``(N,)`` int, atoms in the column; 0 where unknown or vacant.
         probabilities: ``(N,)`` float in [0, 1]; 1 for the truth of a simulation.
         sigmas: ``(N,)`` float, standard deviation of a position along x or y in Å; 0 for the truth of a simulation.
+        class_probabilities: ``(N, C)`` float in [0, 1], the probability of a column of each class; a row adds up to
+            ``probabilities``. Where it is not given, all of a probability is that of the label.
     """
 
     positions: np.ndarray
@@ -26,6 +28,7 @@ class Columns:
     counts: np.ndarray = None  # type: ignore[assignment]
     probabilities: np.ndarray = None  # type: ignore[assignment]
     sigmas: np.ndarray = None  # type: ignore[assignment]
+    class_probabilities: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         positions = np.asarray(self.positions, dtype=np.float64).reshape(-1, 2)
@@ -46,6 +49,17 @@ class Columns:
             object.__setattr__(self, name, array)
         if number and (self.labels.min() < 0 or self.labels.max() >= len(self.classes)):
             raise ValueError(f"labels must index the {len(self.classes)} classes {self.classes}")
+        shares = self.class_probabilities
+        if shares is None:
+            shares = np.zeros((number, len(self.classes)))
+            shares[np.arange(number), self.labels] = self.probabilities
+        shares = np.asarray(shares, dtype=np.float64)
+        if shares.shape != (number, len(self.classes)):
+            raise ValueError(
+                f"class_probabilities has the shape {shares.shape} for {number} positions "
+                f"and {len(self.classes)} classes"
+            )
+        object.__setattr__(self, "class_probabilities", shares)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -59,11 +73,21 @@ class Columns:
             counts=self.counts[keep],
             probabilities=self.probabilities[keep],
             sigmas=self.sigmas[keep],
+            class_probabilities=self.class_probabilities[keep],
         )
 
     def moved(self, positions: np.ndarray) -> Columns:
         """The same columns at other positions, `(N, 2)` Å."""
         return replace(self, positions=positions)
+
+    def believed(self, probabilities: np.ndarray) -> Columns:
+        """The same columns with other probabilities ``(N,)``, which their classes share as before."""
+        total = self.class_probabilities.sum(axis=1, keepdims=True)
+        certain = np.eye(len(self.classes))[self.labels]
+        shares = np.divide(self.class_probabilities, total, out=certain, where=total > 0.0)
+        return replace(
+            self, probabilities=probabilities, class_probabilities=shares * np.asarray(probabilities)[:, None]
+        )
 
     def inside(self, width: float, height: float, border: float = 0.0) -> np.ndarray:
         """Which columns lie in ``[border, width - border] x [border, height - border]`` (Å), as bool `(N,)`."""

@@ -237,7 +237,7 @@ class ColumnFinder(lightning.LightningModule):
         if not self.find_peaks.calibrated:
             return replace(peaks, sigmas=sigmas)
         chances = probabilities(peaks, sigma, self.presence.cpu().numpy())
-        return replace(peaks, sigmas=sigmas, probabilities=chances)
+        return replace(peaks, sigmas=sigmas).believed(chances)
 
     def _check(self) -> None:
         """Refuse a target, a loss, peaks and a network that do not fit together."""

@@ -82,6 +82,8 @@ class MassPeaks:
         masses = mass[example, :, row, column]
         label = masses.argmax(dim=1)
         probability = masses.sum(dim=1).clamp(0.0, 1.0)
+        share = masses.clamp_min(0.0)
+        share = share * (probability / share.sum(dim=1).clamp_min(1e-9))[:, None]
         answers = []
         for number in range(len(maps)):
             mine = example == number
@@ -93,6 +95,7 @@ class MassPeaks:
                     classes,
                     probabilities=probability[mine].double().cpu().numpy(),
                     sigmas=np.sqrt(variance(excess)),
+                    class_probabilities=share[mine].double().cpu().numpy(),
                 )
             )
         return answers
