@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 
 import hydra
-from omegaconf import DictConfig, ListConfig
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hrtem import report, runs
 from hrtem.inference import Finder
 from hrtem.micrograph import read
+from hrtem.report import folder
 
 runs.prepare()
 
@@ -17,25 +19,30 @@ runs.prepare()
 @hydra.main(config_path="conf", config_name="predict", version_base="1.3")
 @runs.told_in_one_sentence()
 def main(config: DictConfig) -> None:
-    """Write a table and an overlay for each micrograph into a new folder."""
+    """Write tables, structures, maps, overlays and a page for each micrograph into a new folder."""
     paths = list(config.images) if isinstance(config.images, ListConfig) else [config.images]
     # Everything is read and every model loaded before anything is written.
     micrographs = [read(path, sampling=config.sampling) for path in paths]
     finder = Finder.load(config.checkpoint, device=config.device, symmetric=config.symmetric)
     for micrograph in micrographs:
         finder.check(micrograph)
-    folder = runs.new_folder(config.output, "predictions")
-    log = runs.file_log(folder / "run.log")
-    runs.record(config, folder, model_sha256=runs.sha256(config.checkpoint))
-    for name, micrograph in zip(runs.distinct([m.name for m in micrographs]), micrographs, strict=True):
-        prediction = finder.find(micrograph)
-        place = folder / name
-        place.mkdir()
-        table = place / "atoms.csv"
-        report.write_table(prediction.columns, micrograph.sampling, table, prediction.in_domain)
-        report.overlay(prediction.middle_image, prediction.columns, micrograph.sampling, place / "overlay.png")
-        log.info("%s (%.4f Å/px): %s", micrograph.source, micrograph.sampling, prediction.summary())
-    log.info("Tables and overlays are in %s", folder)
+    facts = {
+        "model_sha256": runs.sha256(config.checkpoint),
+        "images_sha256": {str(m.source): runs.sha256(m.source) for m in micrographs if m.source.is_file()},
+    }
+    settings = {**OmegaConf.to_container(config, resolve=True), **facts}
+    with folder.results(config.output, "predictions", yaml.safe_dump(settings, sort_keys=False)) as (place, final):
+        log = runs.file_log(place / "run.log")
+        runs.record(None, place, **facts)
+        for name, micrograph in zip(runs.distinct([m.name for m in micrographs]), micrographs, strict=True):
+            with folder.part(place, name) as mine:
+                if mine is None:
+                    log.info("%s is there already, from an earlier run that was stopped", name)
+                    continue
+                prediction = finder.find(micrograph)
+                report.write_files([report.Frame.of(prediction)], mine, name, settings)
+            log.info("%s (%.4f Å/px): %s", micrograph.source, micrograph.sampling, prediction.summary())
+    log.info("Tables, pages and overlays are in %s", final)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import yaml
 from conftest import ROOT, TINY, told
 from hydra.utils import instantiate
 from skimage.io import imread, imsave
 
+from hrtem import runs
 from hrtem.metrics import score_files
 
 
@@ -72,8 +75,21 @@ def test_an_image_becomes_a_table_and_an_overlay(tmp_path, predict, checkpoint, 
     folder = only(tmp_path)
     with (folder / "flake" / "atoms.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm", "in_domain"]
+    assert list(rows[0]) == [
+        "frame",
+        "id",
+        "x_A",
+        "y_A",
+        "x_px",
+        "y_px",
+        "class",
+        "probability",
+        "p_C",
+        "sigma_pm",
+        "in_domain",
+    ]
     for row in rows:
+        assert row["p_C"] == row["probability"]
         assert float(row["x_A"]) == pytest.approx(0.15 * float(row["x_px"]), abs=2e-3)
         assert -0.5 <= float(row["x_px"]) <= 89.5
         assert -0.5 <= float(row["y_px"]) <= 99.5
@@ -84,7 +100,17 @@ def test_an_image_becomes_a_table_and_an_overlay(tmp_path, predict, checkpoint, 
     assert np.ptp(picture[..., :3].astype(int), axis=2).max() > 50  # rings are coloured, the image is grey
     assert f"{len(rows)} C" in (folder / "run.log").read_text()
     assert "0.1500 Å/px" in (folder / "run.log").read_text()
-    assert len(json.loads((folder / "provenance.json").read_text())["model_sha256"]) == 64
+    assert {path.name for path in folder.iterdir()} == {"flake", "provenance.json", "run.log", "settings.yaml"}
+    assert {path.name for path in (folder / "flake").iterdir()} == {
+        "atoms.cif", "atoms.csv", "atoms.extxyz", "atoms.parquet", "maps.hspy", "overlay.png", "overlay.svg",
+        "report.html",
+    }  # fmt: skip
+    digest = runs.sha256(checkpoint)
+    assert json.loads((folder / "provenance.json").read_text())["model_sha256"] == digest
+    settings = yaml.safe_load((folder / "settings.yaml").read_text())
+    assert (settings["model_sha256"], settings["symmetric"]) == (digest, False)
+    assert settings["images_sha256"] == {str(path): runs.sha256(path)}
+    assert digest in (folder / "flake" / "report.html").read_text()
 
 
 def test_any_file_name(tmp_path, predict, checkpoint):
@@ -102,6 +128,33 @@ def test_several_images_of_one_name_in_one_call(tmp_path, predict, checkpoint):
     status, _, stderr = predict(f"checkpoint={checkpoint}", "images=[a/x.npy,b/x.npy]", "sampling=0.15", "output=out")
     assert status == 0, stderr
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"x", "x-2"}
+
+
+def test_a_run_that_is_stopped_leaves_nothing_and_goes_on(tmp_path, predict, checkpoint, monkeypatch):
+    from hrtem import report
+
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", micrograph())
+    words = [f"checkpoint={checkpoint}", "images=[a.npy,b.npy]", "sampling=0.15", "output=out"]
+    overlay = report.files.overlay
+
+    def killed(image, columns, sampling, path, marks=()):
+        if path.parent.name == ".b.partial":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return overlay(image, columns, sampling, path, marks)
+
+    monkeypatch.setattr(report.files, "overlay", killed)
+    status, _, stderr = predict(*words)
+    assert status == 143
+    assert "out was not made" in stderr
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    status, stdout, stderr = predict(*words)
+    assert status == 0, stderr
+    assert "a is there already" in stdout
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"a", "b"}
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_focal_series_in_one_stack(configuration, tmp_path, predict):

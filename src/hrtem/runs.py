@@ -273,9 +273,11 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def record(config: DictConfig, folder: Path, **facts: Any) -> None:
-    """Write the resolved configuration and the provenance into a run folder."""
-    (folder / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True), sort_keys=False))
+def record(config: DictConfig | None, folder: Path, **facts: Any) -> None:
+    """Write the resolved configuration, unless that is kept elsewhere, and the provenance into a run folder."""
+    if config is not None:
+        resolved = OmegaConf.to_container(config, resolve=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
     (folder / "provenance.json").write_text(json.dumps(provenance() | facts, indent=2) + "\n")
 
 

@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import EllipseCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -20,6 +21,23 @@ from hrtem.columns import Columns
 def colour(label: int) -> tuple[float, float, float, float]:
     """Colour of a class, RGBA."""
     return colormaps["Set1"](label % 9)
+
+
+def hexadecimal(label: int) -> str:
+    """Colour of a class as ``#rrggbb``."""
+    return to_hex(colour(label))
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """An image ``(Y, X)`` as uint8, black at its half per cent of darkest pixels and white at that of the brightest."""
+    # A regular million of pixels knows the percentiles of a large image well enough.
+    step = max(1, int(np.sqrt(image.size / 1e6)))
+    low, high = np.percentile(image[::step, ::step], (0.5, 99.5))
+    answer = np.empty(image.shape, np.uint8)
+    for row in range(0, len(image), 512):
+        part = (image[row : row + 512].astype(np.float32) - low) * (255.0 / max(high - low, 1e-12))
+        answer[row : row + 512] = np.clip(np.rint(part), 0, 255)
+    return answer
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:

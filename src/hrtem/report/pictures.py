@@ -5,36 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from hrtem.columns import Columns
 from hrtem.data import WaveDataModule, collate, columns_of
 from hrtem.report.drawing import circle, legend, save, show_image, show_maps
 from hrtem.task import ColumnFinder
-
-
-def overlay(image: np.ndarray, columns: Columns, sampling: float, path: Path) -> Path:
-    """Write a PNG of ``image`` ``(Y, X)`` with a circle on each column, at least two screen pixels a pixel.
-
-    Args:
-        image: the micrograph as it was read.
-        columns: positions in Å.
-        sampling: Å/px of ``image``.
-        path: the file.
-
-    Returns:
-        ``path``.
-    """
-    rows, width = image.shape
-    scale = max(2, round(1000 / max(rows, width)))
-    figure = Figure(figsize=(width * scale / 100, rows * scale / 100), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    show_image(axes, image)
-    circle(axes, columns, sampling, radius=0.35)
-    save(figure, path)
-    return path
 
 
 def examples_figure(task: ColumnFinder, data: WaveDataModule, path: Path, views: int = 2) -> Path:

@@ -5,18 +5,45 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
 from rich.console import Console
 from rich.table import Table
 
-from hrtem.columns import Columns
 from hrtem.metrics import Score
+from hrtem.report.frame import Frame
 
-#: Header of a table of columns.
-HEADER = ("x_A", "y_A", "x_px", "y_px", "class", "probability", "sigma_pm", "in_domain")
+#: Rows that are turned into text at a time.
+CHUNK = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """One column of a table of columns.
+
+    Attributes:
+        name: its header.
+        values: ``(N,)``: whole numbers, real ones that are rounded already, or texts; NaN and "" are unknown.
+        digits: behind the point; None for texts.
+        about: what it is, with its unit.
+    """
+
+    name: str
+    values: np.ndarray
+    digits: int | None
+    about: str
+
+    def texts(self, rows: slice) -> list[str]:
+        """The values of some rows as they stand in a file."""
+        if self.digits is None:
+            return [str(value) for value in self.values[rows]]
+        form = f"%.{self.digits}f"
+        return ["" if value != value else form % value for value in self.values[rows].tolist()]
 
 
 def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:
@@ -55,27 +82,108 @@ def save_scores(scores: Mapping[float, Mapping[str, Score]], path: Path) -> None
     path.write_text(json.dumps(plain, indent=2) + "\n")
 
 
-def write_table(columns: Columns, sampling: float, path: Path, in_domain: bool | None = None) -> None:
-    """Write columns as CSV: x and y in Å and in pixels of the input image, class, probability, the standard
-    deviation of x or y in pm, whether the image is in the domain; then the number of atoms, if the model counts them.
+def fields_of(frames: Sequence[Frame]) -> list[Field]:
+    """The table of all columns of some frames, in the order of the frames.
 
-    Args:
-        columns: positions in Å from the centre of pixel ``[0, 0]``.
-        sampling: Å/px of the input image.
-        path: the file; it appears complete or not at all.
-        in_domain: whether the image looks like those of the training, written as 1, 0 or nothing.
+    It has ``frame``, ``id``, positions in Å and in pixels of the input image, the class, the probability of a column
+    and of each class, the number of atoms where the model counts them, the standard deviation of x or y, whether the
+    image is in the domain, and what the frames have as extras.
+
+    Raises:
+        ValueError: an extra has the name of another field.
     """
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
+    classes = frames[0].columns.classes if frames else ()
+
+    def joined(part: Callable[[Frame], np.ndarray | Sequence[float]]) -> np.ndarray:
+        parts = [np.asarray(part(frame)) for frame in frames]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def rounded(part: Callable[[Frame], np.ndarray], digits: int) -> np.ndarray:
+        # Adding 0 turns −0 into 0.
+        return np.round(joined(part).astype(np.float64), digits) + 0.0
+
+    number = sum(len(frame.columns) for frame in frames)
+    names = np.array(classes or ("",), dtype=object)
+    counts = joined(lambda frame: frame.columns.counts)
+    numbered = np.repeat(np.arange(len(frames)), [len(frame.columns) for frame in frames])
+    known = [float("nan") if frame.in_domain is None else float(frame.in_domain) for frame in frames]
+    fields = [
+        Field("frame", numbered, 0, "number of the image in its stack, from 0"),
+        Field("id", np.arange(number), 0, "number of the column in this table, from 0"),
+        Field("x_A", rounded(lambda frame: frame.columns.positions[:, 0], 4), 4, "Å to the right of the first pixel"),
+        Field("y_A", rounded(lambda frame: frame.columns.positions[:, 1], 4), 4, "Å below the first pixel"),
+        Field(
+            "x_px",
+            rounded(lambda frame: frame.columns.positions[:, 0] / frame.sampling, 3),
+            3,
+            "pixels of the input image",
+        ),
+        Field(
+            "y_px",
+            rounded(lambda frame: frame.columns.positions[:, 1] / frame.sampling, 3),
+            3,
+            "pixels of the input image",
+        ),
+        Field("class", names[joined(lambda frame: frame.columns.labels).astype(int)], None, "most probable class"),
+        Field("probability", rounded(lambda frame: frame.columns.probabilities, 4), 4, "that there is a column"),
+    ]
+    for label, name in enumerate(classes):
+        share = rounded(lambda frame, label=label: frame.columns.class_probabilities[:, label], 4)  # type: ignore[misc]
+        fields.append(Field(f"p_{name}", share, 4, f"probability of {name}"))
+    if counts.any():
+        fields.append(Field("count", counts, 0, "atoms in the column"))
+    fields.append(
+        Field("sigma_pm", rounded(lambda frame: 100.0 * frame.columns.sigmas, 2), 2, "standard deviation of x or y, pm")
+    )
+    domain = np.array(known)[numbered] if len(frames) else np.empty(0)
+    fields.append(Field("in_domain", domain, 0, "1 where the image looks like those of the training"))
+    return fields + list(_extras(frames, {field.name for field in fields}))
+
+
+def _extras(frames: Sequence[Frame], taken: set[str]) -> Iterator[Field]:
+    for name in dict.fromkeys(name for frame in frames for name in frame.extras):
+        if name in taken:
+            raise ValueError(f"{name} is a column of every table already and cannot be an extra one")
+        given = [np.asarray(frame.extras[name]) for frame in frames if name in frame.extras]
+        textual = any(values.dtype.kind in "OUS" for values in given)
+        whole = all(values.dtype.kind in "biu" for values in given)
+        parts = [
+            np.asarray(frame.extras[name])
+            if name in frame.extras
+            else np.full(len(frame.columns), "" if textual else np.nan)
+            for frame in frames
+        ]
+        values = np.concatenate([part.astype(object if textual else np.float64) for part in parts])
+        digits = 0 if whole else 4
+        yield Field(name, values if textual else np.round(values, digits) + 0.0, None if textual else digits, name)
+
+
+def write_csv(fields: Sequence[Field], path: Path) -> None:
+    """Write a table as CSV; the file appears complete or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    number = len(fields[0].values)
+    with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        counted = columns.counts.any()
-        writer.writerow([*HEADER, *(["atoms"] if counted else [])])
-        domain = "" if in_domain is None else int(in_domain)
-        facts = zip(
-            columns.positions, columns.labels, columns.probabilities, columns.sigmas, columns.counts, strict=True
-        )
-        for (x, y), label, probability, sigma, atoms in facts:
-            lengths = (f"{x:.4f}", f"{y:.4f}", f"{x / sampling:.3f}", f"{y / sampling:.3f}")
-            sure = (f"{probability:.4f}", f"{100.0 * sigma:.2f}", domain)
-            writer.writerow([*lengths, columns.classes[label], *sure, *([atoms] if counted else [])])
+        writer.writerow([field.name for field in fields])
+        for start in range(0, number, CHUNK):
+            writer.writerows(zip(*(field.texts(slice(start, start + CHUNK)) for field in fields), strict=True))
+    os.replace(partial, path)
+
+
+def write_parquet(fields: Sequence[Field], path: Path) -> None:
+    """Write a table as Parquet, each column with its meaning as metadata; the file appears complete or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    schema, arrays = [], []
+    for field in fields:
+        if field.digits is None:
+            array: pa.Array = pa.array(field.values, pa.string()).dictionary_encode()
+        elif field.name == "in_domain":
+            array = pa.array([None if value != value else bool(value) for value in field.values.tolist()], pa.bool_())
+        elif field.digits == 0 and not np.isnan(field.values.astype(np.float64)).any():
+            array = pa.array(field.values.astype(np.int64))
+        else:
+            array = pa.array(field.values.astype(np.float64))
+        arrays.append(array)
+        schema.append(pa.field(field.name, array.type, metadata={"about": field.about}))
+    parquet.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(schema)), partial, compression="zstd")
     os.replace(partial, path)

@@ -1,0 +1,133 @@
+"""All files of one micrograph: tables, structures, maps, overlays and the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+from ase.io import write
+from rsciio import hspy
+
+import hrtem
+from hrtem.report.frame import Frame
+from hrtem.report.overlay import overlay, overlay_svg
+from hrtem.report.page import write_page
+from hrtem.report.tables import fields_of, write_csv, write_parquet
+
+#: Depth of the cell that structure files need around a sheet, Å.
+DEPTH = 10.0
+
+
+def write_files(frames: Sequence[Frame], folder: Path, title: str, settings: Mapping[str, Any] | None = None) -> None:
+    """Write everything that is known of one micrograph, or of the frames of one movie, into a folder.
+
+    ``atoms.csv``, ``atoms.parquet``, ``atoms.extxyz``, ``atoms.cif``, ``maps.hspy`` where there are maps,
+    ``report.html``, and ``overlay.png`` and ``overlay.svg``, numbered where there are several frames.
+
+    Args:
+        frames: at least one, all of the same model.
+        folder: an empty one.
+        title: what the micrograph is called.
+        settings: what the page lists as settings.
+    """
+    fields = fields_of(frames)
+    write_csv(fields, folder / "atoms.csv")
+    write_parquet(fields, folder / "atoms.parquet")
+    write_structures(frames, folder)
+    if all(frame.maps is not None for frame in frames):
+        write_maps(frames, folder / "maps.hspy", title)
+    for number, frame in enumerate(frames):
+        name = "overlay" if len(frames) == 1 else f"overlay-{number:04d}"
+        overlay(frame.image, frame.columns, frame.sampling, folder / f"{name}.png", frame.marks)
+        overlay_svg(frame.image, frame.columns, frame.sampling, folder / f"{name}.svg", frame.marks)
+    write_page(frames, fields, folder / "report.html", title, settings or {})
+
+
+def element(name: str) -> str:
+    """The element that a class names, as ``Mo``, ``S`` or ``S2``, or ``X`` where it names none."""
+    found = re.fullmatch(r"([A-Z][a-z]?)\d*", name)
+    return found.group(1) if found and found.group(1) in atomic_numbers else "X"
+
+
+def atoms_of(frame: Frame) -> Atoms:
+    """The columns of a frame as a sheet at z = 0 in a cell of the field of view.
+
+    A column of several atoms is one. x runs to the right, y down and z along the beam, into the image, so that the
+    axes are right-handed. Class, probability, sigma_pm and, where atoms are counted, count are arrays.
+    """
+    columns = frame.columns
+    symbols = [element(name) for name in columns.classes]
+    rows, width = frame.image.shape
+    atoms = Atoms(
+        [symbols[label] for label in columns.labels],
+        positions=np.column_stack([columns.positions, np.zeros(len(columns))]),
+        cell=[width * frame.sampling, rows * frame.sampling, DEPTH],
+        pbc=False,
+    )
+    atoms.set_array("class", np.array([columns.classes[label].replace(" ", "_") for label in columns.labels], str))
+    atoms.set_array("probability", columns.probabilities)
+    atoms.set_array("sigma_pm", 100.0 * columns.sigmas)
+    if columns.counts.any():
+        atoms.set_array("count", columns.counts)
+    return atoms
+
+
+def write_structures(frames: Sequence[Frame], folder: Path) -> None:
+    """Write ``atoms.extxyz`` and ``atoms.cif``, one structure a frame."""
+    sheets = [atoms_of(frame) for frame in frames]
+    write(folder / "atoms.extxyz", sheets, format="extxyz")
+    facts = {
+        f"hrtem_{name}": [[str(value) for value in sheet.arrays[name]] for sheet in sheets]
+        for name in ("class", "probability", "sigma_pm")
+    }
+    write(folder / "atoms.cif", sheets, format="cif", wrap=False, loop_keys=facts)
+
+
+def write_maps(frames: Sequence[Frame], path: Path, title: str) -> None:
+    """Write the network's answers as a HyperSpy signal ``(frame, channel, Y, X)``, without axes of one entry.
+
+    Args:
+        frames: all with maps of one shape.
+        path: of the ``.hspy`` file.
+        title: of the signal.
+    """
+    first = frames[0]
+    maps = [frame.maps for frame in frames if frame.maps is not None]
+    data = np.stack(maps) if len(maps) > 1 else maps[0][None]
+    names = ("frame", "channel", "y", "x")
+    scales = (1.0, 1.0, first.map_sampling, first.map_sampling)
+    kept = [axis for axis in range(4) if axis > 1 or data.shape[axis] > 1]
+    axes = [
+        {
+            "_type": "UniformDataAxis",
+            "name": names[axis],
+            "units": "Å" if axis > 1 else "",
+            "scale": scales[axis],
+            "offset": 0.0,
+            "size": data.shape[axis],
+            "navigate": axis < 2,
+            "is_binned": False,
+        }
+        for axis in kept
+    ]
+    signal = {
+        "data": data.reshape([data.shape[axis] for axis in kept]),
+        "axes": axes,
+        "metadata": {
+            "General": {"title": title},
+            "Signal": {"signal_type": "", "quantity": "network output"},
+            "Sample": {"classes": list(first.columns.classes)},
+        },
+        "original_metadata": {},
+        "package_info": {"package": "hrtem", "package_version": hrtem.__version__},
+        "tmp_parameters": {},
+        "attributes": {"_lazy": False, "ragged": False},
+        "learning_results": {},
+        "models": {},
+    }
+    hspy.file_writer(path, signal, compression="gzip", compression_opts=1, show_progressbar=False)

@@ -1,0 +1,179 @@
+"""One page that shows what was found: it holds everything it needs, and works from disk without a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import hrtem
+from hrtem.report.drawing import colour, grey, hexadecimal
+from hrtem.report.frame import Frame, Mark
+from hrtem.report.overlay import data_address
+from hrtem.report.tables import Field
+
+#: Longest side of a picture on the page, px; browsers and memory hold no more with ease.
+LONGEST = 4096
+#: Pictures of a longer side are JPEG, of this quality.
+LOSSLESS, QUALITY = 2048, 90
+#: How many pixels, and how many frames, a page holds.
+PIXELS, FRAMES = 8 * LONGEST**2, 200
+#: Stands for an unknown number among whole ones.
+MISSING = -(2**31)
+
+
+def write_page(
+    frames: Sequence[Frame], fields: Sequence[Field], path: Path, title: str, settings: Mapping[str, Any]
+) -> None:
+    """Write a page with the image, the network's output and the columns found, to be looked at in a browser.
+
+    Images of more than 4096 px a side are shown smaller, and of a long movie evenly spaced frames are shown; the page
+    says so. The file appears complete or not at all.
+
+    Args:
+        frames: at least one.
+        fields: :func:`hrtem.report.tables.fields_of` the frames.
+        path: of the page.
+        title: what the micrograph is called.
+        settings: what to list as settings; mappings within it are joined with dots.
+    """
+    chosen = _shown(frames)
+    ends = np.cumsum([0] + [len(frame.columns) for frame in frames])
+    rows = np.concatenate([np.arange(ends[number], ends[number + 1]) for number in chosen])
+    starts = np.cumsum([0] + [len(frames[number].columns) for number in chosen])
+    data = {
+        "title": title,
+        "made": f"hrtem {hrtem.__version__}, {datetime.now().strftime('%Y-%m-%d %H:%M')}",
+        "classes": [
+            {"name": name, "colour": hexadecimal(label)} for label, name in enumerate(frames[0].columns.classes)
+        ],
+        "fields": [_packed_field(field, rows) for field in fields],
+        "frames": [
+            {"number": number, "rows": [int(starts[place]), int(starts[place + 1])], **_picture(frames[number])}
+            for place, number in enumerate(chosen)
+        ],
+        "allFrames": len(frames),
+        "settings": _flat(settings),
+    }
+    place = files("hrtem.report")
+    style, script, page = (place.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
+    # No "<" may end the element that holds the data.
+    packed = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    parts = {
+        "title": escape(title),
+        # The page may load and send nothing, and runs this script alone.
+        "policy": f"default-src 'none'; img-src data:; script-src '{_digest(script)}'; style-src '{_digest(style)}'",
+        "style": style,
+        "data": packed,
+        "script": script,
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        for piece in page.split("{{"):
+            name, closing, rest = piece.partition("}}")
+            file.write(parts[name] + rest if closing else piece)
+    os.replace(partial, path)
+
+
+def _shown(frames: Sequence[Frame]) -> list[int]:
+    """Numbers of the frames that a page has room for, evenly spaced."""
+    pixels = min(LONGEST**2, frames[0].image.size)
+    room = max(1, min(FRAMES, PIXELS // pixels))
+    if len(frames) <= room:
+        return list(range(len(frames)))
+    return np.unique(np.linspace(0, len(frames) - 1, room).round().astype(int)).tolist()
+
+
+def _picture(frame: Frame) -> dict[str, Any]:
+    """The image, the network's output and the marks of a frame."""
+    rows, width = frame.image.shape
+    pixels = grey(frame.image)
+    step = -(-max(pixels.shape) // LONGEST)
+    if step > 1:
+        pixels = _smaller(pixels, step)
+    answer: dict[str, Any] = {
+        "image": data_address(pixels, QUALITY if max(pixels.shape) > LOSSLESS else None),
+        "size": [width, rows],
+        "sampling": frame.sampling,
+        "shrunk": step,
+        "inDomain": frame.in_domain,
+        "marks": [_packed_mark(mark) for mark in frame.marks],
+    }
+    if frame.maps is not None:
+        maps = frame.class_maps()
+        step = -(-max(maps.shape[1:]) // LONGEST)
+        picture = _coloured(maps)
+        answer["output"] = data_address(_smaller(picture, step) if step > 1 else picture)
+        answer["outputSize"] = [maps.shape[2], maps.shape[1]]
+        answer["outputSampling"] = frame.map_sampling
+    return answer
+
+
+def _smaller(pixels: np.ndarray, step: int) -> np.ndarray:
+    """Means over squares of ``step`` px."""
+    return np.asarray(Image.fromarray(pixels).reduce(step))
+
+
+def _coloured(maps: np.ndarray) -> np.ndarray:
+    """Maps ``(C, Y, X)`` in [0, 1] as RGBA uint8: the mean colour of the classes, as opaque as their sum."""
+    total = maps.sum(axis=0)
+    answer = np.empty((*total.shape, 4), np.uint8)
+    for channel in range(3):
+        part = sum(colour(label)[channel] * one for label, one in enumerate(maps))
+        answer[..., channel] = np.rint(255.0 * np.clip(part / np.maximum(total, 1e-6), 0.0, 1.0))
+    answer[..., 3] = np.rint(255.0 * np.clip(total, 0.0, 1.0))
+    return np.where(answer[..., 3:] > 0, answer, np.uint8(0))
+
+
+def _packed_field(field: Field, rows: np.ndarray) -> dict[str, Any]:
+    """A field as the script reads it: whole numbers of the last digit, real numbers, or numbers of texts."""
+    values = field.values[rows]
+    if field.digits is None:
+        texts, codes = np.unique(values.astype(str), return_inverse=True) if len(values) else (np.empty(0, str), values)
+        return {
+            "name": field.name, "about": field.about, "kind": "text", "texts": texts.tolist(),
+            "data": _packed(codes.astype("<i4")),
+        }  # fmt: skip
+    values = values.astype(np.float64)
+    scaled = np.rint(values * 10.0**field.digits)
+    small = bool(np.all(np.isnan(scaled) | (np.abs(scaled) < -MISSING)))
+    packed = np.where(np.isnan(scaled), MISSING, scaled).astype("<i4") if small else values.astype("<f8")
+    return {
+        "name": field.name, "about": field.about, "kind": "whole" if small else "real", "digits": field.digits,
+        "data": _packed(packed),
+    }  # fmt: skip
+
+
+def _packed_mark(mark: Mark) -> dict[str, Any]:
+    points = np.round(np.asarray(mark.points, dtype=np.float64), 3).tolist()
+    return {"kind": mark.kind, "text": mark.text, "colour": mark.colour, "points": points}
+
+
+def _packed(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _digest(text: str) -> str:
+    """What a content security policy calls an inline script or style."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Names and values in order, names of mappings within mappings joined with dots."""
+    answer: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            answer += _flat(value, f"{prefix}{name}.")
+        else:
+            answer.append((f"{prefix}{name}", "–" if value is None else str(value)))
+    return answer
