@@ -30,6 +30,7 @@ STAGES: dict[str, set[str]] = {
     "domain": set(),
     "calibration": {"metrics"},  # what counts as found
     "micrograph": set(),
+    "structure": set(),
 }
 JOINERS = {
     "limits", "loading", "data", "task", "inference", "recipes", "report", "runs", "safeguards", "journal", "benchmark",

@@ -1,0 +1,201 @@
+"""Bonds between neighbouring columns and the rings that they close."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import Delaunay, QhullError, cKDTree
+
+#: Neighbours farther apart than this many typical bonds are none. Diagonals of a pentagon are 1.62, of a square 1.41.
+LONGEST = 1.35
+#: Where an atom has more than three bonds, those longer than this many typical ones are taken for diagonals.
+DIAGONAL = 1.1
+#: A rim atom with two bonds misses its third one on the side where they open by more than this, radians. Beside a
+#: missing atom they open by 240°, in a distorted octagon by 150°.
+OPEN_ANGLE = np.radians(180.0)
+
+
+@dataclass(frozen=True)
+class Bonds:
+    """The neighbour graph of N columns; it is planar, since its bonds are edges of the Delaunay triangulation.
+
+    Attributes:
+        pairs: ``(B, 2)`` int, indices of bonded columns.
+        number: N.
+        length: median length of a bond, Å; NaN where there is none.
+    """
+
+    pairs: np.ndarray
+    number: int
+    length: float
+
+    @property
+    def coordination(self) -> np.ndarray:
+        """Bonds of each column, int ``(N,)``."""
+        return np.bincount(self.pairs.ravel(), minlength=self.number)
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Closed rings: the faces of the graph but for the one outside. What the image's border cuts is not closed.
+
+    Attributes:
+        members: for each of the R rings its columns in order, int ``(K,)``.
+        corners: their positions, ``(K, 2)`` Å.
+        missing: ``(R,)`` int, how many atoms of a three-bonded sheet would fill the ring; 0 where no bond is open.
+    """
+
+    members: list[np.ndarray]
+    corners: list[np.ndarray]
+    missing: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Sides of each ring, int ``(R,)``."""
+        return np.array([len(ring) for ring in self.members], int)
+
+    @property
+    def centres(self) -> np.ndarray:
+        """Mean of the corners of each ring, ``(R, 2)`` Å."""
+        return np.array([corners.mean(axis=0) for corners in self.corners]).reshape(-1, 2)
+
+    @property
+    def whole(self) -> np.ndarray:
+        """Which rings miss no atom, bool ``(R,)``."""
+        return self.missing == 0
+
+    def counts(self) -> dict[int, int]:
+        """How many whole rings there are of each size."""
+        return dict(sorted(Counter(self.sizes[self.whole].tolist()).items()))
+
+
+def bonds(positions: np.ndarray) -> Bonds:
+    """Bonds between neighbours, of whatever length is common.
+
+    Args:
+        positions: ``(N, 2)`` Å.
+    """
+    none = Bonds(np.empty((0, 2), int), len(positions), float("nan"))
+    if len(positions) < 3:
+        return none
+    try:
+        triangles = Delaunay(positions).simplices
+    except QhullError:  # all on one line
+        return none
+    edges = np.unique(np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1), axis=0)
+    lengths = np.linalg.norm(positions[edges[:, 0]] - positions[edges[:, 1]], axis=1)
+    nearest = float(np.median(cKDTree(positions).query(positions, 2)[0][:, 1]))
+    # The nearest of several neighbours is nearer than they are on average: look again from their median.
+    typical = float(np.median(lengths[lengths <= LONGEST * nearest]))
+    short = lengths <= LONGEST * typical
+    return Bonds(edges[short], len(positions), float(np.median(lengths[short])))
+
+
+def three_bonded(positions: np.ndarray, graph: Bonds) -> Bonds:
+    """The bonds of a sheet whose atoms have three at most: where an atom has more, the long ones are diagonals.
+
+    A bond that is not longer than others stays: an atom too many is for the user to see.
+
+    Args:
+        positions: ``(N, 2)`` Å.
+        graph: their neighbours.
+    """
+    pairs = graph.pairs
+    lengths = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
+    coordination = graph.coordination
+    keep = np.ones(len(pairs), bool)
+    for bond in np.argsort(-lengths):
+        if lengths[bond] < DIAGONAL * graph.length:
+            break
+        if coordination[pairs[bond]].max() > 3:
+            keep[bond] = False
+            coordination[pairs[bond]] -= 1
+    return Bonds(pairs[keep], graph.number, graph.length)
+
+
+def rings(positions: np.ndarray, graph: Bonds) -> Rings:
+    """The closed rings of a graph.
+
+    Args:
+        positions: ``(N, 2)`` Å.
+        graph: their bonds.
+    """
+    faces = _faces(positions, _cyclic(graph))
+    # The walk around the outside goes the other way. One that passes a column twice closes no single ring.
+    areas = np.array([_area(positions[face]) for face in faces])
+    kept = [n for n, face in enumerate(faces) if areas[n] > 0.0 and len(set(face.tolist())) == len(face)]
+    members = [faces[n] for n in kept]
+    corners = [positions[face] for face in members]
+    missing = np.zeros(len(members), int)
+    two_bonds = graph.coordination < 3
+    for n, face in enumerate(members):
+        if two_bonds[face].any():
+            missing[n] = _missing(corners[n], two_bonds[face], areas[kept[n]], graph.length)
+    return Rings(members, corners, missing)
+
+
+def _cyclic(graph: Bonds) -> np.ndarray:
+    """The bonds ``(B, 2)`` without chains that end."""
+    pairs = graph.pairs
+    while True:
+        ends = np.bincount(pairs.ravel(), minlength=graph.number) == 1
+        loose = ends[pairs].any(axis=1)
+        if not loose.any():
+            return pairs
+        pairs = pairs[~loose]
+
+
+def _faces(positions: np.ndarray, pairs: np.ndarray) -> list[np.ndarray]:
+    """Columns around each face of a planar graph, the outer faces among them."""
+    start, end = np.concatenate([pairs, pairs[:, ::-1]]).T
+    twin = np.roll(np.arange(len(start)), len(pairs))
+    direction = positions[end] - positions[start]
+    order = np.lexsort((np.arctan2(direction[:, 1], direction[:, 0]), start))
+    place = np.empty(len(order), int)
+    place[order] = np.arange(len(order))
+    # Arriving at a column, leave by the next bond clockwise: the face stays on the left.
+    degree = np.bincount(start, minlength=len(positions))
+    first = np.cumsum(degree) - degree
+    before = first[start] + (place - first[start] - 1) % degree[start]
+    following = order[before][twin]
+    faces, seen = [], np.zeros(len(start), bool)
+    for edge in range(len(start)):
+        walk = []
+        while not seen[edge]:
+            seen[edge] = True
+            walk.append(start[edge])
+            edge = following[edge]
+        if walk:
+            faces.append(np.array(walk))
+    return faces
+
+
+def _area(polygon: np.ndarray) -> float:
+    """Signed area of a polygon ``(K, 2)``, Å²."""
+    x, y = (polygon - polygon[0]).T
+    return 0.5 * float(x[:-1] @ y[1:] - y[:-1] @ x[1:])  # the way back to the first corner, the origin, adds nothing
+
+
+def _missing(polygon: np.ndarray, two_bonds: np.ndarray, area: float, length: float) -> int:
+    """How many atoms of a honeycomb would fill a ring.
+
+    The ring's area holds as many atoms as a honeycomb has there; of these, the K corners are (K − 2)/2, as their
+    angles say. One atom less makes a ring of twelve or, reconstructed, of nine.
+
+    Args:
+        polygon: ``(K, 2)`` Å.
+        two_bonds: bool ``(K,)``, corners with fewer than three bonds.
+        area: of the polygon, Å².
+        length: of a bond, Å.
+    """
+    before, after = np.roll(polygon, 1, axis=0) - polygon, np.roll(polygon, -1, axis=0) - polygon
+    turn = np.arctan2(after[:, 0] * before[:, 1] - after[:, 1] * before[:, 0], np.sum(after * before, axis=1))
+    if not np.any(two_bonds & (turn % (2.0 * np.pi) > OPEN_ANGLE)):
+        return 0
+    atom = 0.75 * np.sqrt(3.0) * length**2
+    return max(1, round(area / atom - 0.5 * (len(polygon) - 2)))
