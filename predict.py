@@ -1,4 +1,4 @@
-"""Find the atoms: ``python predict.py checkpoint=best.ckpt images=image.dm3``. Settings: ``conf/predict.yaml``."""
+"""Find the atoms: ``python predict.py model=graphene images=image.dm3``. Settings: ``conf/predict.yaml``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import hydra
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from hrtem import report, runs
-from hrtem.inference import Finder
+from hrtem import models, report, runs
 from hrtem.micrograph import read
 from hrtem.report import folder
 
@@ -23,11 +22,12 @@ def main(config: DictConfig) -> None:
     paths = list(config.images) if isinstance(config.images, ListConfig) else [config.images]
     # Everything is read and every model loaded before anything is written.
     micrographs = [read(path, sampling=config.sampling) for path in paths]
-    finder = Finder.load(config.checkpoint, device=config.device, symmetric=config.symmetric)
+    model = models.chosen(config.named, config.checkpoint)
+    finder = models.load(model, device=config.device, symmetric=config.symmetric)
     for micrograph in micrographs:
         finder.check(micrograph)
     facts = {
-        "model_sha256": runs.sha256(config.checkpoint),
+        "model_sha256": models.checksum(model),
         "images_sha256": {str(m.source): runs.sha256(m.source) for m in micrographs if m.source.is_file()},
     }
     settings = {**OmegaConf.to_container(config, resolve=True), **facts}
@@ -46,6 +46,8 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = runs.quoted(sys.argv[1:], keys=("checkpoint", "images", "output"))
+    # Hydra would look for model= among the recipes of networks, conf/model.
+    words = [f"named={word.removeprefix('model=')}" if word.startswith("model=") else word for word in sys.argv[1:]]
+    sys.argv[1:] = runs.quoted(words, keys=("named", "checkpoint", "images", "output"))
     with runs.told_in_one_sentence():
         main()

@@ -34,7 +34,7 @@ STAGES: dict[str, set[str]] = {
 }
 JOINERS = {
     "limits", "loading", "data", "task", "inference", "recipes", "report", "runs", "safeguards", "journal", "benchmark",
-    "comparison", "search", "precision",
+    "comparison", "search", "precision", "weights", "models", "interface",
 }  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 
@@ -72,7 +72,7 @@ def test_data_flow_one_way(path):
     elif name in STAGES:
         assert used <= GROUND | STAGES[name]
     elif name == "__init__":
-        assert not used
+        assert used <= {"interface"}  # when it is called, not when the package is imported
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

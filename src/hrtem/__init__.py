@@ -7,6 +7,34 @@ Conventions, kept by every module:
 * positions are ``(x, y)``: x runs along the last axis, y along the one before; the origin is the
   *centre* of pixel ``[0, 0]``, so the pixel ``[j, i]`` lies at ``(i, j) * sampling``;
 * positive defocus is underfocus: ``defocus = -C10``.
+
+From Python, ``hrtem.load("graphene").find("image.dm4")`` gives a table of atoms, an
+:class:`hrtem.interface.AtomTable`.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hrtem.interface import Model
+
 __version__ = "0.1.0"
+
+
+def load(model: str | Path, device: str = "cpu", symmetric: bool = False) -> Model:
+    """A trained model that finds atoms in images.
+
+    Args:
+        model: name of a shipped model, or a model's folder or a checkpoint file.
+        device: where the network runs, ``cpu`` or ``cuda``.
+        symmetric: average over the eight orientations of the image, in eight times the time.
+
+    Raises:
+        InputError: there is no such model, it is damaged, or the device is not there.
+    """
+    # Only here: importing the package alone must not take the seconds that torch does.
+    from hrtem.interface import load as loaded
+
+    return loaded(model, device, symmetric)

@@ -15,6 +15,7 @@ from hydra.utils import get_class, instantiate
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from hrtem import weights
 from hrtem.calibration import (
     CANDIDATE,
     MASS,
@@ -111,12 +112,22 @@ class ColumnFinder(lightning.LightningModule):
 
     @classmethod
     def load(cls, path: str | Path) -> ColumnFinder:
-        """The task in a checkpoint file, ready for inference on the CPU.
+        """The task in a checkpoint file or in the folder of an exported model, ready for inference on the CPU.
 
         Raises:
-            InputError: there is no such file or it is no checkpoint of this task.
+            InputError: there is no such file or it is no checkpoint of this task, or the folder is no model.
         """
         path = Path(path)
+        if path.is_dir():
+            settings, state = weights.read(path)
+            try:
+                task = cls(**settings)
+                task.load_state_dict(state)
+            except Exception as error:
+                raise InputError(
+                    f"the weights of the model {path} do not fit its settings: {_first(error)}."
+                ) from error
+            return task.eval()
         if not path.is_file():
             raise InputError(f"checkpoint must be a file that train.py wrote, and {path} does not exist.")
         try:

@@ -114,7 +114,7 @@ def _vectors(columns: Columns, nearest: float) -> np.ndarray | None:
     # Peaks of the histogram of difference vectors, at a tenth of the shortest of them.
     reach, step = np.abs(across).max() + nearest, 0.1 * nearest
     edges = np.arange(-reach, reach + step, step)
-    histogram = gaussian_filter(np.histogram2d(*across.T, bins=[edges, edges])[0], 1.5)
+    histogram = gaussian_filter(np.histogram2d(across[:, 0], across[:, 1], bins=edges)[0], 1.5)
     peaks = (histogram == maximum_filter(histogram, 5)) & (histogram > 0.2 * histogram.max())
     places = 0.5 * (edges[1:] + edges[:-1])[np.argwhere(peaks)]
     near_peak = cKDTree(across).query_ball_point(places, TOLERANCE * nearest)

@@ -1,0 +1,89 @@
+"""The card of a model: what is known of it without asking its maker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import hrtem
+from hrtem import runs
+from hrtem.task import ColumnFinder
+
+#: What each part of the settings says, in the order of the card.
+STAGES = {"sample": "Structures", "optics": "Microscope", "noise": "Detector", "model": "Network", "peaks": "Peaks"}
+#: Header of the table of scores, by the names in ``metrics.json``.
+SCORES = {"f1": "F1", "precision": "precision", "recall": "recall", "error_pm": "position error (pm)"}
+
+
+def card(name: str, task: ColumnFinder, checkpoint: Path, notes: str = "") -> str:
+    """The card in Markdown.
+
+    Args:
+        name: of the model.
+        task: the trained task.
+        checkpoint: the file it is from; ``metrics.json`` of its run folder is read where there is one.
+        notes: to be put at the end.
+    """
+    hparams = task.hparams
+    images = task.optics.num_images
+    takes = "single images" if images == 1 else f"focal series of {images} images"
+    domain = "knows" if task.domain.known else "does not know"
+    lines = [
+        f"# {name}",
+        "",
+        f"Finds {', '.join(task.classes)} in {takes}. Trained on simulated images only; it has seen no real one.",
+        "",
+        f"* pixel size: images are brought to {task.sampling:g} Å/px",
+        f"* parameters: {sum(parameter.numel() for parameter in task.net.parameters()):,}",
+        f"* it {domain} which images are unlike those of its training (`in_domain` of the table)",
+        f"* exported {date.today().isoformat()} by hrtem {hrtem.__version__} from a checkpoint with SHA-256 "
+        f"`{runs.sha256(checkpoint)}`",
+        "",
+        "## What it learnt from",
+        "",
+        "A list of two is a range from which each training image drew. Lengths are in Å, energies in eV, doses in "
+        "e/Å². What lies beyond these ranges is beyond what the model can be trusted with.",
+        "",
+        *(line for stage, title in STAGES.items() for line in _settings(title, hparams[stage])),
+        *_scores(checkpoint),
+    ]
+    return "\n".join([*lines, notes.strip(), ""]).rstrip() + "\n"
+
+
+def _settings(title: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """A table of the settings of a stage."""
+    kind = str(settings.get("_target_", "")).rpartition(".")[2]
+    yield from (f"### {title}: `{kind}`", "", "| setting | value |", "|---|---|")
+    for key, value in settings.items():
+        if key == "_target_":
+            continue
+        inner = value.items() if isinstance(value, Mapping) else [("", value)]
+        for name, one in inner:
+            yield f"| `{key}{'.' if name else ''}{name}` | {json.dumps(one)} |"
+    yield ""
+
+
+def _scores(checkpoint: Path) -> Iterator[str]:
+    """A table of the scores on simulated test images, where the run has been tested."""
+    path = checkpoint.resolve().parent.parent / "metrics.json"
+    if not path.is_file():
+        return
+    doses = json.loads(path.read_text())
+    yield from (
+        "## Scores on simulated images",
+        "",
+        "The test images are drawn from the same ranges, at given doses.",
+        "",
+    )
+    yield "| dose (e/Å²) | class | " + " | ".join(SCORES.values()) + " |"
+    yield "|---" * (2 + len(SCORES)) + "|"
+    for dose, classes in doses.items():
+        for name, score in classes.items():
+            if name != "all" and len(classes) == 2:
+                continue
+            digits = (f"{score[key]:.{1 if key == 'error_pm' else 3}f}" if key in score else "" for key in SCORES)
+            yield f"| {float(dose):,.0f} | {name} | " + " | ".join(digits) + " |"
+    yield ""
