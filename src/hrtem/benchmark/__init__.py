@@ -1,1 +1,1 @@
-"""Cost and limits of the stages: ``python -m hrtem.benchmark imaging|waves|convergence|limits``."""
+"""Cost and limits of the stages: ``python -m hrtem.benchmark imaging|waves|convergence|limits|real``."""

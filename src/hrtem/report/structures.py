@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from hrtem.columns import Columns
-from hrtem.report.drawing import save, show_image
+from hrtem.report.drawing import circle, save, show_image
 from hrtem.structure import Structure
 
 #: Displacements are drawn this many times as long.
@@ -47,7 +47,8 @@ def structure_figure(image: np.ndarray, columns: Columns, structure: Structure, 
 
 
 def network(axes: Axes, columns: Columns, structure: Structure, sampling: float) -> None:
-    """Bonds as lines, and all marks in their colours with a legend."""
+    """Columns as rings, bonds as lines, and all marks in their colours with a legend."""
+    circle(axes, columns, sampling, radius=0.35, linewidth=0.6)
     place = columns.positions / sampling
     axes.add_collection(LineCollection(list(place[structure.bonds.pairs]), colors="c", linewidths=0.8), autolim=False)
     handles: dict[str, Patch] = {}
