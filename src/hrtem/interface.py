@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +17,8 @@ from hrtem.micrograph import Micrograph, calibrated, read
 from hrtem.structure import Structure, analyse
 
 
-class Atom(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Atom:
     """One row of a table; x and y in Å from the centre of the first pixel, the standard deviation of each in pm."""
 
     x: float
@@ -118,7 +118,7 @@ class AtomTable:
 
     def __iter__(self) -> Iterator[Atom]:
         facts = (self.x, self.y, self.classes, self.probability, self.sigma_pm, self.count)
-        return map(Atom._make, zip(*(values.tolist() for values in facts), strict=True))
+        return (Atom(*row) for row in zip(*(values.tolist() for values in facts), strict=True))
 
     def __repr__(self) -> str:
         return f"AtomTable({self.prediction.summary()}; {self.prediction.micrograph.source})"

@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_laplace, zoom
@@ -27,6 +27,8 @@ SIGMAS, BLURS, SEPARATIONS = (0.3, 0.4, 0.5, 0.6, 0.8), (0.0, 0.4, 0.7), (0.8, 1
 APART = 0.6
 #: How many thresholds of the Laplacian are tried, and which of Atomap, as shares of the highest peak.
 THRESHOLDS, SHARES = 16, (0.02, 0.3)
+#: Ways of Atomap to refine positions.
+REFINEMENTS = ("", "mass", "gaussian")
 #: Atomap sees images at this pixel size at most, Å/px, since it separates atoms by whole pixels.
 FINE = 0.12
 
@@ -115,44 +117,45 @@ class Atomap:
         if self.process.stdout.readline().strip() != "ready":
             raise InputError(f"atomap must be a Python interpreter that can import atomap, and {python} cannot.")
 
-    def positions(self, image: np.ndarray, sampling: float, refine: str = "", **settings: Any) -> np.ndarray:
-        """Atoms ``(N, 2)`` Å in an image ``(Y, X)`` in which they are bright."""
+    def positions(
+        self, image: np.ndarray, sampling: float, blur: float, separation: float, threshold: float, refine: str = ""
+    ) -> np.ndarray:
+        """Atoms ``(N, 2)`` Å in an image ``(Y, X)`` in which they are bright.
+
+        Args:
+            image: of local contrast.
+            sampling: Å/px.
+            blur: width of a Gaussian before all else, Å.
+            separation: least distance of atoms, Å.
+            threshold: share of the highest peak.
+            refine: ``mass``, ``gaussian`` or nothing.
+        """
         picture, pixel = finer(image, sampling, FINE)
-        if settings["blur"]:
-            picture = gaussian_filter(picture, settings["blur"] / pixel)
+        if blur:
+            picture = gaussian_filter(picture, blur / pixel)
         with tempfile.TemporaryDirectory() as folder:
             files = {"image": f"{folder}/image.npy", "answer": f"{folder}/answer.npy"}
             np.save(files["image"], picture - picture.min())
-            job = files | {
-                "separation": max(1, round(settings["separation"] / pixel)),
-                "threshold": settings["threshold"],
-                "refine": refine,
-            }
+            wishes = {"separation": max(1, round(separation / pixel)), "threshold": threshold, "refine": refine}
             assert self.process.stdin is not None
             assert self.process.stdout is not None
-            print(json.dumps(job), file=self.process.stdin, flush=True)
+            print(json.dumps(files | wishes), file=self.process.stdin, flush=True)
             if self.process.stdout.readline().strip() != "done":
                 return np.empty((0, 2))
-            return np.load(files["answer"]).reshape(-1, 2) * pixel
+            return np.asarray(np.load(files["answer"])).reshape(-1, 2) * pixel
 
     def tuned(self, image: np.ndarray, sampling: float, sign: int, rate: Rating) -> tuple[Method, str]:
         """The blur, separation, threshold and refinement that do best on this very image."""
-        tries = [
-            {"blur": blur, "separation": separation, "threshold": share}
-            for blur in BLURS
-            for separation in SEPARATIONS
-            for share in SHARES
-        ]
-        best = max(tries, key=lambda one: rate(self.positions(sign * image, sampling, **one)))
-        refine = max(
-            ("", "mass", "gaussian"), key=lambda one: rate(self.positions(sign * image, sampling, one, **best))
-        )
+        tries = list(product(BLURS, SEPARATIONS, SHARES))
+        best = max(tries, key=lambda one: rate(self.positions(sign * image, sampling, *one)))
+        refine = max(REFINEMENTS, key=lambda one: rate(self.positions(sign * image, sampling, *best, one)))
 
         def method(picture: np.ndarray, pixel: float) -> np.ndarray:
-            return self.positions(sign * picture, pixel, refine, **best)
+            return self.positions(sign * picture, pixel, *best, refine)
 
-        text = f"blur {best['blur']:g} Å, separation {best['separation']:g} Å, threshold {best['threshold']:g}"
-        return method, f"{text}, {refine or 'no'} refinement"
+        blur, separation, share = best
+        text = f"blur {blur:g} Å, separation {separation:g} Å, threshold {share:g}, {refine or 'no'} refinement"
+        return method, text
 
 
 @contextmanager
