@@ -39,6 +39,12 @@ def test_a_task_comes_back_bit_for_bit(task, folder):
     assert not again.training
 
 
+def test_a_model_from_before_uncertainties_loads(task, tmp_path):
+    old = {name: value for name, value in task.state_dict().items() if name != "position_variance"}
+    folder = weights.write(tmp_path / "old", dict(task.hparams), old, "")
+    assert torch.equal(ColumnFinder.load(folder).position_variance, task.position_variance)
+
+
 def test_the_folder_holds_what_it_says(folder):
     assert sorted(path.name for path in folder.iterdir()) == [
         "SHA256SUMS",

@@ -122,6 +122,7 @@ class ColumnFinder(lightning.LightningModule):
             settings, state = weights.read(path)
             try:
                 task = cls(**settings)
+                task.on_load_checkpoint({"state_dict": state})  # a model may be older than we are
                 task.load_state_dict(state)
             except Exception as error:
                 raise InputError(

@@ -1,1 +1,1 @@
-"""Cost and limits of the stages: ``python -m hrtem.benchmark imaging|waves|convergence|limits|real``."""
+"""Cost and limits of the stages, and scores on real micrographs; ``python -m hrtem.benchmark`` says which there are."""

@@ -26,7 +26,7 @@ from hrtem.benchmark import classical
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.metrics import Score, match, score
-from hrtem.micrograph import Micrograph
+from hrtem.micrograph import Micrograph, read
 from hrtem.normalisation import LocalContrast
 from hrtem.report.structures import structure_figure
 from hrtem.structure import Structure, analyse
@@ -109,11 +109,12 @@ def read_case(folder: Path, name: str) -> Case:
     try:
         with (place / "atoms.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        image, mask = imread(place / "image.tif").astype(float), imread(place / "evalmask.png") > 0
+        mask = imread(place / "evalmask.png") > 0
     except OSError as error:
         raise InputError(
             f"HRTEM_REAL_DATA must hold real/{name} with its truth, and {error.filename} is missing."
         ) from None
+    image = read(place / "image.tif", sampling=sampling).images[0].astype(float)
     true = np.array([[float(row["x_px"]), float(row["y_px"])] for row in rows]) * sampling
     return Case(name, image, sampling, sign, true, np.array([row["trusted"] == "1" for row in rows]), mask)
 
@@ -149,10 +150,7 @@ def main(*words: str) -> None:
     said = dict(word.split("=", 1) for word in words if word.partition("=")[0] in ("atomap", "output"))
     names = [word for word in words if word.partition("=")[0] not in ("atomap", "output")]
     cases = [read_case(Path(where), name) for name in CASES]
-    try:
-        soot = imread(Path(where) / "real" / "negative" / "soot.tif").astype(float)
-    except OSError:
-        raise InputError(f"HRTEM_REAL_DATA must hold real/negative/soot.tif, and {where} does not.") from None
+    soot = read(Path(where) / "real" / "negative" / "soot.tif", sampling=SOOT).images[0].astype(float)
     labels = runs.distinct([Path(name).stem for name in names])
     finders = {label: models.load(name) for label, name in zip(labels, names, strict=True)}
     folder = runs.new_folder(said.get("output"), "real")
