@@ -62,6 +62,40 @@ def test_an_empty_part_is_not_blown_up(image):
     assert float(result[..., :60].abs().max()) < 1.0
 
 
+@pytest.mark.parametrize("sigma", [1.0, 3.0, 12.0])
+def test_averages_are_those_of_a_gaussian(image, sigma):
+    """Beside the sum over all pixels, written out."""
+    image = image[..., :200, :].double()
+    image = (image - image.mean()) / image.std()
+
+    def average(values):
+        for axis in (-1, -2):
+            pixel = torch.arange(values.shape[axis]).double() * SAMPLING
+            weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma) ** 2)
+            values = (values.transpose(axis, -1) @ (weights / weights.sum(1, keepdim=True)).T).transpose(axis, -1)
+        return values
+
+    mean = average(image)
+    expected = (image - mean) / (average(image.square()) - mean.square()).clamp_min(1e-4).sqrt()
+    torch.testing.assert_close(LocalContrast(sigma)(image, SAMPLING), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 12.0])
+@pytest.mark.parametrize("piece", [37, 100, 300])
+def test_an_image_seen_in_pieces_is_normalised_as_a_whole(image, sigma, piece):
+    series = torch.cat([image, 2.0 * image.roll(7, -1)], dim=1)[..., :230, :]
+    series[..., :20, :20] = 0.0
+    normalise = LocalContrast(sigma)
+    surroundings = normalise.surroundings((230, 256), SAMPLING)
+    corners = [(top, left) for top in range(0, 230, piece) for left in range(0, 256, piece)]
+    for top, left in corners:
+        surroundings.add(series[0, :, top : top + piece, left : left + piece], top, left)
+    whole = normalise(series, SAMPLING)[0]
+    for top, left in corners:
+        cut = (slice(None), slice(top, top + piece), slice(left, left + piece))
+        torch.testing.assert_close(surroundings.normalise(series[0][cut], top, left), whole[cut], atol=3e-5, rtol=1e-5)
+
+
 def test_sigma_must_be_a_length():
     with pytest.raises(InputError, match=r"normalisation\.sigma"):
         LocalContrast(-1.0)
