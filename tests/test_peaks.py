@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ import torch
 from hrtem.errors import InputError
 from hrtem.metrics import match
 from hrtem.peaks import CountPeaks, HeightPeaks, MassPeaks, MeanCountPeaks, OffsetPeaks, OrdinalPeaks
-from hrtem.targets import CountMaps, MeanCountMaps, OffsetMaps, OrdinalMaps
+from hrtem.peaks.maxima import Maxima
+from hrtem.peaks.pairs import Found
+from hrtem.targets import CountMaps, GaussianMaps, MeanCountMaps, OffsetMaps, OrdinalMaps
 
 SAMPLING, SIGMA = 0.2, 0.25
 
@@ -149,7 +153,8 @@ def test_counts_have_probabilities(target, peaks):
     (found,) = finder(maps, SAMPLING, ("Au",))
     assert found.counts.tolist() == [4]
     row, column = 25, round(float(found.positions[0, 0]) / SAMPLING)
-    distribution = finder.distribution(finder._probability(maps, SAMPLING)[0, :, row, column][None])[0]
+    at = Found.alone(Maxima(*torch.tensor([[0], [row], [column]])), maps[:, :1])
+    distribution = finder.distribution(finder._masses(maps, at, SAMPLING))[0]
     expected = [odds.get(atoms, 0.0) for atoms in range(1, 9)]
     assert distribution.tolist() == pytest.approx(expected, abs=0.01)
 
@@ -204,3 +209,48 @@ def test_bad_settings_of_other_peaks_are_refused():
         OffsetPeaks(0.0, 0.6, 0.45)
     with pytest.raises(InputError, match=r"peaks\.largest"):
         MeanCountPeaks(**SETTINGS, largest=0)
+
+
+@pytest.mark.parametrize("distance", [0.6, 0.7, 0.85])
+@pytest.mark.parametrize("angle", [0.0, 0.3, 0.785, 1.2])
+def test_two_close_columns_are_two(distance, angle):
+    """As the target draws them, wherever they lie between pixels; each counts its own pixels."""
+    way = 0.5 * distance * np.array([np.cos(angle), np.sin(angle)])
+    for x in (0.0, 0.07, 0.13):
+        points = np.array([4.0 + x, 5.0 - x]) + np.array([way, -way])
+        maps = GaussianMaps(1, SIGMA)(
+            torch.from_numpy(points)[None].float(), torch.zeros(1, 2, dtype=torch.long), (48, 48), SAMPLING
+        )
+        (found,) = finder()(maps, SAMPLING, ("C",))
+        i, j = match(found.positions, points)
+        assert len(found) == len(i) == 2
+        np.testing.assert_allclose(found.positions[i], points[j], atol=0.05)
+        assert found.probabilities.min() > 0.8
+
+
+def test_one_column_at_one_of_two_places_is_one():
+    """What a network answers that knows of one column and not which of two places, 0.6 Å apart, is its own."""
+    points = torch.tensor([[[4.0, 5.0], [4.6, 5.0]]])
+    maps = 0.5 * GaussianMaps(1, SIGMA)(points, torch.zeros(1, 2, dtype=torch.long), (48, 48), SAMPLING)
+    (found,) = finder()(maps, SAMPLING, ("C",))
+    assert len(found) == 1
+    assert found.probabilities[0] > 0.6
+
+
+def test_ten_thousand_peaks_a_second():
+    """On one core, in time that the process itself takes."""
+    place = torch.arange(1.0, 99.0, 1.42)
+    grid = torch.stack(torch.meshgrid(place, place, indexing="ij"), dim=-1).reshape(1, -1, 2)
+    labels = torch.zeros(grid.shape[:2], dtype=torch.long)
+    maps = GaussianMaps(1, SIGMA)(grid, labels, (500, 500), SAMPLING)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        finder()(maps, SAMPLING, ("C",))
+        start = time.process_time()
+        (found,) = finder()(maps, SAMPLING, ("C",))
+        seconds = time.process_time() - start
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == grid.shape[1]
+    assert len(found) / seconds > 1e4

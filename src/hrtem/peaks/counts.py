@@ -10,6 +10,8 @@ from torch import Tensor
 
 from hrtem.columns import Columns
 from hrtem.peaks.mass import MassPeaks, Variance, as_it_is
+from hrtem.peaks.maxima import Maxima
+from hrtem.peaks.pairs import Found
 from hrtem.ranges import Range
 
 
@@ -41,12 +43,12 @@ class CountPeaks(MassPeaks):
             threshold, variance: see :class:`MassPeaks`.
         """
         found = super().__call__(self._presence(maps), sampling, classes, threshold, variance)
-        mass = self._probability(maps, sampling)
         answers = []
-        for columns, masses in zip(found, mass, strict=True):
+        for number, columns in enumerate(found):
             at = torch.from_numpy(columns.positions / sampling).round().long().to(maps.device)
             x, y = at[:, 0].clamp(0, maps.shape[-1] - 1), at[:, 1].clamp(0, maps.shape[-2] - 1)
-            answers.append(replace(columns, counts=self.counts(masses[:, y, x].T).cpu().numpy()))
+            peaks = Found.alone(Maxima(torch.full_like(x, number), y, x), maps[:, :1])
+            answers.append(replace(columns, counts=self.counts(self._masses(maps, peaks, sampling)).cpu().numpy()))
         return answers
 
     def counts(self, masses: Tensor) -> Tensor:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hrtem.columns import Columns
+from hrtem.peaks.maxima import disc_share, maxima, smoothed, windows
+from hrtem.peaks.pairs import EACH, Found, beside, joined
 from hrtem.ranges import Range
 
 #: Gives the variance of positions along x or y, ``(N,)`` Å², from how much the variance of their peaks exceeds that of
@@ -31,10 +33,13 @@ class MassPeaks:
     so the mass within a disc over the mass of one Gaussian is the probability that the disc holds a column.
     How much wider tells how uncertain the position is: variances add, and that of the Gaussians is known.
 
+    The mass says too whether two maxima nearer than ``min_distance`` are two columns or one at two possible places:
+    two have twice the mass. Each pixel then counts for the nearer one.
+
     Args:
         sigma: standard deviation of the Gaussians that the network was trained on, Å.
         radius: of the disc, Å; about half of the smallest distance between columns.
-        min_distance: of two maxima along a row or a column of pixels, Å.
+        min_distance: of two maxima along a row or a column of pixels, Å; nearer ones must each have a column's mass.
         threshold: smallest probability of a column that is reported.
     """
 
@@ -67,26 +72,21 @@ class MassPeaks:
         Returns:
             For each of the B examples its columns, sorted by (y, x).
         """
-        mass = self._probability(maps, sampling)
         total = maps.sum(dim=1, keepdim=True)
         threshold = self.threshold if threshold is None else threshold
         # A little smoothing first: a plateau of a broad peak must not give several maxima.
         smooth = smoothed(total, 0.5 * self.sigma / sampling)
-        reach = max(1, round(self.min_distance / sampling))
-        highest = F.max_pool2d(smooth, 2 * reach + 1, stride=1, padding=reach)
-        found = (smooth == highest) & (mass.sum(dim=1, keepdim=True) >= threshold) & (smooth > 1e-3)
-        example, _, row, column = torch.nonzero(_unique(found, reach), as_tuple=True)
-        place = _refined(smooth, example, row, column)
-        spread = self._variance(total, example, row, column, place, sampling)
-        position = place * sampling
-        masses = mass[example, :, row, column]
-        label = masses.argmax(dim=1)
-        probability = masses.sum(dim=1).clamp(0.0, 1.0)
-        share = masses.clamp_min(0.0)
+        found = self._found(maps, smooth, max(1, round(self.min_distance / sampling)), sampling)
+        found = found[found.masses.sum(dim=1) >= threshold]
+        spread = self._spread(total, found, sampling)
+        position = found.place * sampling
+        label = found.masses.argmax(dim=1)
+        probability = found.masses.sum(dim=1).clamp(0.0, 1.0)
+        share = found.masses.clamp_min(0.0)
         share = share * (probability / share.sum(dim=1).clamp_min(1e-9))[:, None]
         answers = []
         for number in range(len(maps)):
-            mine = example == number
+            mine = found.peaks.example == number
             excess = spread[mine].double().cpu().numpy() - self.sigma**2
             answers.append(
                 Columns(
@@ -100,39 +100,52 @@ class MassPeaks:
             )
         return answers
 
-    def _probability(self, maps: Tensor, sampling: float) -> Tensor:
-        """Probability ``(B, C, Y, X)`` of a column of each class, were there a maximum at each pixel."""
-        disc = self._disc(sampling, maps)
-        channels = maps.shape[1]
-        return F.conv2d(maps, disc.expand(channels, 1, -1, -1), padding=disc.shape[-1] // 2, groups=channels)
+    def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Found:
+        """Maxima within ``reach`` pixels, and lower ones beside them where both have a mass of their own."""
+        single = Found.alone(maxima(smooth, reach), smooth)
+        number, higher, lower = beside(single, maxima(smooth, 1), smooth, reach)
+        higher, lower = (replace(one, masses=self._masses(maps, one, sampling)) for one in (higher, lower))
+        two = (higher.masses.sum(dim=1) >= EACH) & (lower.masses.sum(dim=1) >= EACH)
+        alone = torch.ones(single.peaks.number, dtype=torch.bool, device=maps.device)
+        alone[number[two]] = False
+        single = single[alone]
+        single = replace(single, masses=self._masses(maps, single, sampling))
+        return joined([single, higher[two], lower[two]]) if bool(two.any()) else single
 
-    def _variance(
-        self, maps: Tensor, example: Tensor, row: Tensor, column: Tensor, place: Tensor, sampling: float
-    ) -> Tensor:
+    def _masses(self, maps: Tensor, found: Found, sampling: float) -> Tensor:
+        """Mass ``(P, C)`` of each class in the discs around maxima, in units of the mass of a column."""
+        disc = self._disc(sampling, maps)
+        reach = disc.shape[-1] // 2
+        index = torch.arange(-reach, reach + 1, device=maps.device)
+        masses = maps.new_empty(found.peaks.number, maps.shape[1])
+        for some, pixels in windows(maps, found.peaks, reach):
+            share = found[torch.arange(some.start, some.stop, device=maps.device)].own(index)
+            masses[some] = (pixels * (share * disc)[:, None]).sum(dim=(2, 3))
+        return masses
+
+    def _spread(self, total: Tensor, found: Found, sampling: float) -> Tensor:
         """Variance ``(P,)`` in Å², along x or y, of the Gaussians with the second moment that maps have in discs.
 
         The curvature at a maximum would do for a Gaussian, but is what a network draws least well.
 
         Args:
-            maps: ``(B, 1, Y, X)``.
-            example, row, column: of the maxima.
-            place: their sub-pixel places ``(P, 2)`` (x, y) in px.
+            total: ``(B, 1, Y, X)``.
+            found: the maxima.
             sampling: Å/px.
         """
         radius = max(self.radius, 2.0 * self.sigma)
         reach = math.ceil(radius / sampling) + 1
-        index = torch.arange(-reach, reach + 1, device=maps.device)
-        padded = F.pad(maps[:, 0], (reach,) * 4)
-        window = padded[
-            example[:, None, None],
-            (row[:, None] + reach + index)[:, :, None],
-            (column[:, None] + reach + index)[:, None],
-        ]
-        x, y = ((torch.stack([column, row], dim=1) - place)[:, :, None] + index).unbind(1)
-        moment = _moment(window, x * sampling, y * sampling, radius, sampling)
+        index = torch.arange(-reach, reach + 1, device=total.device)
+        moment = total.new_empty(found.peaks.number)
+        for some, pixels in windows(total, found.peaks, reach):
+            these = found[torch.arange(some.start, some.stop, device=total.device)]
+            x, y = these.offsets(index)
+            # A Gaussian has the same moment in either half.
+            own = pixels[:, 0] * these.own(index, outer=True)
+            moment[some] = _moment(own, x * sampling, y * sampling, radius, sampling)
         # Variance against moment for Gaussians off a pixel's centre by as much as maxima are on average.
-        variance = (self.sigma * torch.logspace(-1.0, 1.0, 201, base=4.0, device=maps.device)) ** 2
-        axis = ((index + 0.25) * sampling).to(maps.dtype).expand(len(variance), -1)
+        variance = (self.sigma * torch.logspace(-1.0, 1.0, 201, base=4.0, device=total.device)) ** 2
+        axis = ((index + 0.25) * sampling).to(total.dtype).expand(len(variance), -1)
         gaussian = torch.exp(-0.5 * (axis[:, None] ** 2 + axis[:, :, None] ** 2) / variance[:, None, None])
         known = _moment(gaussian, axis, axis, radius, sampling)
         # The table rises with the variance: the next entry above, and the share of the step below it.
@@ -141,13 +154,13 @@ class MassPeaks:
         return torch.lerp(variance[upper - 1], variance[upper], share)
 
     def _disc(self, sampling: float, like: Tensor) -> Tensor:
-        """Kernel ``(1, 1, K, K)`` whose sum over a Gaussian of height 1 at its centre is 1."""
+        """Weights ``(K, K)`` whose sum over a Gaussian of height 1 at its centre is 1."""
         reach = math.ceil(self.radius / sampling)
         index = torch.arange(-reach, reach + 1, device=like.device, dtype=like.dtype) * sampling
         distance = torch.sqrt(index[:, None] ** 2 + index[None, :] ** 2)
         disc = disc_share(distance, self.radius, sampling)
         gaussian = torch.exp(-0.5 * (distance / self.sigma) ** 2)
-        return (disc / (disc * gaussian).sum())[None, None]
+        return disc / (disc * gaussian).sum()
 
 
 class HeightPeaks(MassPeaks):
@@ -162,23 +175,13 @@ class HeightPeaks(MassPeaks):
     def __init__(self, sigma: float, min_distance: float, threshold: float) -> None:
         super().__init__(sigma, radius=sigma, min_distance=min_distance, threshold=threshold)
 
-    def _probability(self, maps: Tensor, sampling: float) -> Tensor:
-        return maps
+    def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Found:
+        """Maxima within ``reach`` pixels: heights do not say how many columns there are."""
+        found = Found.alone(maxima(smooth, reach), smooth)
+        return replace(found, masses=self._masses(maps, found, sampling))
 
-
-def _unique(found: Tensor, reach: int) -> Tensor:
-    """Keep one of several equally high maxima within ``reach`` pixels, as a column between two pixels gives."""
-    index = torch.arange(1, found[0].numel() + 1, device=found.device, dtype=torch.float64).reshape(found.shape[1:])
-    numbered = torch.where(found, index, 0.0)
-    return found & (numbered == F.max_pool2d(numbered, 2 * reach + 1, stride=1, padding=reach))
-
-
-def disc_share(distance: Tensor, radius: float, sampling: float) -> Tensor:
-    """Which share of a pixel at ``distance`` Å lies in a disc.
-
-    Its rim is one pixel wide, so that sums do not jump with the position within a pixel.
-    """
-    return (0.5 + (radius - distance) / sampling).clamp(0.0, 1.0)
+    def _masses(self, maps: Tensor, found: Found, sampling: float) -> Tensor:
+        return maps[found.peaks.example, :, found.peaks.row, found.peaks.column]
 
 
 def _moment(windows: Tensor, x: Tensor, y: Tensor, radius: float, sampling: float) -> Tensor:
@@ -193,30 +196,3 @@ def _moment(windows: Tensor, x: Tensor, y: Tensor, radius: float, sampling: floa
     distance = torch.sqrt(x[:, None] ** 2 + y[:, :, None] ** 2)
     weight = windows * disc_share(distance, radius, sampling)
     return 0.5 * (weight * distance**2).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-9)
-
-
-def smoothed(maps: Tensor, width: float) -> Tensor:
-    """Gaussian average of ``width`` pixels of maps ``(B, 1, Y, X)``."""
-    reach = max(1, math.ceil(3.0 * width))
-    index = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
-    weights = torch.exp(-0.5 * (index / width) ** 2)
-    weights = weights / weights.sum()
-    maps = F.conv2d(maps, weights[None, None, :, None], padding=(reach, 0))
-    return F.conv2d(maps, weights[None, None, None, :], padding=(0, reach))
-
-
-def _refined(maps: Tensor, example: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Sub-pixel maxima ``(P, 2)`` (x, y) in pixels: a parabola through the logarithm, exact for a Gaussian."""
-    padded = F.pad(maps[:, 0], (1, 1, 1, 1), mode="replicate").clamp_min(1e-6).log()
-
-    def at(dy: int, dx: int) -> Tensor:
-        return padded[example, row + 1 + dy, column + 1 + dx]
-
-    def vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:
-        curvature = before - 2.0 * centre + after
-        shift = 0.5 * (before - after) / torch.where(curvature < -1e-6, curvature, -torch.inf)
-        return shift.clamp(-0.5, 0.5)
-
-    x = column + vertex(at(0, -1), at(0, 0), at(0, 1))
-    y = row + vertex(at(-1, 0), at(0, 0), at(1, 0))
-    return torch.stack([x, y], dim=1)

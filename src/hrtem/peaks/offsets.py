@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrtem.columns import Columns
-from hrtem.peaks.mass import MassPeaks, Variance, as_it_is, disc_share, smoothed
+from hrtem.peaks.mass import MassPeaks, Variance, as_it_is
+from hrtem.peaks.maxima import disc_share, smoothed
 from hrtem.ranges import Range
 
 #: Widest share of a disc that the image's border may cut off, as of a column in its corner.

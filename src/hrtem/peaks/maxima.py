@@ -1,0 +1,109 @@
+"""Local maxima of maps, where they lie between pixels, and the pixels around them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Lower maxima are not looked at.
+LOWEST = 1e-3
+#: Windows that are looked at together, so that the memory does not grow with their number.
+TOGETHER = 2**13
+
+
+class Maxima(NamedTuple):
+    """Pixels of maxima, each ``(P,)``: which example of the batch, which row, which column."""
+
+    example: Tensor
+    row: Tensor
+    column: Tensor
+
+    def __getitem__(self, keep: Tensor) -> Maxima:  # type: ignore[override]
+        """Those that a mask or an index keeps."""
+        return Maxima(self.example[keep], self.row[keep], self.column[keep])
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return len(self.row)
+
+
+def highest(maps: Tensor, reach: int) -> Tensor:
+    """The largest value within ``reach`` pixels along rows and columns, of maps ``(B, 1, Y, X)``."""
+    maps = F.max_pool2d(maps, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    return F.max_pool2d(maps, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+
+
+def maxima(maps: Tensor, reach: int) -> Maxima:
+    """Local maxima of maps ``(B, 1, Y, X)`` within ``reach`` pixels, sorted by (example, row, column).
+
+    Of several equally high ones within reach, as a column between two pixels gives, the last is kept.
+    """
+    found = (maps == highest(maps, reach)) & (maps > LOWEST)
+    peaks = Maxima(*torch.nonzero(found[:, 0], as_tuple=True))
+    bordered = F.pad(found[:, 0], (reach,) * 4)
+    alone = torch.ones(peaks.number, dtype=torch.bool, device=maps.device)
+    for down in range(reach + 1):
+        for right in range(-reach if down else 1, reach + 1):
+            alone &= ~bordered[peaks.example, peaks.row + reach + down, peaks.column + reach + right]
+    return peaks[alone]
+
+
+def windows(maps: Tensor, peaks: Maxima, reach: int) -> Iterator[tuple[slice, Tensor]]:
+    """The pixels within ``reach`` of maxima, ``(p, C, K, K)`` of some of them after the other; 0 beyond the border.
+
+    Args:
+        maps: ``(B, C, Y, X)``.
+        peaks: the maxima.
+        reach: px.
+    """
+    bordered = F.pad(maps, (reach,) * 4)
+    size = 2 * reach + 1
+    # All windows there are, as a view: (B, C, Y, X, K, K).
+    unfolded = bordered.unfold(2, size, 1).unfold(3, size, 1)
+    for first in range(0, peaks.number, TOGETHER):
+        some = slice(first, min(peaks.number, first + TOGETHER))
+        yield some, unfolded[peaks.example[some], :, peaks.row[some], peaks.column[some]]
+
+
+def places(maps: Tensor, peaks: Maxima) -> Tensor:
+    """Sub-pixel maxima ``(P, 2)`` (x, y) px: a parabola through the logarithm, exact for a Gaussian."""
+    _, _, rows, columns = maps.shape
+
+    def at(down: int, right: int) -> Tensor:
+        row = (peaks.row + down).clamp(0, rows - 1)
+        column = (peaks.column + right).clamp(0, columns - 1)
+        return maps[peaks.example, 0, row, column].clamp_min(1e-6).log()
+
+    def vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:
+        curvature = before - 2.0 * centre + after
+        shift = 0.5 * (before - after) / torch.where(curvature < -1e-6, curvature, -torch.inf)
+        return shift.clamp(-0.5, 0.5)
+
+    centre = at(0, 0)
+    x = peaks.column + vertex(at(0, -1), centre, at(0, 1))
+    y = peaks.row + vertex(at(-1, 0), centre, at(1, 0))
+    return torch.stack([x, y], dim=1)
+
+
+def smoothed(maps: Tensor, width: float) -> Tensor:
+    """Gaussian average of ``width`` pixels of maps ``(B, 1, Y, X)``."""
+    reach = max(1, math.ceil(3.0 * width))
+    index = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    weights = torch.exp(-0.5 * (index / width) ** 2)
+    weights = weights / weights.sum()
+    maps = F.conv2d(maps, weights[None, None, :, None], padding=(reach, 0))
+    return F.conv2d(maps, weights[None, None, None, :], padding=(0, reach))
+
+
+def disc_share(distance: Tensor, radius: float, sampling: float) -> Tensor:
+    """Which share of a pixel at ``distance`` Å lies in a disc.
+
+    Its rim is one pixel wide, so that sums do not jump with the position within a pixel.
+    """
+    return (0.5 + (radius - distance) / sampling).clamp(0.0, 1.0)

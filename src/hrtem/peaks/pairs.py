@@ -1,0 +1,120 @@
+"""Two columns so close that their peaks share pixels: which of two maxima a pixel belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hrtem.peaks.maxima import Maxima, places
+
+#: Two maxima are two columns where each has this mass of its own; one column of uncertain place has 1 in all.
+EACH = 0.6
+#: Smallest distance of two maxima that may be two columns, in units of the least distance of others.
+CLOSEST = 0.5
+
+
+@dataclass(frozen=True)
+class Found:
+    """Maxima, each alone or one of a pair.
+
+    Attributes:
+        peaks: P maxima.
+        place: ``(P, 2)`` (x, y) px.
+        towards: ``(P, 2)`` unit vector to the other of a pair; 0 where alone.
+        half: ``(P,)`` px, half the distance to it; infinite where alone.
+        masses: ``(P, C)`` of each class in units of that of a column; ``(P, 0)`` until they are known.
+    """
+
+    peaks: Maxima
+    place: Tensor
+    towards: Tensor
+    half: Tensor
+    masses: Tensor
+
+    @classmethod
+    def alone(cls, peaks: Maxima, maps: Tensor) -> Found:
+        """Maxima of maps ``(B, 1, Y, X)`` that nothing is near to."""
+        place = places(maps, peaks)
+        far = torch.full_like(place[:, 0], torch.inf)
+        return cls(peaks, place, torch.zeros_like(place), far, place.new_empty(len(place), 0))
+
+    def __getitem__(self, keep: Tensor) -> Found:
+        """Those that a mask or an index keeps."""
+        return Found(self.peaks[keep], self.place[keep], self.towards[keep], self.half[keep], self.masses[keep])
+
+    def offsets(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """x and y ``(P, K)`` px, from their places, of the pixels at ``index`` ``(K,)`` px from the maxima."""
+        pixel = torch.stack([self.peaks.column, self.peaks.row], dim=1)
+        x, y = ((pixel - self.place)[:, :, None] + index).unbind(1)
+        return x, y
+
+    def own(self, index: Tensor, outer: bool = False) -> Tensor:
+        """Share ``(P, K, K)`` of pixels that is nearer to the maxima than to the others of their pairs.
+
+        Args:
+            index: ``(K,)`` px from the maxima, along rows and columns.
+            outer: of the maxima of pairs, only the half that is turned away from the other.
+        """
+        x, y = self.offsets(index)
+        along = x[:, None] * self.towards[:, 0, None, None] + y[:, :, None] * self.towards[:, 1, None, None]
+        border = torch.where(self.half.isinf(), self.half, 0.0) if outer else self.half
+        return (0.5 + border[:, None, None] - along).clamp(0.0, 1.0)
+
+
+def joined(parts: Sequence[Found]) -> Found:
+    """All of them, sorted by (example, row, column)."""
+    peaks = Maxima(*(torch.cat(values) for values in zip(*(part.peaks for part in parts), strict=True)))
+    names = ("place", "towards", "half", "masses")
+    together = Found(peaks, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    order = torch.arange(peaks.number, device=peaks.row.device)
+    for key in (peaks.column, peaks.row, peaks.example):
+        order = order[key[order].argsort(stable=True)]
+    return together[order]
+
+
+def beside(single: Found, near: Maxima, maps: Tensor, reach: int) -> tuple[Tensor, Found, Found]:
+    """Lower maxima within ``reach`` pixels of others: they may be columns of their own.
+
+    Args:
+        single: maxima within ``reach`` pixels.
+        near: maxima within one pixel.
+        maps: ``(B, 1, Y, X)``, of which they are maxima.
+        reach: px.
+
+    Returns:
+        Of K pairs the index of the higher one among ``single`` ``(K,)``, the higher ones, and the lower ones, without
+        masses. No maximum is in two pairs.
+    """
+    numbered = torch.full(maps.shape[:1] + maps.shape[2:], -1, dtype=torch.int32, device=maps.device)
+    numbered[tuple(single.peaks)] = torch.arange(single.peaks.number, dtype=torch.int32, device=maps.device)
+    lower = near[(numbered[tuple(near)] < 0) & (maps[near.example, 0, near.row, near.column] >= 0.5 * EACH)]
+    place = places(maps, lower)
+    other = torch.full_like(lower.row, -1)
+    rows, columns = numbered.shape[1:]
+    # The nearest of the maxima around it is the last that is written. One pixel further, a maximum still has a flank
+    # within reach.
+    steps = range(-reach - 1, reach + 2)
+    around = [(down, right) for down in steps for right in steps]
+    for down, right in sorted(around, key=lambda step: -(step[0] ** 2 + step[1] ** 2)):
+        row, column = lower.row + down, lower.column + right
+        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+        number = numbered[lower.example, row.clamp(0, rows - 1), column.clamp(0, columns - 1)].long()
+        other = torch.where(inside & (number >= 0), number, other)
+    seen = other >= 0
+    lower, place, other = lower[seen], place[seen], other[seen]
+    way = place - single.place[other]
+    distance = way.norm(dim=1)
+    apart = distance >= CLOSEST * reach
+    lower, place, other, way, distance = lower[apart], place[apart], other[apart], way[apart], distance[apart]
+    # Of several lower ones beside one, the highest.
+    order = maps[lower.example, 0, lower.row, lower.column].argsort(descending=True, stable=True)
+    order = order[other[order].argsort(stable=True)]
+    first = torch.ones_like(order, dtype=torch.bool)
+    first[1:] = other[order][1:] != other[order][:-1]
+    best = order[first]
+    towards, half, other = way[best] / distance[best, None], 0.5 * distance[best], other[best]
+    higher = replace(single[other], towards=towards, half=half)
+    return other, higher, Found(lower[best], place[best], -towards, half, place.new_empty(len(best), 0))
