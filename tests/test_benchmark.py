@@ -58,7 +58,8 @@ def test_abtems_own_potential_depends_on_the_grid_and_ours_does_not():
 
 def test_an_unknown_benchmark_is_told(capsys):
     assert main(["speed"]) == 2
-    assert "must be one of imaging, waves, convergence, limits, training, detection, got speed" in capsys.readouterr().err
+    names = "imaging, waves, convergence, limits, training, detection, inference, real"
+    assert f"must be one of {names}, got speed" in capsys.readouterr().err
 
 
 def test_a_bad_argument_is_told(capsys):

@@ -113,6 +113,18 @@ def test_an_image_becomes_a_table_and_an_overlay(tmp_path, predict, checkpoint, 
     assert digest in (folder / "flake" / "report.html").read_text()
 
 
+def test_several_checkpoints_answer_together(configuration, tmp_path, predict, checkpoint):
+    save(configuration, tmp_path / "wide.ckpt", "target.radius=0.7")
+    np.save(tmp_path / "a.npy", micrograph())
+    words = ["images=a.npy", "sampling=0.15"]
+    refused(predict("checkpoint=[graphene.ckpt,wide.ckpt]", *words), tmp_path, ["same target", "0.7"])
+    status, _, stderr = predict("checkpoint=[graphene.ckpt,graphene.ckpt]", *words, "symmetric=true")
+    assert status == 0, stderr
+    folder = only(tmp_path)
+    assert len((folder / "a" / "atoms.csv").read_text().splitlines()) > 1
+    assert len(json.loads((folder / "provenance.json").read_text())["model_sha256"]) == 2 * 64 + 1
+
+
 def test_any_file_name(tmp_path, predict, checkpoint):
     name = "flake (1), 80 kV = good, 'best'.npy"
     np.save(tmp_path / name, micrograph())

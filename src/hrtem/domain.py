@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -20,6 +21,8 @@ ENOUGH = 8 * FEATURES
 QUANTILES = 201
 #: An image is out of the domain where fewer training images than this share are as far from their mean.
 LEAST = 0.02
+#: So many pieces of an image tell what it looks like.
+PIECES = 144
 
 
 def features(images: Tensor, sampling: float) -> Tensor:
@@ -125,10 +128,24 @@ class Domain(torch.nn.Module):
         """
         if not self.known:
             return None
-        side, (rows, columns) = int(self.side), images.shape[-2:]
-        pieces = [
-            images[..., top : top + side, left : left + side]
-            for top in range(0, max(1, rows - side + 1), side)
-            for left in range(0, max(1, columns - side + 1), side)
-        ]
+        side = int(self.side)
+        return self.likeness_of(
+            (images[..., top : top + side, left : left + side] for top, left in places(images.shape[-2:], side)),
+            sampling,
+        )
+
+    def likeness_of(self, pieces: Iterable[Tensor], sampling: float) -> float:
+        """The median of :meth:`tail` of pieces ``(1, F, h, w)`` of an image; the domain must be known."""
         return float(torch.cat([self.tail(features(piece, sampling)) for piece in pieces]).median())
+
+
+def places(shape: tuple[int, int] | torch.Size, side: int) -> list[tuple[int, int]]:
+    """First pixels (top, left) of no more than :data:`PIECES` pieces of ``side`` px, evenly spread over (Y, X)."""
+    rows, columns = shape
+    grid = [
+        (top, left)
+        for top in range(0, max(1, rows - side + 1), side)
+        for left in range(0, max(1, columns - side + 1), side)
+    ]
+    number = min(len(grid), PIECES)
+    return [grid[(index * len(grid)) // number] for index in range(number)]

@@ -194,8 +194,8 @@ class ColumnFinder(lightning.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         maps, true, size = self._answer(batch, "val")
-        peaks = self._peaks(maps, CANDIDATE)
-        judged = [self._judged(one) for one in peaks]
+        peaks = self.peaks(maps, CANDIDATE)
+        judged = [self.judged(one) for one in peaks]
         sure = [one.probabilities >= self.find_peaks.threshold for one in judged]
         found = [one[keep] for one, keep in zip(judged, sure, strict=True)]
         self.metrics["validation"].update(found, true, *size, groups=batch["group"].tolist())
@@ -233,15 +233,15 @@ class ColumnFinder(lightning.LightningModule):
     def find(self, maps: Tensor, threshold: float | None = None) -> list[Columns]:
         """Columns in probability maps ``(B, C, Y, X)``, from ``threshold`` or that of the peaks up."""
         threshold = self.find_peaks.threshold if threshold is None else threshold
-        judged = [self._judged(peaks) for peaks in self._peaks(maps, min(CANDIDATE, threshold))]
+        judged = [self.judged(peaks) for peaks in self.peaks(maps, min(CANDIDATE, threshold))]
         return [columns[columns.probabilities >= threshold] for columns in judged]
 
-    def _peaks(self, maps: Tensor, threshold: float) -> list[Columns]:
+    def peaks(self, maps: Tensor, threshold: float) -> list[Columns]:
         """Peaks of a mass from ``threshold`` up, with their masses as probabilities and their widths as sigmas."""
         variance = self.find_peaks.sigma**2
         return self.find_peaks(maps, self.sampling, self.classes, threshold, lambda excess: excess + variance)
 
-    def _judged(self, peaks: Columns) -> Columns:
+    def judged(self, peaks: Columns) -> Columns:
         """What peaks are by the measure of the last validation: how probable columns are, and how sure positions."""
         sigma = self.find_peaks.sigma
         excess = peaks.sigmas**2 - sigma**2

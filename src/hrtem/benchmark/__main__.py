@@ -1,4 +1,4 @@
-"""``python -m hrtem.benchmark [imaging|waves|convergence|limits|training|detection|real]``, or imaging."""
+"""``python -m hrtem.benchmark [imaging|waves|convergence|limits|training|detection|inference|real]``, or imaging."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import import_module
 
 from hrtem.runs import told_in_one_sentence
 
-BENCHMARKS = ("imaging", "waves", "convergence", "limits", "training", "detection", "real")
+BENCHMARKS = ("imaging", "waves", "convergence", "limits", "training", "detection", "inference", "real")
 
 
 def main(words: list[str]) -> int:

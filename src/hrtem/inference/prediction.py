@@ -1,0 +1,129 @@
+"""What was found in a micrograph, and pictures of what the network saw and answered."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from hrtem.columns import Columns
+from hrtem.domain import LEAST
+from hrtem.inference.tiles import GRID, Tile
+from hrtem.micrograph import Micrograph
+
+#: Pictures of more pixels than this are reduced, unless there is a folder for them.
+LARGE = 2**22
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found in one micrograph.
+
+    Attributes:
+        micrograph: the input.
+        columns: columns found, positions in Å from the centre of the input's pixel ``[0, 0]``.
+        images: what the network saw, ``(F, Y, X)``.
+        maps: its answer, ``(C, Y, X)``; of several networks the mean.
+        sampling: Å/px of ``images`` and ``maps``.
+        likeness: share of the training images that are as far from their mean as this image, or None where the
+            checkpoint does not know its training images.
+        reduction: side in px of the squares of which the pixels of ``images`` and ``maps`` are means, 1 where they are
+            whole. ``sampling`` is that of the reduced ones.
+    """
+
+    micrograph: Micrograph
+    columns: Columns
+    images: np.ndarray
+    maps: np.ndarray
+    sampling: float
+    likeness: float | None = None
+    reduction: int = 1
+
+    @property
+    def origin(self) -> float:
+        """Å along x and along y from the centre of the input's first pixel to that of ``images`` and ``maps``."""
+        return 0.5 * self.sampling * (1.0 - 1.0 / self.reduction)
+
+    @property
+    def in_domain(self) -> bool | None:
+        """Whether the image looks like those of the training; None where the checkpoint does not know them."""
+        return None if self.likeness is None else self.likeness >= LEAST
+
+    @property
+    def middle_image(self) -> np.ndarray:
+        """The middle image of the input, ``(Y, X)``, as it was read."""
+        return self.micrograph.images[len(self.micrograph.images) // 2]
+
+    def summary(self) -> str:
+        """How many columns of each class, and a warning where the image is unlike those of the training."""
+        names = self.columns.classes
+        numbers = np.bincount(self.columns.labels, minlength=len(names))
+        counts = ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
+        if self.in_domain is not False:
+            return counts
+        return f"{counts}. Do not trust this: fewer than {LEAST:.0%} of the training images are as unusual as this one."
+
+
+class Canvas:
+    """A picture ``(C, Y, X)`` of any size that is painted tile by tile.
+
+    In memory, where the largest ones are reduced; or in a file, whole and in half precision, of which nothing is held.
+    The file is one that ``numpy.load(path, mmap_mode="r")`` opens, and has its name only once it is complete.
+
+    Args:
+        shape: (Y, X) px.
+        path: of the file, or None.
+    """
+
+    def __init__(self, shape: tuple[int, int], path: Path | None = None) -> None:
+        self.shape = shape
+        self.path = path
+        self.reduction = 1
+        while path is None and self.reduction < GRID and shape[0] * shape[1] > LARGE * self.reduction**2:
+            self.reduction *= 2
+        self._pixels: np.ndarray | None = None
+
+    @property
+    def _part(self) -> Path:
+        assert self.path is not None
+        return self.path.with_name(f"{self.path.name}.part")
+
+    def paint(self, tile: Tile, values: Tensor) -> None:
+        """Paint the own pixels of a tile with ``values`` ``(C, h, w)`` of all that it sees."""
+        top, bottom, left, right = tile.own
+        bottom, right = min(bottom, self.shape[0]), min(right, self.shape[1])
+        rows, columns = tile.inside
+        values = values[:, rows, columns][:, : bottom - top, : right - left]
+        if self.reduction > 1:
+            # What is left of a square at the last rows and columns is a mean of fewer pixels.
+            values = F.avg_pool2d(values, self.reduction, ceil_mode=True, count_include_pad=False)
+        if self._pixels is None:
+            size = len(values), *(-(-length // self.reduction) for length in self.shape)
+            self._pixels = (
+                np.empty(size, np.float32)
+                if self.path is None
+                else np.lib.format.open_memmap(self._part, mode="w+", dtype=np.float16, shape=size)
+            )
+        top, left = top // self.reduction, left // self.reduction
+        self._pixels[:, top : top + values.shape[1], left : left + values.shape[2]] = values.cpu().numpy()
+        if isinstance(self._pixels, np.memmap):
+            self._pixels.flush()
+
+    def finished(self) -> np.ndarray:
+        """The picture."""
+        assert self._pixels is not None
+        if self.path is None:
+            return self._pixels
+        self._pixels = None  # closes the file
+        os.replace(self._part, self.path)
+        return np.load(self.path, mmap_mode="r")
+
+    def discard(self) -> None:
+        """Leave nothing of an unfinished file behind."""
+        self._pixels = None
+        if self.path is not None:
+            self._part.unlink(missing_ok=True)
