@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Iterator
+from logging import Logger
+from pathlib import Path
 
 import hydra
+import numpy as np
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from hrtem import models, report, runs
-from hrtem.micrograph import read
+from hrtem.inference import Finder, follow
+from hrtem.micrograph import Micrograph, Recording, lattice_spacings, lattice_warning, recordings
 from hrtem.report import folder
+from hrtem.structure import analyse
 
 runs.prepare()
 
@@ -18,31 +25,61 @@ runs.prepare()
 @hydra.main(config_path="conf", config_name="predict", version_base="1.3")
 @runs.told_in_one_sentence()
 def main(config: DictConfig) -> None:
-    """Write tables, structures, maps, overlays and a page for each micrograph into a new folder."""
-    paths = list(config.images) if isinstance(config.images, ListConfig) else [config.images]
-    # Everything is read and every model loaded before anything is written.
-    micrographs = [read(path, sampling=config.sampling) for path in paths]
-    model = models.chosen(config.named, config.checkpoint)
+    """Write tables, structures, maps, overlays and a page for each image, focal series or movie into a new folder."""
+    words = OmegaConf.to_container(config, resolve=True)
+    # Everything is looked at and every model loaded before anything is written.
+    model = models.chosen(words["named"], words["checkpoint"])
     finder = models.load(model, device=config.device, symmetric=config.symmetric)
-    for micrograph in micrographs:
+    settings = {name: words[name] for name in ("sampling", "defocus", "register")}
+    given = recordings(words["images"], finder.task.optics.num_images, **settings)
+    first = [recording[0] for recording in given]
+    for micrograph in first:
         finder.check(micrograph)
+    sources = [path for recording in given for path in recording.sources if path.is_file()]
     facts = {
         "model_sha256": models.checksum(model),
-        "images_sha256": {str(m.source): runs.sha256(m.source) for m in micrographs if m.source.is_file()},
+        "images_sha256": {str(path): runs.sha256(path) for path in sources},
     }
-    settings = {**OmegaConf.to_container(config, resolve=True), **facts}
-    with folder.results(config.output, "predictions", yaml.safe_dump(settings, sort_keys=False)) as (place, final):
+    with folder.results(config.output, "predictions", yaml.safe_dump(words | facts, sort_keys=False)) as (place, final):
         log = runs.file_log(place / "run.log")
         runs.record(None, place, **facts)
-        for name, micrograph in zip(runs.distinct([m.name for m in micrographs]), micrographs, strict=True):
+        names = runs.distinct([recording.name for recording in given])
+        for name, recording, micrograph in zip(names, given, first, strict=True):
             with folder.part(place, name) as mine:
                 if mine is None:
                     log.info("%s is there already, from an earlier run that was stopped", name)
                     continue
-                prediction = finder.find(micrograph)
-                report.write_files([report.Frame.of(prediction)], mine, name, settings)
-            log.info("%s (%.4f Å/px): %s", micrograph.source, micrograph.sampling, prediction.summary())
+                warn(finder, micrograph, log)
+                if recording.is_movie:
+                    frames = list(movie(finder, recording, place / f"{name}.frames"))
+                    said = f"{len(frames)} frames, {sum(len(frame.columns) for frame in frames)} columns"
+                else:
+                    prediction = finder.find(micrograph)
+                    structure = analyse(prediction.columns, prediction.extent)
+                    frames = [report.Frame.of(prediction, structure.fields, structure.marks)]
+                    said = f"{prediction.summary()} {structure.summary()}"
+                report.write_files(frames, mine, name, words | facts)
+            shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
+            log.info("%s (%.4f Å/px): %s", recording.source, micrograph.sampling, said)
     log.info("Tables, pages and overlays are in %s", final)
+
+
+def warn(finder: Finder, micrograph: Micrograph, log: Logger) -> None:
+    """Say what is odd about an image: an unregistered series, or a pixel size that does not fit the lattice."""
+    spacings = lattice_spacings(finder.task.hparams["sample"], finder.task.hparams["optics"])
+    for sentence in (*micrograph.remarks, lattice_warning(micrograph, spacings)):
+        if sentence:
+            log.warning("%s", sentence)
+
+
+def movie(finder: Finder, recording: Recording, kept: Path) -> Iterator[report.Frame]:
+    """The frames of a movie, each found once and kept, also over a kill; their images wait on disk to be drawn."""
+    kept.mkdir(exist_ok=True)
+    shape = (len(recording), *recording.shape)
+    images = np.lib.format.open_memmap(kept / "images.npy", mode="w+", dtype=np.float32, shape=shape)
+    for found in follow(finder, recording, kept):
+        images[found.number] = recording[found.number].images[0]
+        yield report.Frame(images[found.number], found.columns, found.sampling, in_domain=found.in_domain)
 
 
 if __name__ == "__main__":

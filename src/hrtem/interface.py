@@ -99,14 +99,13 @@ class AtomTable:
     @cached_property
     def structure(self) -> Structure:
         """Neighbours, rings, defects, lattice and strain."""
-        rows, width = self.prediction.middle_image.shape
-        return analyse(self.columns, ((width - 1) * self.sampling, (rows - 1) * self.sampling))
+        return analyse(self.columns, self.prediction.extent)
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the table that ``predict.py`` writes."""
         path = Path(path)
         try:
-            report.write_table(self.columns, self.sampling, path, self.in_domain)
+            report.write_csv(report.fields_of([report.Frame.of(self.prediction)]), path)
         except OSError as error:
             raise InputError(
                 f"a table must be a file that can be written, and {path} cannot: {error.strerror}."

@@ -80,7 +80,7 @@ class Ensemble(torch.nn.Module):
             judged = [member.judged(peaks) for member in self.members]
             probabilities = np.mean([one.probabilities for one in judged], axis=0)
             variance = np.mean([np.square(one.sigmas) for one in judged], axis=0)
-            columns = replace(peaks, probabilities=probabilities, sigmas=np.sqrt(variance))
+            columns = replace(peaks.believed(probabilities), sigmas=np.sqrt(variance))
             answers.append(columns[probabilities >= threshold])
         return answers
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hrtem.calibration.presence import AROUND
 from hrtem.errors import InputError
 from hrtem.inference.ensemble import Ensemble
 from hrtem.inference.prediction import Canvas, Prediction
@@ -20,8 +21,8 @@ from hrtem.task import ColumnFinder
 
 #: What a network may hold at a time, bytes; decides the size of tiles.
 MEMORY = 640 * 2**20
-#: How far from a column its peak depends on the maps, Å: a disc, and the maxima beside it.
-PEAK = 3.0
+#: How far from a column what is said of it depends on the maps, Å: the peaks around it, and of each a disc.
+PEAK = AROUND + 3.0
 
 
 class Finder:

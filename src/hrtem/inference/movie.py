@@ -162,6 +162,7 @@ def _keep(path: Path, frame: Frame) -> None:
             counts=columns.counts,
             probabilities=columns.probabilities,
             sigmas=columns.sigmas,
+            class_probabilities=columns.class_probabilities,
             likeness=np.nan if frame.likeness is None else frame.likeness,
             sampling=frame.sampling,
         )

@@ -49,6 +49,13 @@ class Prediction:
         return 0.5 * self.sampling * (1.0 - 1.0 / self.reduction)
 
     @property
+    def extent(self) -> tuple[float, float]:
+        """Largest x and y of a pixel's centre of the input, Å."""
+        rows, width = self.middle_image.shape
+        assert self.micrograph.sampling is not None
+        return (width - 1) * self.micrograph.sampling, (rows - 1) * self.micrograph.sampling
+
+    @property
     def in_domain(self) -> bool | None:
         """Whether the image looks like those of the training; None where the checkpoint does not know them."""
         return None if self.likeness is None else self.likeness >= LEAST

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrtem.inference.resampling import Axis, resampled, unchanged
-from hrtem.micrograph import HOT_CONTRASTS, HOT_SIGMAS
+from hrtem.micrograph.cleaning import HOT_CONTRASTS, HOT_SIGMAS
 from hrtem.normalisation import LocalContrast, Surroundings
 
 #: Side of the pieces in which an image is first looked at, px.

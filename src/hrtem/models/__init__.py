@@ -42,8 +42,8 @@ def find(model: str | Path) -> Path:
     )
 
 
-def chosen(model: str | None, checkpoint: str | None) -> str:
-    """The one of two words that is said.
+def chosen(model: str | None, checkpoint: str | Sequence[str] | None) -> list[str]:
+    """The models that one of two words names, several of which answer together.
 
     Raises:
         InputError: both are, or none.
@@ -53,27 +53,29 @@ def chosen(model: str | None, checkpoint: str | None) -> str:
         raise InputError(
             f"say either model=NAME ({known}) or checkpoint=FILE, got {'neither' if model is None else 'both'}."
         )
-    return str(checkpoint if model is None else model)
+    said = checkpoint if model is None else model
+    return [said] if isinstance(said, str) else [str(one) for one in said or ()]
 
 
-def load(model: str | Path, device: str = "cpu", symmetric: bool = False) -> Finder:
-    """A model, ready to find columns.
+def load(model: str | Path | Sequence[str | Path], device: str = "cpu", symmetric: bool = False) -> Finder:
+    """A model, ready to find columns, or several that answer together.
 
     Args:
-        model: name, folder or checkpoint file, see :func:`find`.
+        model: name, folder or checkpoint file, see :func:`find`, or a list of them.
         device: where the network runs.
         symmetric: average over the orientations of the image, as :class:`hrtem.nets.Dihedral` does.
 
     Raises:
         InputError: there is no such model, it is damaged, or the device is not there.
     """
-    return Finder.load(find(model), device=device, symmetric=symmetric)
+    several = [model] if isinstance(model, (str, Path)) else model
+    return Finder.load([find(one) for one in several], device=device, symmetric=symmetric)
 
 
-def checksum(model: str | Path) -> str:
-    """SHA-256 of a model or of a checkpoint file, for the record."""
-    path = find(model)
-    return weights.checksum(path) if path.is_dir() else runs.sha256(path)
+def checksum(model: str | Path | Sequence[str | Path]) -> str:
+    """SHA-256 of a model or of a checkpoint file, for the record; of several with commas between them."""
+    paths = map(find, [model] if isinstance(model, (str, Path)) else model)
+    return ",".join(weights.checksum(path) if path.is_dir() else runs.sha256(path) for path in paths)
 
 
 def export(checkpoint: str | Path, name: str, notes: str | Path | None = None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +16,20 @@ LOWEST = 1e-3
 TOGETHER = 2**13
 
 
-class Maxima(NamedTuple):
+@dataclass(frozen=True)
+class Maxima:
     """Pixels of maxima, each ``(P,)``: which example of the batch, which row, which column."""
 
     example: Tensor
     row: Tensor
     column: Tensor
 
-    def __getitem__(self, keep: Tensor) -> Maxima:  # type: ignore[override]
+    @property
+    def pixels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All three, as they index maps ``(B, Y, X)``."""
+        return self.example, self.row, self.column
+
+    def __getitem__(self, keep: Tensor) -> Maxima:
         """Those that a mask or an index keeps."""
         return Maxima(self.example[keep], self.row[keep], self.column[keep])
 

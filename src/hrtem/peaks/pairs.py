@@ -66,7 +66,7 @@ class Found:
 
 def joined(parts: Sequence[Found]) -> Found:
     """All of them, sorted by (example, row, column)."""
-    peaks = Maxima(*(torch.cat(values) for values in zip(*(part.peaks for part in parts), strict=True)))
+    peaks = Maxima(*(torch.cat(values) for values in zip(*(part.peaks.pixels for part in parts), strict=True)))
     names = ("place", "towards", "half", "masses")
     together = Found(peaks, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
     order = torch.arange(peaks.number, device=peaks.row.device)
@@ -89,8 +89,8 @@ def beside(single: Found, near: Maxima, maps: Tensor, reach: int) -> tuple[Tenso
         masses. No maximum is in two pairs.
     """
     numbered = torch.full(maps.shape[:1] + maps.shape[2:], -1, dtype=torch.int32, device=maps.device)
-    numbered[tuple(single.peaks)] = torch.arange(single.peaks.number, dtype=torch.int32, device=maps.device)
-    lower = near[(numbered[tuple(near)] < 0) & (maps[near.example, 0, near.row, near.column] >= 0.5 * EACH)]
+    numbered[single.peaks.pixels] = torch.arange(single.peaks.number, dtype=torch.int32, device=maps.device)
+    lower = near[(numbered[near.pixels] < 0) & (maps[near.example, 0, near.row, near.column] >= 0.5 * EACH)]
     place = places(maps, lower)
     other = torch.full_like(lower.row, -1)
     rows, columns = numbered.shape[1:]
