@@ -60,7 +60,7 @@ def within(columns, low, high):
 
 @pytest.mark.parametrize("sampling", [0.2, 0.15])
 def test_the_size_of_tiles_changes_nothing(task, sampling):
-    image = micrograph(noise(1, 340, 460), sampling)
+    image = micrograph(noise(1, round(68 / sampling), round(92 / sampling)), sampling)
     whole = Finder(task, tile=1024).find(image)
     tiled = Finder(task, tile=320)
     assert len(cover(whole.maps.shape[-2:], tiled.halo, tiled.area)) > 1
@@ -133,8 +133,9 @@ def test_columns_at_the_edges_are_kept(task):
         corners = [(a, b) for a in (0.1, x.max() - 0.1) for b in (0.1, y.max() - 0.1)]
         spots = sum(np.exp(-0.5 * ((x - a) ** 2 + (y - b) ** 2) / 0.3**2) for a, b in corners)
         columns = Finder(task).find(micrograph(spots[None] + 0.01 * noise(1, *shape))).columns
+        # Half of a spot is seen, whose middle lies further in.
         distance, _ = cKDTree(columns.positions).query(corners)
-        assert distance.max() < 0.1
+        assert distance.max() < 0.4
 
 
 @pytest.mark.parametrize("turn", range(8))

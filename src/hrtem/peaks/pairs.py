@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -94,15 +95,18 @@ def beside(single: Found, near: Maxima, maps: Tensor, reach: int) -> tuple[Tenso
     place = places(maps, lower)
     other = torch.full_like(lower.row, -1)
     rows, columns = numbered.shape[1:]
-    # The nearest of the maxima around it is the last that is written. One pixel further, a maximum still has a flank
-    # within reach.
+    nearest = torch.full_like(place[:, 0], torch.inf)
+    # One pixel further, a maximum still has a flank within reach.
     steps = range(-reach - 1, reach + 2)
-    around = [(down, right) for down in steps for right in steps]
-    for down, right in sorted(around, key=lambda step: -(step[0] ** 2 + step[1] ** 2)):
+    for down, right in product(steps, steps):
         row, column = lower.row + down, lower.column + right
         inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
         number = numbered[lower.example, row.clamp(0, rows - 1), column.clamp(0, columns - 1)].long()
-        other = torch.where(inside & (number >= 0), number, other)
+        there = inside & (number >= 0)
+        away = torch.full_like(nearest, torch.inf)
+        away[there] = (place[there] - single.place[number[there]]).norm(dim=1)
+        other = torch.where(away < nearest, number, other)
+        nearest = torch.minimum(away, nearest)
     seen = other >= 0
     lower, place, other = lower[seen], place[seen], other[seen]
     way = place - single.place[other]
