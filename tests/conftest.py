@@ -11,10 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from hrtem import runs
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers share the cores; threads of each would wait for each other's.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 

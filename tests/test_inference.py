@@ -62,7 +62,7 @@ def within(columns, low, high):
 def test_the_size_of_tiles_changes_nothing(task, sampling):
     image = micrograph(noise(1, round(68 / sampling), round(92 / sampling)), sampling)
     whole = Finder(task, tile=1024).find(image)
-    tiled = Finder(task, tile=448)
+    tiled = Finder(task, tile=352)
     assert len(cover(whole.maps.shape[-2:], tiled.halo, tiled.area)) > 1
     prediction = tiled.find(image)
     same(whole.columns, prediction.columns)

@@ -87,6 +87,15 @@ def test_an_image_becomes_a_table_and_an_overlay(tmp_path, predict, checkpoint, 
         "p_C",
         "sigma_pm",
         "in_domain",
+        "cell_a",
+        "cell_b",
+        "motif",
+        "u_x_A",
+        "u_y_A",
+        "e_xx",
+        "e_yy",
+        "e_xy",
+        "rotation_deg",
     ]
     for row in rows:
         assert row["p_C"] == row["probability"]

@@ -12,7 +12,7 @@ from hrtem.errors import InputError
 
 
 def test_words_compose_as_on_the_command_line() -> None:
-    config = recipes.composed("sample=mos2", "focal=3", "sample.metal=W")
+    config = recipes.composed("sample=mos2", "focal=3", "sample.metal=W", "target=gaussian")
     assert config.optics.num_images == 3
     assert config.model.out_channels == len(config.sample.classes) == 5
     assert OmegaConf.to_container(config.sample, resolve=True)["classes"][0] == "W"  # type: ignore[index, call-overload]

@@ -58,7 +58,7 @@ def test_every_value_that_a_recipe_sweeps_composes(configuration, name):
         assert word.is_sweep_override()
         values = word.sweep_string_iterator() if word.is_discrete_sweep() else [word.value().start]
         for value in values:
-            configuration(f"{word.key_or_group}={value}")
+            configuration(f"sweep={name}", f"{word.key_or_group}={value}")
 
 
 def test_the_sweep_over_architectures_leaves_none_out_that_trains_in_its_time():

@@ -113,12 +113,14 @@ def test_words_that_do_not_fit_are_refused(configuration, words, message):
         instantiate(configuration(*words).task)
 
 
-def test_loss_falls_on_a_fixed_batch(configuration):
-    _, data, task = build(configuration)
+@pytest.mark.parametrize(("target", "steps"), [("gaussian", 15), ("offsets", 80)])
+def test_loss_falls_on_a_fixed_batch(configuration, target, steps):
+    """Offsets are learnt after the discs."""
+    _, data, task = build(configuration, f"target={target}")
     batch = task.simulate(collate([data.images("train", 2)[n] for n in range(2)]))
     optimizer = torch.optim.AdamW(task.net.parameters(), lr=3e-3)
     losses = []
-    for _ in range(30):
+    for _ in range(steps):
         loss = task.loss(task.net(batch["images"]), batch["target"])
         optimizer.zero_grad()
         loss.backward()

@@ -154,8 +154,8 @@ def test_every_recipe_can_be_exported(configuration):
     """What the recipes name, the stages allow."""
     for words in (
         ["sample=gold", "focal=3", "target=count_ordinal"], ["sample=mos2", "focal=3", "noise=madsen2018"],
-        ["target=offsets"], ["model=monai_segresnet"], ["model=dihedral_unet"], ["target=gaussian", "loss=focal", "noise=none"],
-        ["experiment=madsen2018_graphene"],
+        ["target=offsets"], ["model=monai_segresnet"], ["model=dihedral_unet"],
+        ["target=gaussian", "loss=focal", "noise=none"], ["experiment=madsen2018_graphene"],
     ):  # fmt: skip
         task = instantiate(configuration(*TINY, *words).task)
         weights.check(task.hparams, "any")

@@ -81,10 +81,14 @@ def figure(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) 
                 marker="o", capsize=3, color=f"C{number % 10}", linestyle=("-", "--", ":")[number // 10 % 3],
                 label=f"{entry.name} ({len(entry.runs)})" if len(entry.runs) > 1 else entry.name,
             )  # fmt: skip
+    # Where no run has found anything there is no error to draw.
+    known = any(value > 0.0 for line in axes[1].get_lines() for value in line.get_ydata())
     if limits:
         axes[1].plot(sorted(limits), [limits[dose] for dose in sorted(limits)], "k-.", label="limit")
     axes[0].set(xscale="log", xlabel="dose (e/Å²)", ylabel="F1")
-    axes[1].set(xscale="log", yscale="log", xlabel="dose (e/Å²)", ylabel="position error (pm)")
+    axes[1].set(
+        xscale="log", yscale="log" if known or limits else "linear", xlabel="dose (e/Å²)", ylabel="position error (pm)"
+    )
     for one in axes:
         one.grid(alpha=0.3)
     canvas.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", fontsize=8)
