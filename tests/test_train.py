@@ -148,9 +148,10 @@ def same(one: Path, other: Path) -> bool:
     weights = [state["state_dict"] for state in states]
     moments = [state["optimizer_states"][0]["state"] for state in states]
     assert states[0]["global_step"] == states[1]["global_step"]
-    return all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]) and all(
-        torch.equal(moments[0][n][name], moments[1][n][name]) for n in moments[0] for name in moments[0][n]
-    )
+    pairs = [(weights[0][name], weights[1][name]) for name in weights[0]]
+    pairs += [(moments[0][n][name], moments[1][n][name]) for n in moments[0] for name in moments[0][n]]
+    # What was never learnt, as the domain of so short a training, is no number in both.
+    return all(torch.allclose(*pair, rtol=0.0, atol=0.0, equal_nan=True) for pair in pairs)
 
 
 @pytest.mark.slow
