@@ -78,7 +78,9 @@ def movie(finder: Finder, recording: Recording, kept: Path) -> Iterator[report.F
     shape = (len(recording), *recording.shape)
     images = np.lib.format.open_memmap(kept / "images.npy", mode="w+", dtype=np.float32, shape=shape)
     for found in follow(finder, recording, kept):
-        images[found.number] = recording[found.number].images[0]
+        # A frame that was just found has been read already.
+        micrograph = recording[found.number] if found.prediction is None else found.prediction.micrograph
+        images[found.number] = micrograph.images[0]
         yield report.Frame(images[found.number], found.columns, found.sampling, in_domain=found.in_domain)
 
 

@@ -8,7 +8,6 @@ import resource
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
+from hrtem.benchmark.training import ABSENT, interpreter
 from hrtem.errors import InputError
 from hrtem.inference import Finder
 from hrtem.micrograph import Micrograph
@@ -90,13 +90,10 @@ def main(*words: str) -> None:
         "sides" in said
     ) else list(SIDES)  # fmt: skip
     rounds = int(Range.parse("rounds", said.get("rounds", "2"), minimum=1).low)
-    python = said.get("atomai") or (sys.executable if find_spec("atomai") else None)
-    if python is not None and not Path(python).is_file():
-        raise InputError(f"atomai must be the Python of an environment that has AtomAI, and {python} does not exist.")
+    python = interpreter(said.get("atomai"))
     console = Console()
     if python is None:
-        console.print("AtomAI is not installed here; install atomai==0.8.1 and six in an environment of its own, and "
-                      "say atomai=ENVIRONMENT/bin/python.", soft_wrap=True)  # fmt: skip
+        console.print(ABSENT, soft_wrap=True)
     title = f"Prediction with peaks, {torch.get_num_threads()} threads, the best of {rounds} taken in turns"
     table = Table(title=title)
     for name in ("way", "px", "s", "Mpx/s", "ratio", "MiB beyond the image", "columns"):

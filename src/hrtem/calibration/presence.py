@@ -42,7 +42,8 @@ def features(peaks: Columns, sigma: float) -> np.ndarray:
     w = np.log(np.square(peaks.sigmas / sigma).clip(*VARIANCES))
     v = np.zeros(len(peaks))
     if len(peaks):
-        near = cKDTree(peaks.positions).sparse_distance_matrix(cKDTree(peaks.positions), AROUND, output_type="ndarray")
+        tree = cKDTree(peaks.positions)
+        near = tree.sparse_distance_matrix(tree, AROUND, output_type="ndarray")
         i, j = near["i"], near["j"]
         weight = np.bincount(i, mass[j], len(peaks))
         v = np.bincount(i, mass[j] * w[j], len(peaks)) / np.maximum(weight, 1e-12)

@@ -14,7 +14,7 @@ from hrtem.peaks.mass import MassPeaks, Variance, as_it_is
 from hrtem.peaks.maxima import disc_share, smoothed
 from hrtem.ranges import Range
 
-#: Widest share of a disc that the image's border may cut off, as of a column in its corner.
+#: Least share of a disc that counts as seen where the image's border cuts it, that of a column in its corner.
 LEAST_SEEN = 0.25
 
 
