@@ -30,8 +30,8 @@ def main(config: DictConfig) -> None:
     # Everything is looked at and every model loaded before anything is written.
     model = models.chosen(words["named"], words["checkpoint"])
     finder = models.load(model, device=config.device, symmetric=config.symmetric)
-    settings = {name: words[name] for name in ("sampling", "defocus", "register")}
-    given = recordings(words["images"], finder.task.optics.num_images, **settings)
+    said = {name: words[name] for name in ("sampling", "defocus", "register")}
+    given = recordings(words["images"], finder.task.optics.num_images, **said)
     first = [recording[0] for recording in given]
     for micrograph in first:
         finder.check(micrograph)
@@ -40,8 +40,8 @@ def main(config: DictConfig) -> None:
         "model_sha256": models.checksum(model),
         "images_sha256": {str(path): runs.sha256(path) for path in sources},
     }
-    with folder.results(config.output, "predictions", yaml.safe_dump(words | facts, sort_keys=False)) as (place, final):
-        log = runs.file_log(place / "run.log")
+    settings = yaml.safe_dump(words | facts, sort_keys=False)
+    with folder.results(config.output, "predictions", settings) as (place, final), runs.logged(place / "run.log") as log:
         runs.record(None, place, **facts)
         names = runs.distinct([recording.name for recording in given])
         for name, recording, micrograph in zip(names, given, first, strict=True):
@@ -61,7 +61,7 @@ def main(config: DictConfig) -> None:
                 report.write_files(frames, mine, name, words | facts)
             shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
             log.info("%s (%.4f Å/px): %s", recording.source, micrograph.sampling, said)
-    log.info("Tables, pages and overlays are in %s", final)
+        log.info("Tables, pages and overlays go to %s", final)
 
 
 def warn(finder: Finder, micrograph: Micrograph, log: Logger) -> None:

@@ -51,7 +51,10 @@ TINY = [
 ]
 
 #: What more a recipe needs to fit into that field.
-SMALL = {"sample=gold": ["sample.diameter=15"]}
+SMALL = {
+    "sample=gold": ["sample.diameter=15"],
+    "experiment=madsen2018_graphene": ["sample.extent=24.0"],  # whole pixels of theirs
+}
 
 
 def tiny(*words: str) -> list[str]:

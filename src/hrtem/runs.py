@@ -281,15 +281,20 @@ def record(config: DictConfig | None, folder: Path, **facts: Any) -> None:
     (folder / "provenance.json").write_text(json.dumps(provenance() | facts, indent=2) + "\n")
 
 
-def file_log(path: Path) -> logging.Logger:
-    """A logger that writes to the terminal and to ``path``."""
+@contextmanager
+def logged(path: Path) -> Iterator[logging.Logger]:
+    """A logger that writes to the terminal and to ``path``, until the end of the block."""
     log = logging.getLogger("hrtem")
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-        handler.close()
-    for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(path)):
+    before = log.level, log.propagate, log.handlers
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(path)]
+    for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        log.addHandler(handler)
-    return log
+    log.setLevel(logging.INFO)
+    log.propagate, log.handlers = False, handlers
+    try:
+        yield log
+    finally:
+        level, log.propagate, log.handlers = before
+        log.setLevel(level)
+        for handler in handlers:
+            handler.close()
