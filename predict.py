@@ -29,7 +29,7 @@ def main(config: DictConfig) -> None:
     words = OmegaConf.to_container(config, resolve=True)
     # Everything is looked at and every model loaded before anything is written.
     model = models.chosen(words["named"], words["checkpoint"])
-    finder = models.load(model, device=config.device, symmetric=config.symmetric)
+    finder = models.load(model, **{name: words[name] for name in ("device", "symmetric", "precision")})
     said = {name: words[name] for name in ("sampling", "defocus", "register")}
     given = recordings(words["images"], finder.task.optics.num_images, **said)
     first = [recording[0] for recording in given]
@@ -41,7 +41,10 @@ def main(config: DictConfig) -> None:
         "images_sha256": {str(path): runs.sha256(path) for path in sources},
     }
     settings = yaml.safe_dump(words | facts, sort_keys=False)
-    with folder.results(config.output, "predictions", settings) as (place, final), runs.logged(place / "run.log") as log:
+    with (
+        folder.results(config.output, "predictions", settings) as (place, final),
+        runs.logged(place / "run.log") as log,
+    ):
         runs.record(None, place, **facts)
         names = runs.distinct([recording.name for recording in given])
         for name, recording, micrograph in zip(names, given, first, strict=True):

@@ -32,9 +32,8 @@ SAID = {
     "sample/file": [f"sample.structure={CRYSTAL}"],
     "peaks/mass": ["target=gaussian"],
     "peaks/height": ["target=gaussian"],
-    "peaks/count_classes": ["target=count_classes"],
-    "peaks/count_ordinal": ["target=count_ordinal"],
-    "peaks/count_regression": ["target=count_regression"],
+    "peaks/counted_offsets": ["target=count_classes"],
+    "loss/counted_offsets": ["target=count_classes"],
 }
 
 #: Makes any recipe small enough for a test: 13 Å fields, 64 px images, few steps.

@@ -21,9 +21,10 @@ STAGES: dict[str, set[str]] = {
     "optics": set(),
     "noise": {"optics"},  # spatial frequencies and filters
     "normalisation": set(),
-    "targets": set(),
+    "counts": set(),
+    "targets": {"counts"},  # what a network says of a number of atoms, and how it is taken
     "nets": set(),
-    "losses": set(),
+    "losses": {"counts"},
     "schedule": set(),
     "peaks": set(),
     "metrics": set(),

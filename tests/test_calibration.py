@@ -72,6 +72,19 @@ def test_boasting_shows(rng):
     assert np.mean(result.ratio) == pytest.approx(2.0, abs=0.2)
 
 
+def test_numbers_of_atoms_by_hand():
+    """Of four columns one is not reported, and the number of another is unknown."""
+    places = [[2.0, 2.0], [4.0, 2.0], [6.0, 2.0], [8.0, 2.0]]
+    chances = [[0.9, 0.1], [0.42, 0.58], [0.7, 0.3], [1.0, 0.0]]
+    said = Columns(
+        places, [0] * 4, ("Au",), [1, 2, 1, 1], probabilities=[0.9, 0.9, 0.2, 0.9], count_probabilities=chances
+    )
+    result = diagram([said], [Columns(places, [0] * 4, ("Au",), [1, 1, 1, 0])])
+    assert result.count_probability == pytest.approx([0.58, 0.9])
+    assert (result.count_observed, result.counted) == ([0.0, 1.0], [1, 1])
+    assert result.count_ece == pytest.approx((0.58 + 0.1) / 2)
+
+
 def test_by_hand():
     """Of three candidates one is right by 0.2 Å, one invented, one at the border; one true column has none."""
     found = Columns(

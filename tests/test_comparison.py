@@ -165,7 +165,7 @@ def test_folders_that_train_py_left(trained, monkeypatch, capfd):
     printed = capfd.readouterr().out
     assert "±" in printed
     rows = list(csv.DictReader((trained.parent / "out.csv").open()))
-    assert {(row["name"], row["runs"]) for row in rows} == {("model=folded_unet", "2"), ("model=msdnet", "1")}
+    assert {(row["name"], row["runs"]) for row in rows} == {("model=folded_segresnet", "2"), ("model=msdnet", "1")}
     saved = json.loads((trained / "nets" / "0" / "metrics.json").read_text())
     last = next(row for row in rows if row["name"] == "model=msdnet" and row["dose_e_per_A2"] == "100000")
     assert float(last["f1"]) == saved["100000"]["all"]["f1"]

@@ -22,7 +22,17 @@ PROPER = {"bce": True, "mse": True, "focal": False, "dice_bce": False}
 
 
 def made(name: str) -> Any:
-    return instantiate(yaml.safe_load((ROOT / "conf" / "loss" / f"{name}.yaml").read_text()))
+    settings = yaml.safe_load((ROOT / "conf" / "loss" / f"{name}.yaml").read_text())
+    if "count" in settings:
+        settings["count"] = {"_target_": "hrtem.counts.Ordinal", "largest": 3}
+    return instantiate(settings)
+
+
+def shapes(name: str, channels: int, side: int = 8) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of logits and of a target with as many channels, but for a loss that counts atoms."""
+    if name == "counted_offsets":
+        return (2, 5, side, side), (2, 4, side, side)
+    return (2, channels, side, side), (2, channels, side, side)
 
 
 def best(loss: Callable[[Tensor, Tensor], Tensor], *targets: float) -> float:
@@ -34,15 +44,16 @@ def best(loss: Callable[[Tensor, Tensor], Tensor], *targets: float) -> float:
 
 
 def test_every_recipe_is_tested() -> None:
-    assert set(RECIPES) == {*PROPER, "softmax", "offsets"}
+    assert set(RECIPES) == {*PROPER, "softmax", "offsets", "counted_offsets"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("channels", [3, 4])
 def test_every_logit_gets_a_finite_gradient(name: str, channels: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, channels, 8, 8, generator=generator, requires_grad=True)
-    target = torch.rand(2, channels, 8, 8, generator=generator)
+    of_logits, of_target = shapes(name, channels)
+    logits = torch.randn(of_logits, generator=generator, requires_grad=True)
+    target = torch.rand(of_target, generator=generator)
     loss = made(name)(logits, target)
     loss.backward()
     assert loss.ndim == 0
@@ -55,8 +66,9 @@ def test_every_logit_gets_a_finite_gradient(name: str, channels: int) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("far", [60.0, -60.0])
 def test_great_mistakes_and_empty_targets_stay_finite(name: str, far: float) -> None:
-    logits = torch.full((1, 3, 8, 8), far, requires_grad=True)
-    loss = made(name)(logits, torch.zeros(1, 3, 8, 8))
+    of_logits, of_target = shapes(name, 3)
+    logits = torch.full(of_logits, far, requires_grad=True)
+    loss = made(name)(logits, torch.zeros(of_target))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()

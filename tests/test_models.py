@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +134,14 @@ def test_every_shipped_model_loads_and_has_its_card(name):
     card = (models.find(name) / "card.md").read_text()
     assert "## Limits" in card
     assert "Scores on simulated images" in card
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_no_shipped_model_sees_atoms_in_white_noise(name, rng):
+    finder = models.load(name)
+    noise = rng.normal(100.0, 10.0, (finder.task.optics.num_images, 256, 256)).astype(np.float32)
+    found = finder.find(Micrograph(noise, finder.task.sampling, "noise", Path("noise.npy"))).columns
+    assert len(found) <= 2
 
 
 def test_package_data_name_every_file_of_a_model(shipped, checkpoint):

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from hrtem.counts import Classes
 from hrtem.errors import InputError
 from hrtem.metrics import match
-from hrtem.peaks import CountPeaks, HeightPeaks, MassPeaks, MeanCountPeaks, OffsetPeaks, OrdinalPeaks
-from hrtem.peaks.maxima import Maxima
-from hrtem.peaks.pairs import Found
-from hrtem.targets import CountMaps, GaussianMaps, MeanCountMaps, OffsetMaps, OrdinalMaps
+from hrtem.peaks import CountedOffsetPeaks, HeightPeaks, MassPeaks, OffsetPeaks
+from hrtem.targets import CountedOffsetMaps, GaussianMaps, OffsetMaps
 
 SAMPLING, SIGMA = 0.2, 0.25
 
@@ -115,59 +114,29 @@ def test_heights_are_probabilities_where_one_asks_for_them():
 #: Columns far enough apart, with their atoms.
 POINTS = np.array([[2.03, 2.07], [4.91, 2.98], [3.02, 6.11], [6.97, 6.53], [7.5, 1.1]])
 ATOMS = np.array([1, 2, 5, 7, 8])
-SETTINGS = {"sigma": SIGMA, "radius": 0.6, "min_distance": 0.6, "threshold": 0.45}
 
 
 def given():
     return torch.from_numpy(POINTS)[None].float(), torch.zeros(1, len(POINTS), dtype=torch.long), (48, 48), SAMPLING
 
 
-@pytest.mark.parametrize(
-    ("target", "peaks"),
-    [
-        (CountMaps(8, SIGMA), CountPeaks(**SETTINGS)),
-        (OrdinalMaps(8, SIGMA), OrdinalPeaks(**SETTINGS)),
-        (MeanCountMaps(2, SIGMA, largest=8), MeanCountPeaks(**SETTINGS, largest=8)),
-    ],
-)
-def test_counts_come_back(target, peaks):
+def test_counts_come_back_with_their_probabilities():
+    target, peaks = CountedOffsetMaps(11, 0.5, Classes(8)), CountedOffsetPeaks(0.5, 0.6, 0.45)
     assert peaks.reads == target.answers
-    (found,) = peaks(target(*given(), torch.from_numpy(ATOMS)[None]), SAMPLING, ("Au",))
+    drawn = target(*given(), torch.from_numpy(ATOMS)[None])
+    # Four tenths for one atom more; the last column cannot have more.
+    number = drawn[0, 1].long()
+    odds = torch.zeros(9, *number.shape)
+    for share, more in ((0.6, 0), (0.4, 1)):
+        odds.scatter_add_(0, (number + more).clamp_max(8)[None], torch.full_like(drawn[0, :1], share))
+    maps = torch.cat([drawn[:, :1], odds[None, 1:], 0.5 * drawn[:, -2:]], dim=1)
+    (found,) = peaks(maps, SAMPLING, ("Au",))
     i, j = match(found.positions, POINTS)
     assert len(found) == len(i) == len(POINTS)
     np.testing.assert_allclose(found.positions[i], POINTS[j], atol=0.02)
     np.testing.assert_array_equal(found.counts[i], ATOMS[j])
-    assert found.probabilities.min() > 0.9
-
-
-@pytest.mark.parametrize(("target", "peaks"), [(CountMaps, CountPeaks), (OrdinalMaps, OrdinalPeaks)])
-def test_counts_have_probabilities(target, peaks):
-    """The expected map of a column of 3, 4 or 6 atoms, at an uncertain place, gives the odds that made it."""
-    odds = {3: 0.2, 4: 0.5, 6: 0.3}
-    maps = torch.zeros(1, 8, 48, 48)
-    for atoms, chance in odds.items():
-        for x in (4.0, 4.1):
-            where = torch.tensor([[[x, 5.0]]]), torch.tensor([[0]]), (48, 48), SAMPLING
-            maps += 0.5 * chance * target(8, SIGMA)(*where, torch.tensor([[atoms]]))
-    finder = peaks(**SETTINGS)
-    (found,) = finder(maps, SAMPLING, ("Au",))
-    assert found.counts.tolist() == [4]
-    row, column = 25, round(float(found.positions[0, 0]) / SAMPLING)
-    at = Found.alone(Maxima(*torch.tensor([[0], [row], [column]])), maps[:, :1])
-    distribution = finder.distribution(finder._masses(maps, at, SAMPLING))[0]
-    expected = [odds.get(atoms, 0.0) for atoms in range(1, 9)]
-    assert distribution.tolist() == pytest.approx(expected, abs=0.01)
-
-
-def test_ordinal_answers_that_contradict_themselves_still_give_a_distribution():
-    distribution = OrdinalPeaks(**SETTINGS).distribution(torch.tensor([[0.9, 0.5, 0.7, 0.1], [0.5, 0.6, 0.0, 0.0]]))
-    assert float(distribution.min()) >= 0.0
-    torch.testing.assert_close(distribution.sum(dim=1), torch.ones(2))
-
-
-def test_the_expected_count_is_rounded():
-    peaks = MeanCountPeaks(**SETTINGS, largest=8)
-    assert peaks.counts(torch.tensor([[1.0, 0.45], [0.5, 0.25], [1.0, 0.0], [1.0, 2.0]])).tolist() == [4, 4, 1, 8]
+    np.testing.assert_allclose(found.count_probabilities[i].max(axis=1), np.where(ATOMS[j] == 8, 1.0, 0.6), atol=0.02)
+    np.testing.assert_allclose(found.count_probabilities.sum(axis=1), 1.0)
 
 
 @pytest.mark.parametrize("classes", [("C",), ("Mo", "S2")])
@@ -207,8 +176,6 @@ def test_no_disc_and_one_at_the_border():
 def test_bad_settings_of_other_peaks_are_refused():
     with pytest.raises(InputError, match=r"peaks\.radius"):
         OffsetPeaks(0.0, 0.6, 0.45)
-    with pytest.raises(InputError, match=r"peaks\.largest"):
-        MeanCountPeaks(**SETTINGS, largest=0)
 
 
 @pytest.mark.parametrize("distance", [0.6, 0.7, 0.85])

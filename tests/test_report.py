@@ -57,7 +57,7 @@ def test_table(tmp_path):
 
 
 def test_table_of_frames_with_counts_extras_and_nothing_found(tmp_path):
-    counted = Columns([[1.0, 2.0]], [0], ("Mo", "S2"), counts=[7])
+    counted = Columns([[1.0, 2.0]], [0], ("Mo", "S2"), counts=[2], count_probabilities=[[0.2, 0.8]])
     nothing = Columns([], [], ("Mo", "S2"))
     frames = [
         frame(columns=counted, in_domain=None, extras={"e_xx": np.array([np.nan]), "site": np.array(["a, b"])}),
@@ -66,12 +66,12 @@ def test_table_of_frames_with_counts_extras_and_nothing_found(tmp_path):
     ]
     report.write_csv(report.fields_of(frames), tmp_path / "atoms.csv")
     header, *rows = rows_of(tmp_path / "atoms.csv")
-    assert header[-6:] == ["count", "sigma_pm", "in_domain", "e_xx", "site", "bonds"]
+    assert header[-7:] == ["count", "p_count", "sigma_pm", "in_domain", "e_xx", "site", "bonds"]
     assert [row[:2] for row in rows] == [["0", "0"], ["2", "1"], ["2", "2"]]
-    assert [row[-6:] for row in rows] == [
-        ["7", "0.00", "", "", "a, b", ""],
-        ["0", "8.00", "0", "", "", "3"],
-        ["0", "12.50", "0", "", "", "2"],
+    assert [row[-7:] for row in rows] == [
+        ["2", "0.8000", "0.00", "", "", "a, b", ""],
+        ["0", "", "8.00", "0", "", "", "3"],
+        ["0", "", "12.50", "0", "", "", "2"],
     ]
     with pytest.raises(ValueError, match="x_A"):
         report.fields_of([frame(extras={"x_A": np.zeros(2)})])

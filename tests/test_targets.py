@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from hrtem.counts import Classes
 from hrtem.errors import InputError
 from hrtem.losses import OffsetLoss
 from hrtem.metrics import match
 from hrtem.peaks import MassPeaks
-from hrtem.targets import CountMaps, GaussianMaps, MeanCountMaps, OffsetMaps, OrdinalMaps, SoftmaxMaps
+from hrtem.targets import CountedOffsetMaps, GaussianMaps, OffsetMaps, SoftmaxMaps
 
 SAMPLING, SIGMA = 0.2, 0.25
 
@@ -98,35 +99,21 @@ def test_logits_of_a_softmax_target_mean_its_classes():
     torch.testing.assert_close(target.maps(maps.clamp_min(1e-12).log()), maps[:, :2], atol=1e-6, rtol=0)
 
 
-def test_each_number_of_atoms_has_its_map():
-    given = columns([[1.0, 1.0], [3.0, 3.0], [5.0, 5.0]], [0, 0, 0], [2, 9, 0])
-    maps = CountMaps(4, SIGMA)(*given[:2], (32, 32), SAMPLING, given[2])
-    # Nine atoms are more than can be told apart, and the number of the last column is unknown.
-    assert maps[0, :, 5, 5].tolist() == pytest.approx([0.0, 1.0, 0.0, 0.0])
-    assert maps[0, :, 15, 15].tolist() == pytest.approx([0.0, 0.0, 0.0, 1.0])
-    assert float(maps[0, :, 25, 25].max()) == 0.0
-
-
-def test_ordinal_maps_hold_the_columns_of_more_atoms():
-    given = columns([[1.0, 1.0], [3.0, 3.0]], [0, 0], [2, 3])
-    maps = OrdinalMaps(4, SIGMA)(*given[:2], (32, 32), SAMPLING, given[2])
-    assert maps[0, :, 5, 5].tolist() == pytest.approx([1.0, 1.0, 0.0, 0.0])
-    assert maps[0, :, 15, 15].tolist() == pytest.approx([1.0, 1.0, 1.0, 0.0])
-    torch.testing.assert_close(maps[:, :1], GaussianMaps(1, SIGMA)(*given[:2], (32, 32), SAMPLING))
-
-
-def test_mean_count_maps_scale_the_gaussians():
-    given = columns([[1.0, 1.0], [5.0, 5.0]], [0, 0], [2, 3])
-    maps = MeanCountMaps(2, SIGMA, largest=4)(*given[:2], (32, 32), SAMPLING, given[2])
-    assert maps[0, :, 5, 5].tolist() == pytest.approx([1.0, 0.5])
-    torch.testing.assert_close(maps[0, 1, 15:, 15:], 0.75 * maps[0, 0, 15:, 15:])
+def test_discs_know_the_atoms_of_the_nearest_column():
+    points, heads = [[1.0, 1.0], [1.7, 1.0], [5.0, 5.0]], Classes(9)
+    positions, labels, atoms = columns(points, [0, 0, 0], [2, 12, 0])
+    maps = CountedOffsetMaps(12, 0.5, heads)(positions, labels, (32, 32), SAMPLING, atoms)
+    plain = OffsetMaps(3, 0.5)(positions, labels, (32, 32), SAMPLING)
+    torch.testing.assert_close(maps[:, [0, 2, 3]], plain)
+    assert maps[0, 1, 5, 3:13].tolist() == [2, 2, 2, 2, 12, 12, 12, 12, 12, 0]
+    assert maps[0, 1, 20:].max() == 0  # the number of the last column is unknown
 
 
 def test_unknown_counts_are_refused():
     positions, labels, atoms = columns([[1.0, 1.0]], [0], [0])
     for given in (atoms, None):
         with pytest.raises(InputError, match="does not say how many"):
-            OrdinalMaps(4, SIGMA)(positions, labels, (32, 32), SAMPLING, given)
+            CountedOffsetMaps(12, 0.5, Classes(9))(positions, labels, (32, 32), SAMPLING, given)
 
 
 def test_offsets_lead_to_the_nearest_column():
@@ -145,9 +132,9 @@ def test_offsets_lead_to_the_nearest_column():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CountMaps(4, SIGMA, classes=2), "one class"),
-        (lambda: MeanCountMaps(3, SIGMA, largest=9), r"target\.channels must be 2"),
-        (lambda: MeanCountMaps(2, SIGMA, largest=0), r"target\.largest"),
+        (lambda: CountedOffsetMaps(12, 0.5, Classes(9), classes=2), "one class"),
+        (lambda: CountedOffsetMaps(4, 0.5, Classes(9)), r"target\.channels must be 12"),
+        (lambda: Classes(1), r"target\.count\.largest"),
         (lambda: OffsetMaps(2, 0.5), r"target\.channels must be at least 3"),
         (lambda: OffsetMaps(3, 0.0), r"target\.radius"),
     ],

@@ -72,10 +72,23 @@ INVERSE = {
     "gaussian": lambda target: torch.logit(target, eps=1e-6),
     "gaussian_softmax": lambda target: target.clamp_min(1e-6).log(),
     "offsets": lambda target: torch.cat([torch.logit(target[:, :-2], eps=1e-6), target[:, -2:]], dim=1),
-    "count_classes": lambda target: torch.logit(target, eps=1e-6),
-    "count_ordinal": lambda target: torch.logit(target, eps=1e-6),
-    "count_regression": lambda target: torch.logit(target, eps=1e-6),
+    "count_classes": lambda target: counted(target, lambda n, k: -9.0 * (n - k).abs()),
+    "count_ordinal": lambda target: counted(target, lambda n, k: 9.0 * (n - k - 0.5))[:, _without(20)],
+    "count_regression": lambda target: counted(
+        target, lambda n, k: torch.cat([n / 10.0 - 1.0, torch.full_like(n, -9.0)], dim=1)
+    ),
 }
+
+
+def counted(target, logits):
+    """A perfect answer with count logits of the number at each pixel and of all numbers up to 20."""
+    numbers = torch.arange(1.0, 21.0)[:, None, None]
+    discs = torch.logit(target[:, :1], eps=1e-6)
+    return torch.cat([discs, logits(target[:, 1:2], numbers), target[:, -2:]], dim=1)
+
+
+def _without(channel):
+    return [n for n in range(23) if n != channel]
 
 
 @pytest.mark.parametrize("target", sorted(path.stem for path in (ROOT / "conf" / "target").glob("*.yaml")))
@@ -100,11 +113,12 @@ def test_each_target_can_be_answered_perfectly(configuration, target):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["target=count_ordinal", "peaks=mass"], "peaks must read the ordinal counts"),
+        (["target=count_ordinal", "peaks=mass", "peaks.sigma=0.25"], "peaks must read the counted offsets"),
         (["target=gaussian", "peaks=offsets", "peaks.radius=0.5"], "peaks must read the classes of the target"),
         (["target=offsets", "loss=bce"], "loss=offsets"),
         (["target=gaussian", "loss=softmax"], "single maps"),
         (["loss=mse"], "loss=offsets"),
+        (["sample=gold", "target=count_classes", "loss=offsets"], "loss=counted_offsets"),
         (["sample=mos2", "target=count_classes"], "one class"),
     ],
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -20,6 +21,8 @@ class Columns:
         sigmas: ``(N,)`` float, standard deviation of a position along x or y in Å; 0 for the truth of a simulation.
         class_probabilities: ``(N, C)`` float in [0, 1], the probability of a column of each class; a row adds up to
             ``probabilities``. Where it is not given, all of a probability is that of the label.
+        count_probabilities: ``(N, K)`` float in [0, 1], the probability of 1, 2, … K atoms, given that there is a
+            column; K is 0 where atoms were not counted.
     """
 
     positions: np.ndarray
@@ -29,6 +32,7 @@ class Columns:
     probabilities: np.ndarray = None  # type: ignore[assignment]
     sigmas: np.ndarray = None  # type: ignore[assignment]
     class_probabilities: np.ndarray = None  # type: ignore[assignment]
+    count_probabilities: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         positions = np.asarray(self.positions, dtype=np.float64).reshape(-1, 2)
@@ -60,21 +64,29 @@ class Columns:
                 f"and {len(self.classes)} classes"
             )
         object.__setattr__(self, "class_probabilities", shares)
+        numbers = self.count_probabilities
+        numbers = np.zeros((number, 0)) if numbers is None else np.asarray(numbers, dtype=np.float64)
+        if numbers.ndim != 2 or len(numbers) != number:
+            raise ValueError(f"count_probabilities has the shape {numbers.shape} for {number} positions")
+        object.__setattr__(self, "count_probabilities", numbers)
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitem__(self, keep: np.ndarray | slice) -> Columns:
         """The columns that a boolean mask, an index array or a slice keeps."""
-        return replace(
-            self,
-            positions=self.positions[keep],
-            labels=self.labels[keep],
-            counts=self.counts[keep],
-            probabilities=self.probabilities[keep],
-            sigmas=self.sigmas[keep],
-            class_probabilities=self.class_probabilities[keep],
-        )
+        return Columns(classes=self.classes, **{name: array[keep] for name, array in self.arrays().items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Columns]) -> Columns:
+        """All columns of some images, or of parts of one, in their order; there must be one part at least."""
+        arrays = [part.arrays() for part in parts]
+        together = {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
+        return cls(classes=parts[0].classes, **together)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is known of each column, by name; with ``classes`` it makes the columns anew."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "classes"}
 
     def moved(self, positions: np.ndarray) -> Columns:
         """The same columns at other positions, `(N, 2)` Å."""

@@ -22,7 +22,7 @@ QUANTILES = 201
 #: An image is out of the domain where fewer training images than this share are as far from their mean.
 LEAST = 0.02
 #: So many pieces of an image tell what it looks like.
-PIECES = 144
+PIECES = 64
 
 
 def features(images: Tensor, sampling: float) -> Tensor:

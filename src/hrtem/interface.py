@@ -164,6 +164,6 @@ class Model:
         return AtomTable(self.finder.find(micrograph))
 
 
-def load(model: str | Path, device: str = "cpu", symmetric: bool = False) -> Model:
+def load(model: str | Path, device: str = "cpu", symmetric: bool = False, precision: str = "auto") -> Model:
     """A model by the name of a shipped one, or from a model's folder or a checkpoint; see :func:`hrtem.models.load`."""
-    return Model(models.load(model, device=device, symmetric=symmetric))
+    return Model(models.load(model, device=device, symmetric=symmetric, precision=precision))

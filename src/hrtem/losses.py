@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 
+from hrtem.counts import Classes
 from hrtem.ranges import Range
 
 
@@ -67,6 +68,8 @@ class DiceBCELoss(nn.Module):
 class OffsetLoss(nn.Module):
     """Cross entropy of discs, and the Huber loss of offsets where discs are.
 
+    Every image counts alike, however many columns it shows, so that a batch may be shared among processes.
+
     Args:
         offset_weight: of the Huber loss beside cross entropy.
         delta: offset error from which on the Huber loss is linear, in radii of the discs.
@@ -79,9 +82,37 @@ class OffsetLoss(nn.Module):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits and offsets ``(B, C + 2, Y, X)`` against :class:`hrtem.targets.OffsetMaps`."""
-        discs = target[:, :-2]
-        there = discs.amax(dim=1, keepdim=True)
-        away = F.huber_loss(input[:, -2:], target[:, -2:], delta=self.delta, reduction="none")
+        return self._located(input[:, :-2], target[:, :-2], input[:, -2:], target[:, -2:])
+
+    def _located(self, logits: Tensor, discs: Tensor, said: Tensor, offsets: Tensor) -> Tensor:
+        away = F.huber_loss(said, offsets, delta=self.delta, reduction="none").sum(dim=1)
         # Over delta, so that far offsets count as their length.
-        offsets = (there * away).sum() / (self.delta * there.sum().clamp_min(1.0))
-        return F.binary_cross_entropy_with_logits(input[:, :-2], discs) + self.offset_weight * offsets
+        there = mean_within(away / self.delta, discs.amax(dim=1))
+        return F.binary_cross_entropy_with_logits(logits, discs) + self.offset_weight * there
+
+
+class CountedOffsetLoss(OffsetLoss):
+    """As :class:`OffsetLoss`, and the loss of the numbers of atoms where discs are.
+
+    Args:
+        count: how the network says numbers, see :mod:`hrtem.counts`.
+        count_weight: of that loss beside the others.
+        offset_weight, delta: see :class:`OffsetLoss`.
+    """
+
+    def __init__(self, count: Classes, count_weight: float = 1.0, offset_weight: float = 1.0, delta: float = 0.2):
+        super().__init__(offset_weight, delta)
+        self.count = count
+        self.count_weight = Range.parse("loss.count_weight", count_weight, minimum=0.0).low
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Loss of logits and offsets ``(B, 1 + K + 2, Y, X)`` against :class:`hrtem.targets.CountedOffsetMaps`."""
+        located = self._located(input[:, :1], target[:, :1], input[:, -2:], target[:, -2:])
+        atoms = target[:, 1]
+        counted = mean_within(self.count.loss(input[:, 1:-2], atoms), target[:, 0] * (atoms > 0))
+        return located + self.count_weight * counted
+
+
+def mean_within(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of values ``(B, Y, X)`` with weights ``(B, Y, X)``, of each image and then of all."""
+    return ((values * weights).sum(dim=(1, 2)) / weights.sum(dim=(1, 2)).clamp_min(1.0)).mean()

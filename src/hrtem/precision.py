@@ -27,6 +27,28 @@ def fastest(accelerator: str = "cpu") -> str:
     return "32-true"
 
 
+#: What each word of a precision multiplies matrices in.
+KINDS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def reduced(precision: str, device: str) -> torch.autocast:
+    """A context in which a trained network answers in some precision; ``auto`` is :func:`fastest`.
+
+    Args:
+        precision: ``auto`` or one of :data:`KINDS`.
+        device: where the network is, ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: it is another word.
+    """
+    if precision == "auto":
+        precision = fastest(device)
+    if precision not in KINDS:
+        raise InputError(f"precision must be auto or one of {', '.join(KINDS)}, got {precision}.")
+    kind = KINDS[precision]
+    return torch.autocast(device.partition(":")[0], kind, enabled=kind != torch.float32)
+
+
 def trainer(precision: str = "auto", **settings: Any) -> lightning.Trainer:
     """A Lightning trainer whose ``precision`` may be ``auto``, which is :func:`fastest`.
 

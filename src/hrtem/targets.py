@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hrtem.counts import Classes
 from hrtem.errors import InputError
 from hrtem.ranges import Range
 
@@ -117,101 +118,6 @@ class SoftmaxMaps(GaussianMaps):
             raise InputError(f"task.loss must be loss=softmax for target=gaussian_softmax, got {type(loss).__name__}.")
 
 
-class CountMaps(GaussianMaps):
-    """One map for each number of atoms in a column, with a Gaussian of height 1 at the columns of that height.
-
-    Columns of an unknown number of atoms are left out.
-
-    Args:
-        channels: largest number of atoms that is told apart; higher columns count as that.
-        sigma: standard deviation of the Gaussians, Å.
-        classes: classes of the sample, of which there can be one only.
-    """
-
-    answers = "counts"
-
-    def __init__(self, channels: int, sigma: float, classes: int = 1) -> None:
-        super().__init__(channels, sigma)
-        if classes != 1:
-            raise InputError(f"target counts atoms of one class, as in sample=gold, and sample.classes has {classes}.")
-
-    def __call__(
-        self,
-        positions: Tensor,
-        labels: Tensor,
-        shape: tuple[int, int] | torch.Size,
-        sampling: float,
-        atoms: Tensor | None = None,
-    ) -> Tensor:
-        """Draw the maps of a batch; see :class:`GaussianMaps`. Channel k is for k + 1 atoms.
-
-        Raises:
-            InputError: the sample does not say how many atoms its columns have.
-        """
-        if atoms is None or bool((labels >= 0).any() & (atoms <= 0).all()):
-            raise InputError("target counts atoms, and the sample does not say how many its columns have.")
-        # An unknown number, 0, becomes the label -1 of a filler.
-        return self._drawn(positions, torch.where(labels < 0, -1, atoms.clamp_max(self.channels) - 1), shape, sampling)
-
-
-class OrdinalMaps(CountMaps):
-    """One map for each number k, with a Gaussian at the columns of more than k atoms: P(count > k).
-
-    Channel 0 holds every column. A count that is wrong by one is wrong in one channel only; compare
-    E. Frank and M. Hall, A simple approach to ordinal classification, ECML 2001.
-
-    Args:
-        channels, sigma, classes: see :class:`CountMaps`.
-    """
-
-    answers = "ordinal counts"
-
-    def __call__(
-        self,
-        positions: Tensor,
-        labels: Tensor,
-        shape: tuple[int, int] | torch.Size,
-        sampling: float,
-        atoms: Tensor | None = None,
-    ) -> Tensor:
-        """Draw the maps of a batch; see :class:`GaussianMaps`. Channel k is for more than k atoms."""
-        return super().__call__(positions, labels, shape, sampling, atoms).flip(1).cummax(dim=1).values.flip(1)
-
-
-class MeanCountMaps(CountMaps):
-    """A map of all columns, and one of the same Gaussians times the number of atoms over the largest number.
-
-    With a proper loss the ratio of their masses is the expected number of atoms.
-
-    Args:
-        channels: 2.
-        sigma, classes: see :class:`CountMaps`.
-        largest: number of atoms that a height of 1 stands for; higher columns count as that.
-    """
-
-    answers = "mean count"
-
-    def __init__(self, channels: int, sigma: float, largest: int, classes: int = 1) -> None:
-        if channels != 2 or largest < 1:
-            raise InputError(
-                f"target.channels must be 2 and target.largest at least 1 atom, got {channels} and {largest}."
-            )
-        super().__init__(channels, sigma, classes)
-        self.ordinal = OrdinalMaps(largest, sigma)
-
-    def __call__(
-        self,
-        positions: Tensor,
-        labels: Tensor,
-        shape: tuple[int, int] | torch.Size,
-        sampling: float,
-        atoms: Tensor | None = None,
-    ) -> Tensor:
-        """Draw the maps of a batch; see :class:`GaussianMaps`."""
-        maps = self.ordinal(positions, labels, shape, sampling, atoms)
-        return torch.cat([maps[:, :1], maps.mean(dim=1, keepdim=True)], dim=1)
-
-
 class OffsetMaps:
     """A disc on every column, one map a class, and two maps of the way from each pixel of it to its column.
 
@@ -227,6 +133,7 @@ class OffsetMaps:
         if channels < 3:
             raise InputError(f"target.channels must be at least 3, a class and two offsets, got {channels}.")
         self.channels = channels
+        self.classes = channels - 2
         self.radius = Range.parse("target.radius", radius, unit="Å", minimum=0.05, maximum=5.0).low
 
     def __call__(
@@ -247,7 +154,7 @@ class OffsetMaps:
         x, y = torch.broadcast_tensors(near.away[:, 0, None, :], near.away[:, 1, :, None])
         distance = torch.hypot(x, y)
         size = near.high * near.wide
-        classes = self.channels - 2
+        classes = self.classes
         disc = (0.5 + self.radius / sampling - distance).clamp(0.0, 1.0)
         plane = near.example * classes + near.label
         discs = torch.zeros(len(positions) * classes * size, device=positions.device)
@@ -258,12 +165,18 @@ class OffsetMaps:
         nearest = torch.full((len(positions) * size,), torch.inf, device=positions.device)
         nearest.scatter_reduce_(0, index.flatten(), distance.flatten().to(nearest.dtype), "amin")
         mine = (distance.to(nearest.dtype) == nearest[index]) & (disc > 0.0)
-        offsets = torch.zeros(len(positions), 2, size, device=positions.device)
+        offsets = (-away * (sampling / self.radius) for away in (x, y))
+        owned = [*(value.expand_as(distance) for value in self._facts(near, atoms)), *offsets]
+        facts = torch.zeros(len(positions), len(owned), size, device=positions.device)
         where = torch.div(index[mine], size, rounding_mode="floor"), index[mine] % size
-        for axis, away in enumerate((x, y)):
-            offsets[where[0], axis, where[1]] = (-away[mine] * (sampling / self.radius)).to(offsets.dtype)
-        maps = torch.cat([discs.reshape(-1, classes, size), offsets], dim=1)
-        return near.cut(maps.reshape(-1, self.channels, near.high, near.wide), shape)
+        for channel, value in enumerate(owned):
+            facts[where[0], channel, where[1]] = value[mine].to(facts.dtype)
+        maps = torch.cat([discs.reshape(-1, classes, size), facts], dim=1)
+        return near.cut(maps.reshape(len(positions), -1, near.high, near.wide), shape)
+
+    def _facts(self, near: _Windows, atoms: Tensor | None) -> list[Tensor]:
+        """What else pixels learn of their column: values that spread to ``(W, S, S)``, drawn before the offsets."""
+        return []
 
     def maps(self, logits: Tensor) -> Tensor:
         """Probabilities of the discs, then the offsets in Å, ``(B, channels, Y, X)``."""
@@ -271,14 +184,76 @@ class OffsetMaps:
 
     def check(self, loss: torch.nn.Module) -> None:
         """Refuse a loss that does not fit the maps; raises InputError."""
-        if not hasattr(loss, "offset_weight"):
+        if not hasattr(loss, "offset_weight") or hasattr(loss, "count_weight"):
             raise InputError(f"task.loss must be loss=offsets for target=offsets, got {type(loss).__name__}.")
+
+
+class CountedOffsetMaps(OffsetMaps):
+    """A disc on every column, the number of its atoms, and the way from each pixel of the disc to the column.
+
+    Args:
+        channels: of the network: 1 for the discs, those of ``count``, and 2 for the offsets.
+        radius: see :class:`OffsetMaps`.
+        count: how the network says numbers, see :mod:`hrtem.counts`.
+        classes: classes of the sample, of which there can be one only.
+    """
+
+    answers = "counted offsets"
+
+    def __init__(self, channels: int, radius: float, count: Classes, classes: int = 1) -> None:
+        super().__init__(channels, radius)
+        if classes != 1:
+            raise InputError(f"target counts atoms of one class, as in sample=gold, and sample.classes has {classes}.")
+        if channels != count.channels + 3:
+            raise InputError(
+                f"target.channels must be {count.channels + 3}, a disc, {count.channels} to count with and two "
+                f"offsets, got {channels}."
+            )
+        self.classes = 1
+        self.count = count
+
+    def __call__(
+        self,
+        positions: Tensor,
+        labels: Tensor,
+        shape: tuple[int, int] | torch.Size,
+        sampling: float,
+        atoms: Tensor | None = None,
+    ) -> Tensor:
+        """Draw the maps of a batch; see :class:`OffsetMaps`.
+
+        Returns:
+            Real ``(B, 4, Y, X)``: discs, atoms of the nearest column, 0 where their number is unknown, and offsets.
+
+        Raises:
+            InputError: the sample does not say how many atoms its columns have.
+        """
+        if atoms is None or bool((labels >= 0).any() & (atoms <= 0).all()):
+            raise InputError("target counts atoms, and the sample does not say how many its columns have.")
+        return super().__call__(positions, labels, shape, sampling, atoms)
+
+    def maps(self, logits: Tensor) -> Tensor:
+        """Probabilities of the discs and of each number of atoms, offsets in Å, ``(B, 1 + largest + 2, Y, X)``."""
+        counts = self.count.probabilities(logits[:, 1:-2])
+        return torch.cat([logits[:, :1].sigmoid(), counts, self.radius * logits[:, -2:]], dim=1)
+
+    def check(self, loss: torch.nn.Module) -> None:
+        """Refuse a loss that does not fit the maps; raises InputError."""
+        if not hasattr(loss, "count_weight"):
+            raise InputError(
+                f"task.loss must be loss=counted_offsets for a target that counts, got {type(loss).__name__}."
+            )
+
+    def _facts(self, near: _Windows, atoms: Tensor | None) -> list[Tensor]:
+        assert atoms is not None
+        return [atoms[near.example, near.number][:, None, None]]
 
 
 class _Windows(NamedTuple):
     """Squares of pixels around W columns, in maps with a border as wide as any square, so that none has to be cut."""
 
     example: Tensor  # (W,) place in the batch
+    number: Tensor  # (W,) place in the example
     label: Tensor  # (W,)
     away: Tensor  # (W, 2, S) px from the column to the pixels along x and y
     pixel: Tensor  # (W, S, S) index into a flattened map of (high, wide)
@@ -309,4 +284,4 @@ def _windows(
     high, wide = rows + 2 * border, columns + 2 * border
     pixel = (pixels[:, 1, :, None] + border) * wide + pixels[:, 0, None, :] + border
     away = pixels - where[:, :, None]
-    return _Windows(example, labels[example, number], away, pixel, high, wide, border)
+    return _Windows(example, number, labels[example, number], away, pixel, high, wide, border)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,23 @@ THEIR_LARGEST = 2048
 #: Words that the benchmark takes.
 WORDS = ("atomai", "checkpoint", "sides", "rounds")
 SAMPLING = 0.2
+#: Spacing of graphene's {100} fringes, Å.
+FRINGES = 2.13
+
+
+def sheet(side: int) -> np.ndarray:
+    """A sheet of graphene ``(side, side)``, three plane waves with an atom in each minimum."""
+    place = np.arange(side, dtype=np.float32) * (2.0 * np.pi / FRINGES * SAMPLING)
+    waves = np.zeros((side, side), np.float32)
+    for turn in np.deg2rad(np.array([10.0, 70.0, 130.0], np.float32)):
+        waves += np.cos(np.sin(turn) * place[:, None] + np.cos(turn) * place)
+    return waves
 
 
 def image(side: int) -> np.ndarray:
-    """A noisy lattice ``(1, side, side)``."""
-    place = np.arange(side, dtype=np.float32) * SAMPLING
-    lattice = np.cos(2 * np.pi * place / 2.13)[:, None] + np.cos(2 * np.pi * place / 2.46)
-    noise = np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
-    return (lattice + noise).astype(np.float32)[None]
+    """The sheet with noise, ``(1, side, side)``."""
+    noise = 0.5 * np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
+    return (100.0 + 10.0 * (sheet(side) + noise))[None]
 
 
 def measured(side: int, checkpoint: str | None) -> dict[str, float]:
@@ -77,7 +87,11 @@ def theirs(python: str, side: int) -> dict[str, float]:
     # Modules of ours would only hide theirs.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     script = str(Path(__file__).with_name("segmentor.py"))
-    return apart([python, script, str(side), str(torch.get_num_threads())], environment | {"CUDA_VISIBLE_DEVICES": ""})
+    with TemporaryDirectory() as folder:
+        given = Path(folder) / "image.npz"
+        np.savez(given, image=image(side)[0], spots=-20.0 * (sheet(side) + 1.0))
+        words = [python, script, str(given), str(torch.get_num_threads())]
+        return apart(words, environment | {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def main(*words: str) -> None:

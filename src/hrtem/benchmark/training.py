@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hrtem.data import detected
 from hrtem.errors import InputError
-from hrtem.nets import UNet
+from hrtem.nets import Folded, UNet
 from hrtem.precision import fastest
 from hrtem.ranges import Range
 from hrtem.recipes import composed
@@ -76,7 +77,7 @@ def ours(fold: int, mixed: bool, batch: int, pixels: int, device: str) -> Way:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 1, pixels, pixels, generator=generator).to(device, memory_format=torch.channels_last)
     masks = (torch.rand(batch, 1, pixels, pixels, generator=generator) > 0.9).float().to(device)
-    net: Any = UNet(1, 1, CHANNELS, fold=fold)
+    net: Any = Folded(1, 1, fold, partial(UNet, channels=CHANNELS))
     net.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, fused=True)
 

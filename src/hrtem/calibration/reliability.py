@@ -35,6 +35,10 @@ class Diagram:
         sigma_pm, error_pm, pairs: of each bin of the matched columns that are reported the root mean square of the
             predicted standard deviation of a position along x or y, of the actual error along x or y, and their number.
         ratio: ``error_pm`` over ``sigma_pm``; 1 is right, more is overconfident. None where the prediction is 0.
+        count_ece: as ``ece`` of the numbers of atoms that are said of matched columns that are reported; None where
+            there are none.
+        count_probability, count_observed, counted: of each bin the mean probability of the number that is said, the
+            share where it is right, and the number of columns.
     """
 
     candidates: int
@@ -48,11 +52,18 @@ class Diagram:
     error_pm: list[float]
     pairs: list[int]
     ratio: list[float | None]
+    count_ece: float | None
+    count_probability: list[float]
+    count_observed: list[float]
+    counted: list[int]
 
     @classmethod
-    def of(cls, probabilities: np.ndarray, positions: np.ndarray, brier: float, missed: float) -> Diagram:
+    def of(
+        cls, probabilities: np.ndarray, positions: np.ndarray, counts: np.ndarray, brier: float, missed: float
+    ) -> Diagram:
         """From the sums that :class:`Reliability` keeps."""
         number, predicted, hits = probabilities[:, probabilities[0] > 0]
+        counted, said, right = counts[:, counts[0] > 0]
         pairs, variance, error2 = positions[:, positions[0] > 0]
         total = number.sum()
         sigma, error = 100.0 * np.sqrt(variance / pairs), 100.0 * np.sqrt(error2 / pairs)
@@ -68,11 +79,15 @@ class Diagram:
             error_pm=error.tolist(),
             pairs=pairs.astype(int).tolist(),
             ratio=[float(e / s) if s > 0 else None for e, s in zip(error, sigma, strict=True)],
+            count_ece=float(np.abs(said - right).sum() / counted.sum()) if len(counted) else None,
+            count_probability=(said / counted).tolist(),
+            count_observed=(right / counted).tolist(),
+            counted=counted.astype(int).tolist(),
         )
 
 
 class Reliability(Metric):
-    """Reliability diagrams of probabilities and of positions, kept per group (for instance per dose).
+    """Reliability diagrams of probabilities, positions and counts, kept per group (for instance per dose).
 
     Args:
         reported: probability from which on a column is reported; only then its position counts.
@@ -85,6 +100,7 @@ class Reliability(Metric):
     full_state_update = False
     probabilities: Tensor
     positions: Tensor
+    counts: Tensor
     brier: Tensor
     missed: Tensor
 
@@ -97,7 +113,8 @@ class Reliability(Metric):
         self.tolerance = tolerance
         self.border = border
         # [group, (number, summed probability, hits), bin] and [group, (pairs, summed variance, squared error), bin].
-        shapes = {"probabilities": (groups, 3, bins), "positions": (groups, 3, len(SIGMA_EDGES) - 1)}
+        shapes = dict.fromkeys(("probabilities", "counts"), (groups, 3, bins))
+        shapes["positions"] = (groups, 3, len(SIGMA_EDGES) - 1)
         for name, shape in {**shapes, "brier": (groups,), "missed": (groups,)}.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
@@ -116,14 +133,21 @@ class Reliability(Metric):
             i, j, invented, missed = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
             probability = np.concatenate([answer.probabilities[i], answer.probabilities[invented]])
             hit = np.arange(len(probability)) < len(i)
-            place = np.minimum((probability * self.bins).astype(int), self.bins - 1)
-            self._add(self.probabilities[group], place, probability, hit)
+            self._add(self.probabilities[group], self._bin(probability), probability, hit)
             self.brier[group] += float(np.square(probability - hit).sum())
             self.missed[group] += int(missed.sum())
             sure = answer.probabilities[i] >= self.reported
             sigmas = answer.sigmas[i[sure]]
             place = np.searchsorted(SIGMA_EDGES, 100.0 * sigmas, side="right") - 1
             self._add(self.positions[group], place, sigmas**2, squared_error(answer, truth, i[sure], j[sure]))
+            if answer.count_probabilities.shape[1]:
+                known = sure & (truth.counts[j] > 0)
+                said, right = answer.counts[i[known]], truth.counts[j[known]]
+                probability = answer.count_probabilities[i[known], said - 1]
+                self._add(self.counts[group], self._bin(probability), probability, said == right)
+
+    def _bin(self, probability: np.ndarray) -> np.ndarray:
+        return np.minimum((probability * self.bins).astype(int), self.bins - 1)
 
     @staticmethod
     def _add(table: Tensor, place: np.ndarray, *values: np.ndarray) -> None:
@@ -132,7 +156,7 @@ class Reliability(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The sums that are kept, by name."""
-        return {name: getattr(self, name) for name in ("probabilities", "positions", "brier", "missed")}
+        return {name: getattr(self, name) for name in ("probabilities", "positions", "counts", "brier", "missed")}
 
     def diagrams(self) -> list[Diagram]:
         """One of all groups together, then one of each."""

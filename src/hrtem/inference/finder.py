@@ -17,6 +17,7 @@ from hrtem.inference.preparation import Prepared
 from hrtem.inference.tiles import GRID, cover, once, sight
 from hrtem.micrograph import Micrograph, calibrated
 from hrtem.nets import Dihedral
+from hrtem.precision import reduced
 from hrtem.task import ColumnFinder
 
 #: What a network may hold at a time, bytes; decides the size of tiles.
@@ -36,9 +37,11 @@ class Finder:
         tile: side of the pieces that the network sees, px; None: what keeps the network's memory near 640 MiB.
         halo: how far a piece reaches beyond the pixels that it answers for, px; None: as far as network and peaks see.
         device: where the network runs.
+        precision: of its matrix products, see :func:`hrtem.precision.reduced`; auto is that of the training and its
+            scores, and in bfloat16 positions differ by half a picometre.
 
     Raises:
-        InputError: tile and halo do not fit, the device is not there, or the tasks differ.
+        InputError: tile and halo do not fit, the device is not there, the precision is unknown, or the tasks differ.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Finder:
         tile: int | None = None,
         halo: int | None = None,
         device: str = "cpu",
+        precision: str = "auto",
     ) -> None:
         ensemble = Ensemble([task] if isinstance(task, ColumnFinder) else list(task)).eval()
         try:
@@ -58,6 +62,7 @@ class Finder:
         self.tasks = ensemble.members
         self.task = self.tasks[0]
         self.device = device
+        self.precision = reduced(precision, device)
         reach, held = self._sight()
         self.halo = -(-(reach + round(PEAK / self.task.sampling)) // GRID) * GRID if halo is None else halo
         if (tile is not None and (tile <= 2 * self.halo or tile % GRID)) or self.halo < 0 or self.halo % GRID:
@@ -68,7 +73,11 @@ class Finder:
 
     @classmethod
     def load(
-        cls, checkpoint: str | Path | Sequence[str | Path], device: str = "cpu", symmetric: bool = False
+        cls,
+        checkpoint: str | Path | Sequence[str | Path],
+        device: str = "cpu",
+        symmetric: bool = False,
+        precision: str = "auto",
     ) -> Finder:
         """From a checkpoint that ``train.py`` wrote, or a list of them whose answers are averaged.
 
@@ -76,6 +85,7 @@ class Finder:
             checkpoint: the file or the files.
             device: where the network runs.
             symmetric: average over the orientations of the image, as :class:`hrtem.nets.Dihedral` does.
+            precision: see the constructor.
 
         Raises:
             InputError: a file is no checkpoint, or the checkpoints differ.
@@ -84,7 +94,7 @@ class Finder:
         tasks = [ColumnFinder.load(path) for path in paths]
         for task in tasks if symmetric else []:
             task.net = Dihedral(task.net, task.target.vectors)
-        return cls(tasks, device=device)
+        return cls(tasks, device=device, precision=precision)
 
     def check(self, micrograph: Micrograph) -> None:
         """Refuse what this model cannot take.
@@ -123,9 +133,13 @@ class Finder:
                 piece = prepared.window(*tile.seen)
                 # What lies beyond the image only fills the grid of the pooling up, and holds no columns.
                 high, wide = prepared.shape[0] - tile.seen[0], prepared.shape[1] - tile.seen[2]
-                answer = self.ensemble(piece[None].to(self.device))[..., :high, :wide]
-                (columns,) = self.ensemble.find(answer)
-                parts.append(tile.owned(columns, sampling))
+                answer = self._answer(piece[None])[..., :high, :wide]
+                # Peaks see less far than the network.
+                near = tile.within(round(PEAK / sampling))
+                top, left = near.seen[0] - tile.seen[0], near.seen[2] - tile.seen[2]
+                bottom, right = near.seen[1] - tile.seen[0], near.seen[3] - tile.seen[2]
+                (columns,) = self.ensemble.find(answer[..., top:bottom, left:right])
+                parts.append(near.owned(columns, sampling))
                 images.paint(tile, piece)
                 maps.paint(tile, answer[0])
             rows, width = prepared.shape
@@ -151,16 +165,20 @@ class Finder:
         """The maps ``(1, C, Y, X)`` of normalised images ``(1, F, Y, X)`` that fit into memory, on the CPU."""
         rows, columns = images.shape[-2:]
         tiles = cover((rows, columns), self.halo, self.area)
-        images = F.pad(images, (0, -columns % GRID, 0, -rows % GRID))
+        images = F.pad(images, (0, -columns % GRID, 0, -rows % GRID), mode="replicate")
         maps = torch.empty(0)
         for tile in tiles:
             top, bottom, left, right = tile.seen
-            answer = self.ensemble(images[..., top:bottom, left:right].to(self.device)).cpu()
+            answer = self._answer(images[..., top:bottom, left:right]).cpu()
             if not len(maps):
                 maps = torch.empty(1, answer.shape[1], *images.shape[-2:])
             top, bottom, left, right = tile.own
             maps[..., top:bottom, left:right] = answer[..., *tile.inside]
         return maps[..., :rows, :columns]
+
+    def _answer(self, images: Tensor) -> Tensor:
+        with self.precision:
+            return self.ensemble(images.to(self.device))
 
     def _sight(self) -> tuple[int, float]:
         """How far the network that sees furthest sees, px, and the bytes a pixel of the one that holds most."""

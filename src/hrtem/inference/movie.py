@@ -152,20 +152,11 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _keep(path: Path, frame: Frame) -> None:
-    columns = frame.columns
     part = path.with_suffix(".part")
+    likeness = np.nan if frame.likeness is None else frame.likeness
+    values: dict[str, Any] = {**frame.columns.arrays(), "likeness": likeness, "sampling": frame.sampling}
     with part.open("wb") as file:
-        np.savez(
-            file,
-            positions=columns.positions,
-            labels=columns.labels,
-            counts=columns.counts,
-            probabilities=columns.probabilities,
-            sigmas=columns.sigmas,
-            class_probabilities=columns.class_probabilities,
-            likeness=np.nan if frame.likeness is None else frame.likeness,
-            sampling=frame.sampling,
-        )
+        np.savez(file, **values)
     os.replace(part, path)
 
 

@@ -54,11 +54,14 @@ class Prepared:
         self.surroundings = self._look(normalise.surroundings(self.shape, target))
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """Normalised pixels ``(F, bottom - top, right - left)``, 0 where a window reaches out to the right or below."""
+        """Normalised pixels ``(F, bottom - top, right - left)``, its last ones again where a window reaches out.
+
+        Zeros would look like nothing that is seen in a training, and columns at the right and the lower edge be lost.
+        """
         rows, columns = self.shape
         below, beside = max(0, bottom - rows), max(0, right - columns)
         seen = self._pixels(top, bottom - below, left, right - beside)
-        return F.pad(self.surroundings.normalise(seen, top, left), (0, beside, 0, below))
+        return F.pad(self.surroundings.normalise(seen, top, left), (0, beside, 0, below), mode="replicate")
 
     def _look(self, surroundings: Surroundings) -> Surroundings:
         rows, columns = self.shape

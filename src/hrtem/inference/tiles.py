@@ -39,6 +39,14 @@ class Tile:
         top, bottom, left, right = self.own
         return slice(top - self.seen[0], bottom - self.seen[0]), slice(left - self.seen[2], right - self.seen[2])
 
+    def within(self, margin: int) -> Tile:
+        """The same tile, of which no more is seen than ``margin`` px around its own."""
+        top, bottom, left, right = self.own
+        seen = self.seen
+        rows = max(seen[0], top - margin), min(seen[1], bottom + margin)
+        columns = max(seen[2], left - margin), min(seen[3], right + margin)
+        return Tile(rows + columns, self.own)
+
     def owned(self, columns: Columns, sampling: float) -> Columns:
         """The tile's own of columns found in what it sees, at their places in the image.
 
@@ -55,15 +63,7 @@ class Tile:
 
 def once(parts: list[Columns], tiles: list[Tile], sampling: float) -> Columns:
     """All columns of the tiles, sorted by (y, x), those at borders once."""
-    first = parts[0]
-    together = Columns(
-        np.concatenate([part.positions for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        first.classes,
-        np.concatenate([part.counts for part in parts]),
-        np.concatenate([part.probabilities for part in parts]),
-        np.concatenate([part.sigmas for part in parts]),
-    )
+    together = Columns.joined(parts)
     keep = np.ones(len(together), bool)
     if len(tiles) > 1:
         number = np.repeat(np.arange(len(parts)), [len(part) for part in parts])

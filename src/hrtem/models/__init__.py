@@ -57,19 +57,22 @@ def chosen(model: str | None, checkpoint: str | Sequence[str] | None) -> list[st
     return [said] if isinstance(said, str) else [str(one) for one in said or ()]
 
 
-def load(model: str | Path | Sequence[str | Path], device: str = "cpu", symmetric: bool = False) -> Finder:
+def load(
+    model: str | Path | Sequence[str | Path], device: str = "cpu", symmetric: bool = False, precision: str = "auto"
+) -> Finder:
     """A model, ready to find columns, or several that answer together.
 
     Args:
         model: name, folder or checkpoint file, see :func:`find`, or a list of them.
         device: where the network runs.
         symmetric: average over the orientations of the image, as :class:`hrtem.nets.Dihedral` does.
+        precision: of matrix products, see :func:`hrtem.precision.reduced`.
 
     Raises:
         InputError: there is no such model, it is damaged, or the device is not there.
     """
     several = [model] if isinstance(model, (str, Path)) else model
-    return Finder.load([find(one) for one in several], device=device, symmetric=symmetric)
+    return Finder.load([find(one) for one in several], device=device, symmetric=symmetric, precision=precision)
 
 
 def checksum(model: str | Path | Sequence[str | Path]) -> str:

@@ -38,23 +38,17 @@ def convolution(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class UNet(nn.Module):
-    """The U-Net of Ronneberger et al. (arXiv 1505.04597), optionally on folded pixels.
-
-    Folding moves blocks of ``fold`` x ``fold`` pixels into channels before the first convolution and back after
-    the last, without any loss. At a sampling finer than the optics needs this costs ``fold``² times less.
+    """The U-Net of Ronneberger et al. (arXiv 1505.04597).
 
     Args:
         in_channels: images in a focal series.
         out_channels: classes.
         channels: features of each level, fine to coarse.
-        fold: side of a folded block, 1 for the plain U-Net.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, channels: Sequence[int], fold: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.fold = nn.PixelUnshuffle(fold)
-        self.unfold = nn.PixelShuffle(fold)
-        widths = [in_channels * fold**2, *channels]
+        widths = [in_channels, *channels]
         self.down = nn.ModuleList(
             nn.Sequential(convolution(narrow, wide), convolution(wide, wide)) for narrow, wide in pairwise(widths)
         )
@@ -63,11 +57,11 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             nn.Sequential(convolution(2 * narrow, narrow), convolution(narrow, narrow)) for _, narrow in pairs
         )
-        self.head = nn.Conv2d(channels[0], out_channels * fold**2, 1)
+        self.head = nn.Conv2d(channels[0], out_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, out_channels, Y, X)`` of ``images`` ``(B, in_channels, Y, X)``."""
-        features = self.fold(images)
+        features = images
         skips: list[Tensor] = []
         for level, down in enumerate(self.down):
             features = down(F.max_pool2d(features, 2) if level else features)
@@ -77,4 +71,4 @@ class UNet(nn.Module):
             # Reducing before enlarging gives the same numbers for a quarter of the work.
             features = F.interpolate(reduce(features), scale_factor=2, mode="nearest")
             features = up(torch.cat([features, skips.pop()], dim=1))
-        return self.unfold(self.head(features))
+        return self.head(features)

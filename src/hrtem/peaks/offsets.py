@@ -16,6 +16,8 @@ from hrtem.ranges import Range
 
 #: Least share of a disc that counts as seen where the image's border cuts it, that of a column in its corner.
 LEAST_SEEN = 0.25
+#: Votes of less are not counted; all of a disc's together would be less than this of a column.
+LEAST_VOTE = 1e-3
 
 
 class OffsetPeaks(MassPeaks):
@@ -61,20 +63,22 @@ class OffsetPeaks(MassPeaks):
 
     def votes(self, maps: Tensor, sampling: float) -> Tensor:
         """Maps ``(B, C, Y, X)`` with a Gaussian of height 1 at each certain column; see :meth:`__call__`."""
-        discs, offsets = maps[:, :-2], maps[:, -2:] / sampling
+        discs = maps[:, :-2]
         batch, channels, rows, width = discs.shape
-        y = torch.arange(rows, device=maps.device)[:, None] + offsets[:, 1]
-        x = torch.arange(width, device=maps.device) + offsets[:, 0]
-        top, left = y.floor(), x.floor()
-        plane = torch.arange(batch, device=maps.device)[:, None, None] * (rows * width)
+        # Most pixels of most images have nothing to say.
+        example, row, column = torch.nonzero(discs.sum(dim=1) > LEAST_VOTE, as_tuple=True)
+        votes = discs[example, :, row, column].T
+        way = maps[example, -2:, row, column] / sampling
+        x, y = column + way[:, 0], row + way[:, 1]
+        left, top = x.floor(), y.floor()
         cast = torch.zeros(channels, batch * rows * width, device=maps.device, dtype=maps.dtype)
         for down in (0, 1):
             for right in (0, 1):
-                row, column = (top + down).long(), (left + right).long()
-                share = (1.0 - (y - row).abs()) * (1.0 - (x - column).abs())
-                inside = (row >= 0) & (row < rows) & (column >= 0) & (column < width)
-                place = (plane + row * width + column)[inside]
-                cast.index_add_(1, place, (discs * share[:, None]).movedim(1, 0)[:, inside])
+                at_row, at_column = (top + down).long(), (left + right).long()
+                share = (1.0 - (y - at_row).abs()) * (1.0 - (x - at_column).abs())
+                inside = (at_row >= 0) & (at_row < rows) & (at_column >= 0) & (at_column < width)
+                place = (example * rows + at_row) * width + at_column
+                cast.index_add_(1, place.where(inside, 0), votes * share.where(inside, 0.0))
         # Sharing a vote between four pixels has widened it by a sixth of a pixel's square already.
         broad = math.sqrt(max(self.sigma**2 / sampling**2 - 1.0 / 6.0, 0.01))
         gathered = smoothed(cast.reshape(-1, 1, rows, width), broad).reshape(channels, batch, rows, width)
@@ -91,6 +95,19 @@ class OffsetPeaks(MassPeaks):
 
     def _located(self, columns: Columns, answer: Tensor, sampling: float) -> Columns:
         """The columns of one example at the mean of the votes in the disc around them."""
+        votes, weights, _ = self._voters(columns, answer, sampling)
+        mean = (votes * weights).sum(dim=(2, 3)) / weights.sum(dim=(1, 2)).clamp_min(1e-6)
+        return replace(columns, positions=mean.T.double().cpu().numpy())
+
+    def _voters(
+        self, columns: Columns, answer: Tensor, sampling: float
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """The pixels around N columns of one example ``(C + 2, Y, X)``.
+
+        Returns:
+            The places that they point to ``(2, N, K, K)`` Å, (x, y); their weights ``(N, K, K)``; and their indices
+            ``(N, K, K)`` along y and x.
+        """
         discs, offsets = answer[:-2], answer[-2:]
         rows, width = discs.shape[-2:]
         where = torch.from_numpy(columns.positions).to(offsets)
@@ -105,6 +122,45 @@ class OffsetPeaks(MassPeaks):
         votes = torch.stack([x, y]) * sampling + offsets[:, *at]
         # Of where discs of two columns meet, each takes the votes that it got.
         away = torch.hypot(*(votes - where.T[:, :, None, None]))
-        weights = discs.sum(dim=0)[at] * inside * disc_share(away, self.drawn, sampling)
-        mean = (votes * weights).sum(dim=(2, 3)) / weights.sum(dim=(1, 2)).clamp_min(1e-6)
-        return replace(columns, positions=mean.T.double().cpu().numpy())
+        return votes, discs.sum(dim=0)[at] * inside * disc_share(away, self.drawn, sampling), at
+
+
+class CountedOffsetPeaks(OffsetPeaks):
+    """As :class:`OffsetPeaks`, and the pixels that vote for a column vote for its number of atoms too.
+
+    The number is the most probable one of the mean of their distributions.
+
+    Args:
+        radius, min_distance, threshold: see :class:`OffsetPeaks`.
+    """
+
+    reads = "counted offsets"
+
+    def __call__(
+        self,
+        maps: Tensor,
+        sampling: float,
+        classes: tuple[str, ...],
+        threshold: float | None = None,
+        variance: Variance = as_it_is,
+    ) -> list[Columns]:
+        """Find the columns of a batch with their counts; see :class:`OffsetPeaks`.
+
+        Args:
+            maps: real ``(B, 1 + K + 2, Y, X)``: discs, probabilities of 1 … K atoms, offsets in Å.
+            sampling: Å/px.
+            classes: one name.
+            threshold, variance: see :class:`OffsetPeaks`.
+        """
+        located = torch.cat([maps[:, :1], maps[:, -2:]], dim=1)
+        found = super().__call__(located, sampling, classes, threshold, variance)
+        return [
+            self._counted(columns, answer, counts, sampling)
+            for columns, answer, counts in zip(found, located, maps[:, 1:-2], strict=True)
+        ]
+
+    def _counted(self, columns: Columns, answer: Tensor, counts: Tensor, sampling: float) -> Columns:
+        _, weights, at = self._voters(columns, answer, sampling)
+        total = (counts[:, *at] * weights).sum(dim=(2, 3)).T.double()
+        shares = total / total.sum(dim=1, keepdim=True).clamp_min(1e-9)
+        return replace(columns, counts=1 + shares.argmax(dim=1).cpu().numpy(), count_probabilities=shares.cpu().numpy())

@@ -35,6 +35,9 @@ def _draw(diagrams: Mapping[str, Diagram], path: Path) -> None:
         left.plot(diagram.probability, diagram.observed, ".-", label=label, **style)
         right.plot(diagram.sigma_pm, diagram.error_pm, ".-", label=label, **style)
     overall = diagrams["all"]
+    if overall.count_ece is not None:
+        label = f"numbers of atoms ({overall.count_ece:.3f})"
+        left.plot(overall.count_probability, overall.count_observed, ".--", label=label, color="black")
     if overall.ece is not None:
         left.set_title(f"expected calibration error {overall.ece:.3f}, Brier score {overall.brier:.3f}", fontsize=9)
     left.set(xlabel="predicted probability", ylabel="share that is there")

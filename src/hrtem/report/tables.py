@@ -15,6 +15,7 @@ from pyarrow import parquet
 from rich.console import Console
 from rich.table import Table
 
+from hrtem.columns import Columns
 from hrtem.metrics import Score
 from hrtem.report.frame import Frame
 
@@ -132,12 +133,22 @@ def fields_of(frames: Sequence[Frame]) -> list[Field]:
         fields.append(Field(f"p_{name}", share, 4, f"probability of {name}"))
     if counts.any():
         fields.append(Field("count", counts, 0, "atoms in the column"))
+        sure = rounded(lambda frame: chance_of_count(frame.columns), 4)
+        fields.append(Field("p_count", sure, 4, "probability of that number, given that there is a column"))
     fields.append(
         Field("sigma_pm", rounded(lambda frame: 100.0 * frame.columns.sigmas, 2), 2, "standard deviation of x or y, pm")
     )
     domain = np.array(known)[numbered] if len(frames) else np.empty(0)
     fields.append(Field("in_domain", domain, 0, "1 where the image looks like those of the training"))
     return fields + list(_extras(frames, {field.name for field in fields}))
+
+
+def chance_of_count(columns: Columns) -> np.ndarray:
+    """Probability ``(N,)`` of the number of atoms that is said, given that there is a column; NaN where none is."""
+    chances = columns.count_probabilities
+    if not chances.shape[1]:
+        return np.full(len(columns), np.nan)
+    return chances[np.arange(len(columns)), np.maximum(columns.counts, 1) - 1]
 
 
 def _extras(frames: Sequence[Frame], taken: set[str]) -> Iterator[Field]:
