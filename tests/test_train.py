@@ -233,7 +233,9 @@ def test_two_processes_learn_what_one_does(tmp_path, whole):
         assert curve(run, name) == pytest.approx(curve(whole, name), abs=0.03 if "f1" in name else 1e-3), name
     # Rounding differs between a batch of two and two batches of one, and waves simulated apart differ in the sixth
     # digit, which is an electron more or less in some pixel. Both grow with each step.
-    assert curve(run, "train/loss")[:5] == pytest.approx(curve(whole, "train/loss")[:5], abs=1e-4)
+    ours, theirs = (curve(folder, "train/loss")[:5] for folder in (run, whole))
+    assert ours[0] == pytest.approx(theirs[0], abs=2e-5)
+    assert ours == pytest.approx(theirs, abs=5e-4)
     counts = [json.loads((folder / "metrics.json").read_text())["1000"]["all"]["true"] for folder in (run, whole)]
     assert counts[0] == counts[1]
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["run"]

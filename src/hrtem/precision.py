@@ -31,8 +31,8 @@ def fastest(accelerator: str = "cpu") -> str:
 KINDS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-def reduced(precision: str, device: str) -> torch.autocast:
-    """A context in which a trained network answers in some precision; ``auto`` is :func:`fastest`.
+def reduced(precision: str, device: str) -> torch.autocast | None:
+    """A context in which a trained network answers in some precision, None for float32; ``auto`` is :func:`fastest`.
 
     Args:
         precision: ``auto`` or one of :data:`KINDS`.
@@ -46,7 +46,7 @@ def reduced(precision: str, device: str) -> torch.autocast:
     if precision not in KINDS:
         raise InputError(f"precision must be auto or one of {', '.join(KINDS)}, got {precision}.")
     kind = KINDS[precision]
-    return torch.autocast(device.partition(":")[0], kind, enabled=kind != torch.float32)
+    return None if kind is torch.float32 else torch.autocast(device.partition(":")[0], kind)
 
 
 def trainer(precision: str = "auto", **settings: Any) -> lightning.Trainer:

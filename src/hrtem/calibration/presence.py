@@ -42,11 +42,13 @@ def features(peaks: Columns, sigma: float) -> np.ndarray:
     w = np.log(np.square(peaks.sigmas / sigma).clip(*VARIANCES))
     v = np.zeros(len(peaks))
     if len(peaks):
-        tree = cKDTree(peaks.positions)
-        near = tree.sparse_distance_matrix(tree, AROUND, output_type="ndarray")
-        i, j = near["i"], near["j"]
-        weight = np.bincount(i, mass[j], len(peaks))
-        v = np.bincount(i, mass[j] * w[j], len(peaks)) / np.maximum(weight, 1e-12)
+        i, j = cKDTree(peaks.positions).query_pairs(AROUND, output_type="ndarray").T
+        # Each is one of those around itself.
+        weighted, weight = (
+            values + np.bincount(i, values[j], len(peaks)) + np.bincount(j, values[i], len(peaks))
+            for values in (mass * w, mass)
+        )
+        v = weighted / np.maximum(weight, 1e-12)
     return np.stack([np.ones(len(peaks)), u, w, u * w, v, u * v], axis=1)
 
 

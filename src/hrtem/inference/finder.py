@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -69,7 +70,8 @@ class Finder:
             raise InputError(
                 f"tile and halo must be multiples of {GRID} px with tile > 2 halo, got {tile} and {self.halo}."
             )
-        self.area = int(MEMORY / held) if tile is None else tile**2
+        # What a pixel holds was measured in float32.
+        self.area = int(MEMORY / held * (1 if self.precision is None else 2)) if tile is None else tile**2
 
     @classmethod
     def load(
@@ -177,7 +179,7 @@ class Finder:
         return maps[..., :rows, :columns]
 
     def _answer(self, images: Tensor) -> Tensor:
-        with self.precision:
+        with self.precision or nullcontext():
             return self.ensemble(images.to(self.device))
 
     def _sight(self) -> tuple[int, float]:

@@ -90,8 +90,15 @@ class OffsetPeaks(MassPeaks):
         reach = math.ceil(self.drawn / sampling) + 1
         index = torch.arange(-reach, reach + 1, device=like.device, dtype=like.dtype)
         disc = disc_share((index[:, None] ** 2 + index**2).sqrt() * sampling, self.drawn, sampling)
-        seen = F.conv2d(torch.ones_like(like[:1, :1]), disc[None, None], padding=reach)
-        return seen.clamp_min(LEAST_SEEN * float(disc.sum()))
+        # A small image has all there is to know: what lies further than a disc from a border is like its middle.
+        places = []
+        for size in like.shape[-2:]:
+            place = torch.arange(size, device=like.device)
+            middle = place.clamp_max(reach) + (place - (size - 1 - reach)).clamp(0, reach)
+            places.append(middle if size > 2 * reach else place)
+        small = torch.ones(1, 1, *(int(place[-1]) + 1 for place in places), device=like.device, dtype=like.dtype)
+        seen = F.conv2d(small, disc[None, None], padding=reach).clamp_min(LEAST_SEEN * float(disc.sum()))
+        return seen[..., places[0][:, None], places[1]]
 
     def _located(self, columns: Columns, answer: Tensor, sampling: float) -> Columns:
         """The columns of one example at the mean of the votes in the disc around them."""
