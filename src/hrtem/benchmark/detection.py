@@ -16,6 +16,7 @@ import torch
 from hydra.utils import instantiate
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -108,6 +109,10 @@ def figure(doses: Sequence[float], sets: Mapping[str, tuple[Mapping[str, Sequenc
             left.plot(doses, bound.mean(axis=0), "k-.", label="limit, known microscope")
         left.set(xscale="log", xlabel="dose (e/Å²)", ylabel="F1", title=title)
         right.set(xscale="log", yscale="log", xlabel="dose (e/Å²)", ylabel="position error (pm)")
+        # Errors span less than a decade, whose powers alone would be no scale.
+        right.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+        right.yaxis.set_major_formatter(ScalarFormatter())
+        right.yaxis.set_minor_formatter(NullFormatter())
         for axes in (left, right):
             axes.grid(alpha=0.3)
         left.legend()
