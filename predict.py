@@ -30,8 +30,8 @@ def main(config: DictConfig) -> None:
     # Everything is looked at and every model loaded before anything is written.
     model = models.chosen(words["named"], words["checkpoint"])
     finder = models.load(model, **{name: words[name] for name in ("device", "symmetric", "precision")})
-    said = {name: words[name] for name in ("sampling", "defocus", "register")}
-    given = recordings(words["images"], finder.task.optics.num_images, **said)
+    reading = {name: words[name] for name in ("sampling", "defocus", "register")}
+    given = recordings(words["images"], finder.task.optics.num_images, **reading)
     first = [recording[0] for recording in given]
     for micrograph in first:
         finder.check(micrograph)

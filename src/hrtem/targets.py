@@ -166,7 +166,7 @@ class OffsetMaps:
         nearest.scatter_reduce_(0, index.flatten(), distance.flatten().to(nearest.dtype), "amin")
         mine = (distance.to(nearest.dtype) == nearest[index]) & (disc > 0.0)
         offsets = (-away * (sampling / self.radius) for away in (x, y))
-        owned = [*(value.expand_as(distance) for value in self._facts(near, atoms)), *offsets]
+        owned = [*(value.expand_as(distance) for value in self._facts(near, labels, atoms)), *offsets]
         facts = torch.zeros(len(positions), len(owned), size, device=positions.device)
         where = torch.div(index[mine], size, rounding_mode="floor"), index[mine] % size
         for channel, value in enumerate(owned):
@@ -174,7 +174,7 @@ class OffsetMaps:
         maps = torch.cat([discs.reshape(-1, classes, size), facts], dim=1)
         return near.cut(maps.reshape(len(positions), -1, near.high, near.wide), shape)
 
-    def _facts(self, near: _Windows, atoms: Tensor | None) -> list[Tensor]:
+    def _facts(self, near: _Windows, labels: Tensor, atoms: Tensor | None) -> list[Tensor]:
         """What else pixels learn of their column: values that spread to ``(W, S, S)``, drawn before the offsets."""
         return []
 
@@ -190,6 +190,9 @@ class OffsetMaps:
 
 class CountedOffsetMaps(OffsetMaps):
     """A disc on every column, the number of its atoms, and the way from each pixel of the disc to the column.
+
+    The maps are ``(B, 4, Y, X)``: discs, atoms of the nearest column, 0 where their number is unknown, and offsets.
+    Columns of which no number is known are refused with an InputError.
 
     Args:
         channels: of the network: 1 for the discs, those of ``count``, and 2 for the offsets.
@@ -212,26 +215,6 @@ class CountedOffsetMaps(OffsetMaps):
         self.classes = 1
         self.count = count
 
-    def __call__(
-        self,
-        positions: Tensor,
-        labels: Tensor,
-        shape: tuple[int, int] | torch.Size,
-        sampling: float,
-        atoms: Tensor | None = None,
-    ) -> Tensor:
-        """Draw the maps of a batch; see :class:`OffsetMaps`.
-
-        Returns:
-            Real ``(B, 4, Y, X)``: discs, atoms of the nearest column, 0 where their number is unknown, and offsets.
-
-        Raises:
-            InputError: the sample does not say how many atoms its columns have.
-        """
-        if atoms is None or bool((labels >= 0).any() & (atoms <= 0).all()):
-            raise InputError("target counts atoms, and the sample does not say how many its columns have.")
-        return super().__call__(positions, labels, shape, sampling, atoms)
-
     def maps(self, logits: Tensor) -> Tensor:
         """Probabilities of the discs and of each number of atoms, offsets in Å, ``(B, 1 + largest + 2, Y, X)``."""
         counts = self.count.probabilities(logits[:, 1:-2])
@@ -244,8 +227,9 @@ class CountedOffsetMaps(OffsetMaps):
                 f"task.loss must be loss=counted_offsets for a target that counts, got {type(loss).__name__}."
             )
 
-    def _facts(self, near: _Windows, atoms: Tensor | None) -> list[Tensor]:
-        assert atoms is not None
+    def _facts(self, near: _Windows, labels: Tensor, atoms: Tensor | None) -> list[Tensor]:
+        if atoms is None or bool((labels >= 0).any() & (atoms <= 0).all()):
+            raise InputError("target counts atoms, and the sample does not say how many its columns have.")
         return [atoms[near.example, near.number][:, None, None]]
 
 

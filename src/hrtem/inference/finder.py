@@ -138,9 +138,7 @@ class Finder:
                 answer = self._answer(piece[None])[..., :high, :wide]
                 # Peaks see less far than the network.
                 near = tile.within(round(PEAK / sampling))
-                top, left = near.seen[0] - tile.seen[0], near.seen[2] - tile.seen[2]
-                bottom, right = near.seen[1] - tile.seen[0], near.seen[3] - tile.seen[2]
-                (columns,) = self.ensemble.find(answer[..., top:bottom, left:right])
+                (columns,) = self.ensemble.find(answer[..., *tile.among(near.seen)])
                 parts.append(near.owned(columns, sampling))
                 images.paint(tile, piece)
                 maps.paint(tile, answer[0])

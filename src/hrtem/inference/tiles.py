@@ -36,7 +36,11 @@ class Tile:
     @property
     def inside(self) -> tuple[slice, slice]:
         """Rows and columns of the own pixels among those that are seen."""
-        top, bottom, left, right = self.own
+        return self.among(self.own)
+
+    def among(self, part: tuple[int, int, int, int]) -> tuple[slice, slice]:
+        """Rows and columns of some pixels, (top, bottom, left, right), among those that are seen."""
+        top, bottom, left, right = part
         return slice(top - self.seen[0], bottom - self.seen[0]), slice(left - self.seen[2], right - self.seen[2])
 
     def within(self, margin: int) -> Tile:

@@ -143,31 +143,19 @@ class CountedOffsetPeaks(OffsetPeaks):
 
     reads = "counted offsets"
 
-    def __call__(
-        self,
-        maps: Tensor,
-        sampling: float,
-        classes: tuple[str, ...],
-        threshold: float | None = None,
-        variance: Variance = as_it_is,
-    ) -> list[Columns]:
-        """Find the columns of a batch with their counts; see :class:`OffsetPeaks`.
+    def votes(self, maps: Tensor, sampling: float) -> Tensor:
+        """Of maps ``(B, 1 + K + 2, Y, X)``, discs, probabilities of 1 … K atoms, offsets in Å; as of those without."""
+        return super().votes(_uncounted(maps, dim=1), sampling)
 
-        Args:
-            maps: real ``(B, 1 + K + 2, Y, X)``: discs, probabilities of 1 … K atoms, offsets in Å.
-            sampling: Å/px.
-            classes: one name.
-            threshold, variance: see :class:`OffsetPeaks`.
-        """
-        located = torch.cat([maps[:, :1], maps[:, -2:]], dim=1)
-        found = super().__call__(located, sampling, classes, threshold, variance)
-        return [
-            self._counted(columns, answer, counts, sampling)
-            for columns, answer, counts in zip(found, located, maps[:, 1:-2], strict=True)
-        ]
-
-    def _counted(self, columns: Columns, answer: Tensor, counts: Tensor, sampling: float) -> Columns:
-        _, weights, at = self._voters(columns, answer, sampling)
+    def _located(self, columns: Columns, answer: Tensor, sampling: float) -> Columns:
+        located, counts = _uncounted(answer, dim=0), answer[1:-2]
+        columns = super()._located(columns, located, sampling)
+        _, weights, at = self._voters(columns, located, sampling)
         total = (counts[:, *at] * weights).sum(dim=(2, 3)).T.double()
         shares = total / total.sum(dim=1, keepdim=True).clamp_min(1e-9)
         return replace(columns, counts=1 + shares.argmax(dim=1).cpu().numpy(), count_probabilities=shares.cpu().numpy())
+
+
+def _uncounted(maps: Tensor, dim: int) -> Tensor:
+    """The discs and the offsets of maps that have probabilities of numbers of atoms between them."""
+    return torch.cat([maps.narrow(dim, 0, 1), maps.narrow(dim, maps.shape[dim] - 2, 2)], dim=dim)
