@@ -7,7 +7,8 @@ import torch
 from conftest import ROOT
 from hydra.utils import instantiate
 
-from hrtem.nets import Folded
+from hrtem.inference.tiles import sight
+from hrtem.nets import Folded, fused
 from hrtem.nets.unet import ChannelNorm, convolution
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -163,3 +164,75 @@ def test_gradients_of_a_convolution_are_not_copied():
         nodes += [before for before, _ in node.next_functions if before is not None]
     assert {"ReluBackward0", "NativeLayerNormBackward0", "ConvolutionBackward0"} <= names
     assert "CopySlices" not in names
+
+
+def trained(configuration, name, **words):
+    """A network whose normalisations have statistics and weights of their own, as after a training."""
+    net = network(configuration, name, **words).eval()
+    generator = torch.Generator().manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0.0, 0.3, generator=generator)
+            module.running_var.uniform_(0.3, 2.0, generator=generator)
+            torch.nn.init.uniform_(module.weight, -1.0, 1.5, generator=generator)
+            torch.nn.init.normal_(module.bias, 0.0, 0.3, generator=generator)
+    return net
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fused_networks_answer_the_same(configuration, name):
+    net = trained(configuration, name, focal=3)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    images = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    given = images.clone()
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            answer, expected = fused(net)(images).detach(), net(images).detach()
+        torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert torch.equal(images, given)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_fusing_leaves_no_normalisation_and_no_rectifier_of_the_default_network(configuration):
+    left = {type(module).__name__ for module in fused(trained(configuration, "folded_segresnet")).modules()}
+    assert "Convolution" in left
+    assert not left & {"BatchNorm2d", "ReLU", "Conv2d"}
+
+
+def test_fused_networks_round_no_more_in_bfloat16(configuration):
+    net = trained(configuration, "folded_segresnet")
+    images = torch.randn(1, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = net(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            errors = [float((one(images).float() - exact).square().mean().sqrt()) for one in (net, fused(net))]
+    assert 0.0 < errors[1] < 1.3 * errors[0]
+
+
+def test_a_fused_network_sees_as_far(configuration):
+    net = trained(configuration, "folded_segresnet")
+    assert sight(fused(net), 1)[0] == sight(net, 1)[0] > 32
+
+
+def test_sums_of_features_that_are_read_again_are_kept():
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (torch.nn.Conv2d(2, 2, 3, padding=1) for _ in range(2))
+
+        def forward(self, images):
+            features = self.first(images)
+            return (self.second(features) + features) * features
+
+    net, images = Twice().eval(), torch.randn(1, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(net)(images), net(images))
+
+
+def test_a_network_that_cannot_be_followed_stays_as_it_is():
+    class Branching(torch.nn.Module):
+        def forward(self, images):
+            return images if images.mean() > 0 else -images
+
+    net = Branching()
+    assert fused(net) is net

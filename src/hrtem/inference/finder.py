@@ -17,12 +17,13 @@ from hrtem.inference.prediction import Canvas, Prediction
 from hrtem.inference.preparation import Prepared
 from hrtem.inference.tiles import GRID, cover, once, sight
 from hrtem.micrograph import Micrograph, calibrated
-from hrtem.nets import Dihedral
+from hrtem.nets import Dihedral, fused
 from hrtem.precision import reduced
 from hrtem.task import ColumnFinder
 
-#: What a network may hold at a time, bytes; decides the size of tiles.
-MEMORY = 640 * 2**20
+#: What a network may hold at a time in float32, bytes; decides the size of tiles. With more, memory is taken from and
+#: given back to the system for every layer, which costs more than seeing fewer pixels twice saves.
+MEMORY = 448 * 2**20
 #: How far from a column what is said of it depends on the maps, Å: the peaks around it, and of each a disc.
 PEAK = AROUND + 3.0
 
@@ -35,7 +36,7 @@ class Finder:
 
     Args:
         task: the trained task, or a list of them, see :class:`hrtem.inference.Ensemble`.
-        tile: side of the pieces that the network sees, px; None: what keeps the network's memory near 640 MiB.
+        tile: side of the pieces that the network sees, px; None: what keeps the network's memory near 448 MiB.
         halo: how far a piece reaches beyond the pixels that it answers for, px; None: as far as network and peaks see.
         device: where the network runs.
         precision: of its matrix products, see :func:`hrtem.precision.reduced`; auto is that of the training and its
@@ -70,8 +71,7 @@ class Finder:
             raise InputError(
                 f"tile and halo must be multiples of {GRID} px with tile > 2 halo, got {tile} and {self.halo}."
             )
-        # What a pixel holds was measured in float32.
-        self.area = int(MEMORY / held * (1 if self.precision is None else 2)) if tile is None else tile**2
+        self.area = int(MEMORY / held) if tile is None else tile**2
 
     @classmethod
     def load(
@@ -94,8 +94,9 @@ class Finder:
         """
         paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
         tasks = [ColumnFinder.load(path) for path in paths]
-        for task in tasks if symmetric else []:
-            task.net = Dihedral(task.net, task.target.vectors)
+        for task in tasks:
+            net = fused(task.net)
+            task.net = Dihedral(net, task.target.vectors) if symmetric else net
         return cls(tasks, device=device, precision=precision)
 
     def check(self, micrograph: Micrograph) -> None:

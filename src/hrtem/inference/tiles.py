@@ -121,7 +121,8 @@ def _ways(size: int, halo: int) -> list[_Way]:
     return answer
 
 
-@torch.inference_mode()
+# Kernels that only serve where no gradient is asked for may take what is not a number for 0.
+@torch.enable_grad()
 def sight(network: nn.Module, images: int, device: str = "cpu") -> tuple[int, float]:
     """How far a network sees, and what it holds in memory.
 

@@ -6,8 +6,9 @@ that takes these two words is used by its ``_target_`` alone. Sides must be mult
 
 from hrtem.nets.dihedral import Dihedral
 from hrtem.nets.folded import Folded
+from hrtem.nets.fused import fused
 from hrtem.nets.madsen import MadsenNet
 from hrtem.nets.msdnet import MSDNet
 from hrtem.nets.unet import UNet
 
-__all__ = ["Dihedral", "Folded", "MSDNet", "MadsenNet", "UNet"]
+__all__ = ["Dihedral", "Folded", "MSDNet", "MadsenNet", "UNet", "fused"]
