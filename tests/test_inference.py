@@ -302,6 +302,24 @@ def test_members_that_disagree_are_less_sure(members):
     assert found.probabilities[place] > 0.9
 
 
+def test_members_count_where_they_see_a_column(configuration):
+    """Of two members with discs of 0.9 and 0.1 that say other numbers and places, the first is believed nine times."""
+    words = (*TINY, "sample=gold", "target=count_classes")
+    a, b = (instantiate(configuration(*words).task).eval() for _ in range(2))
+    said = []
+    for task, disc, number, place in ((a, 0.9, 3, 0.2), (b, 0.1, 8, -0.3)):
+        maps = torch.zeros(1, 23, 8, 8)
+        maps[:, 0], maps[:, number], maps[:, -2:] = disc, 1.0, place
+        task.forward = lambda images, maps=maps: maps
+        said.append(maps)
+    (both,) = Finder([a, b]).ensemble(torch.zeros(1, 1, 8, 8))
+    found = both[:, 4, 4]
+    assert len(found) == 23
+    torch.testing.assert_close(found[0], torch.tensor(0.5))
+    torch.testing.assert_close(found[[3, 8]], torch.tensor([0.9, 0.1]))
+    torch.testing.assert_close(found[-2:], torch.full((2,), 0.9 * 0.2 - 0.1 * 0.3))
+
+
 @pytest.mark.slow
 def test_a_large_image_needs_little_memory():
     from hrtem.benchmark.inference import ours

@@ -33,7 +33,8 @@ class GaussianMaps:
     def __init__(self, channels: int, sigma: float) -> None:
         if channels < 1:
             raise InputError(f"target.channels must be at least 1, got {channels}.")
-        self.channels = channels
+        #: How many of the first maps are those of classes; what others say holds where these see a column.
+        self.channels = self.classes = channels
         self.sigma = Range.parse("target.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0).low
 
     def __call__(
@@ -92,6 +93,10 @@ class SoftmaxMaps(GaussianMaps):
         channels: number of classes and 1 for the background.
         sigma: standard deviation of the Gaussians, Å.
     """
+
+    def __init__(self, channels: int, sigma: float) -> None:
+        super().__init__(channels, sigma)
+        self.classes = channels - 1
 
     def __call__(
         self,

@@ -57,19 +57,17 @@ class Ensemble(torch.nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Mean maps ``(B, C, Y, X)`` of normalised images ``(B, F, Y, X)``.
 
-        Offsets are weighted with the discs in which they hold: a member that sees no column does not know where it is.
+        Offsets and numbers of atoms are weighted with the discs in which they hold: a member that sees no column
+        knows neither where it is nor how high.
         """
         first, *others = self.members
-        vectors = first.target.vectors
         maps = first(images)
         if not others:
             return maps
-        if not vectors:
-            return sum((member(images) for member in others), maps) / len(self.members)
         answers = torch.stack([maps, *(member(images) for member in others)])
-        weights = answers[:, :, :-vectors].sum(dim=2, keepdim=True).clamp_min(1e-6)
-        offsets = (answers[:, :, -vectors:] * weights).sum(dim=0) / weights.sum(dim=0)
-        return torch.cat([answers[:, :, :-vectors].mean(dim=0), offsets], dim=1)
+        seen, held = answers.tensor_split([first.target.classes], dim=2)
+        weights = seen.sum(dim=2, keepdim=True).clamp_min(1e-6)
+        return torch.cat([seen.mean(dim=0), (held * weights).sum(dim=0) / weights.sum(dim=0)], dim=1)
 
     def find(self, maps: Tensor) -> list[Columns]:
         """Columns in mean maps, by the peaks of the first member, judged by the mean of what all have measured."""

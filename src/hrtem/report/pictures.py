@@ -46,8 +46,7 @@ def examples_figure(task: ColumnFinder, data: WaveDataModule, path: Path, views:
         defocus = float(batch["settings"]["defocus"][number].mean())
         column[0].set_title(f"{doses[number % 2]:,.0f} e/Å², defocus {defocus:.0f} Å", fontsize=9)
         show_image(column[0], middle)
-        classes = maps.shape[1] - task.target.vectors
-        show_maps(column[1], maps[number, :classes].float().cpu().numpy())
+        show_maps(column[1], maps[number, : task.target.classes].float().cpu().numpy())
         show_image(column[2], middle)
         circle(column[2], true[number], task.sampling, radius=0.2, filled=True)
         circle(column[2], found[number], task.sampling, radius=0.45)
