@@ -47,8 +47,9 @@ class MoS2(Sheet):
 
     A column's class says what stands there, on whichever sublattice: a Mo atom on a site of S2 is of class Mo. A
     chalcogen site that lost one of its atoms, above or below, is an S column. A site that lost all of its atoms is a
-    column of count 0, labelled as a vacancy, as long as its three nearest sites are there to tell where it is. Within
-    a hole, beyond an edge or in a cluster of vacancies there is nothing to label. Atoms do not relax about a defect.
+    column of count 0, labelled as a vacancy, as long as two of its three nearest sites hold atoms to tell where it is
+    and the third holds them or is a vacancy too. Within a hole, beyond an edge or in a large cluster of vacancies there
+    is nothing to label. Atoms do not relax about a defect.
 
     Sites are arrays ``(2, n, n)`` of sublattice and lattice vectors, so neighbours need no search.
 
@@ -71,6 +72,9 @@ class MoS2(Sheet):
             neighbour tells what a column is; an empty site is still named after its sublattice.
         sheet: holes, edges, strain, corrugation, tilt and contamination, see :class:`Sheet`.
     """
+
+    #: Records of other rules are not read.
+    fingerprint = "vacancies beside one vacancy are labelled"
 
     def __init__(
         self,
@@ -136,7 +140,8 @@ class MoS2(Sheet):
         removed = self.torn(sites.reshape(-1, 2), rng, orientation).reshape(occupant.shape)
         # No atom hangs on a single bond at a rim, and none floats within a cluster of vacancies.
         present = _bound(_bound(~removed, bonds=2) & (occupant != EMPTY), bonds=1)
-        vacant = (occupant == EMPTY) & ~removed & (_neighbours(present) == 3)
+        empty = (occupant == EMPTY) & ~removed
+        vacant = empty & (_neighbours(present) >= 2) & (_neighbours(present | empty) == 3)
         occupant = np.where(present, occupant, EMPTY)
         shown = present | vacant
         # A lone chalcogen sits above or below with equal chance.
