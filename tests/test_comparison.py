@@ -129,9 +129,10 @@ def test_table_figure_and_files(tmp_path, capsys):
 
     comparison.write_markdown(entries, limits, tmp_path / "a.md")
     lines = (tmp_path / "a.md").read_text().splitlines()
-    assert len(lines) == 4
-    assert len({line.count("|") for line in lines}) == 1
-    assert "0.700, 20.0 (3.3×)" in lines[3]
+    assert lines[0] == "F1, position error (pm) (× limit), at doses in e/Å² of each image:"
+    assert len(lines) == 6
+    assert len({line.count("|") for line in lines[2:]}) == 1
+    assert "0.700, 20.0 (3.3×)" in lines[5]
 
     comparison.write_csv(entries, limits, tmp_path / "a.csv")
     with (tmp_path / "a.csv").open() as file:
@@ -146,6 +147,36 @@ def test_table_figure_and_files(tmp_path, capsys):
     comparison.figure(entries, limits, tmp_path / "a.png")
     picture = imread(tmp_path / "a.png")[..., :3].astype(int)
     assert picture.std() > 5
+
+
+def test_classes_counts_and_the_dose_of_a_series(tmp_path, capsys):
+    """As a test of MoS2 and one of counted gold leave them; a class that never occurs has no F1."""
+    rest = {"f1": 0.9, "error_pm": 8.0}
+    several = {"all": rest, "Mo": {"f1": 0.8}, "S2": {"f1": 0.6}, "S": {"f1": float("nan")}}
+    counted = {"all": {**rest, "count_exact": 0.75}, "Au": {"f1": 0.9}}
+    entries = []
+    for name, scores in {"mos2": several, "gold": counted}.items():
+        (folder := tmp_path / name).mkdir()
+        (folder / "config.yaml").write_text(yaml.safe_dump({"optics": {"dose_per": "series"}}))
+        (folder / "metrics.json").write_text(json.dumps({"1000": scores}))
+        entries.append(Entry(name, [Run.read(folder)], Cost(1, 1.0, 1.0)))
+    assert entries[0].score("class_f1", 1e3)[0] == pytest.approx(0.7)
+    assert entries[1].score("class_f1", 1e3) is None
+    comparison.write_markdown(entries, {}, tmp_path / "a.md")
+    first, _, _, _, mos2, gold = (tmp_path / "a.md").read_text().splitlines()
+    assert first.endswith("mean F1 of the classes, share of exact counts, at doses in e/Å² of the whole series:")
+    assert "0.900, 8.0, 0.700" in mos2
+    assert "0.900, 8.0, 0.750" in gold
+    comparison.write_csv(entries, {}, tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["class_f1"], row["count_exact"], row["dose_per"]) for row in rows] == [
+        ("0.7", "", "series"), ("", "0.75", "series"),
+    ]  # fmt: skip
+    comparison.figure(entries, {}, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    comparison.print_table([*entries, entry([0.5], [9.0])], {})
+    assert "as the recipe says" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.fixture

@@ -88,6 +88,14 @@ def test_a_test_view_is_shown_at_every_dose(data):
     assert int(low["settings"]["seed"]) != int(high["settings"]["seed"])
 
 
+def test_a_test_at_a_total_dose_shares_it_among_the_images(configuration):
+    config = configuration(*TINY, "focal=2", "optics.dose_per=series")
+    data = instantiate(config.data)
+    data.prepare_data()
+    low, high = (data.images("test", 2, doses=(1e3, 1e5))[n] for n in range(2))
+    assert [float(e["settings"]["dose"]) for e in (low, high)] == [500.0, 5e4]
+
+
 def test_collate_and_back(data):
     examples = [data.images("train", 3)[n] for n in range(3)]
     batch = collate(examples)

@@ -175,6 +175,16 @@ def test_draw_stays_within_the_ranges():
     assert np.median(dose) == pytest.approx(1e3, rel=0.4)  # uniform in the logarithm
 
 
+def test_a_series_shares_its_dose_among_its_images():
+    """Lengths of a series are compared at what they cost the specimen."""
+    for number in (1, 2, 3, 5):
+        whole, each = (optics(num_images=number, dose=[1e3, 1e5], dose_per=per) for per in ("series", "image"))
+        one, other = (float(microscope.draw(np.random.default_rng(4))["dose"]) for microscope in (whole, each))
+        assert number * one == pytest.approx(other, rel=1e-6)
+        assert whole.image_dose(1e3) == 1e3 / number
+        assert each.image_dose(1e3) == 1e3
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -188,6 +198,7 @@ def test_draw_stays_within_the_ranges():
         ({"coma": -1}, ["optics.coma", "-1"]),
         ({"C5": math.inf}, ["optics.C5", "finite"]),
         ({"misalignment": 50}, ["optics.misalignment", "50", "20 Å"]),
+        ({"dose_per": "pixel"}, ["optics.dose_per", "image, series", "pixel"]),
         ({"defocus_points": 3}, ["optics.defocus_points", "3", "5 to 101"]),
     ],
 )

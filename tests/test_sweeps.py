@@ -12,12 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import wandb
 import yaml
 from conftest import ROOT, TINY, told
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
 from submitit.core.utils import FailedJobError
 
 CONF = ROOT / "conf"
@@ -66,6 +68,25 @@ def test_the_sweep_over_architectures_leaves_none_out_that_trains_in_its_time():
     by_agents = yaml.safe_load((CONF / "wandb" / "architectures.yaml").read_text())["parameters"]["model"]["values"]
     models = {path.stem for path in (CONF / "model").glob("*.yaml")}
     assert set(swept.split(",")) == set(by_agents) == models - {"dihedral_unet"}
+
+
+@pytest.mark.parametrize("name", ["focal", "focal_known"])
+@pytest.mark.parametrize("sample", ["graphene", "graphene_voronoi", "mos2", "gold"])
+def test_series_of_all_lengths_cost_the_same_dose(configuration, name, sample):
+    """In training and in the test, about the same middle of the series, and where it is known, everywhere the same."""
+    swept = yaml.safe_load((CONF / "sweep" / f"{name}.yaml").read_text())["hydra"]["sweeper"]["params"]
+    assert swept == {"focal": "1,2,3,5"}
+    totals, middles = [], []
+    for number in map(int, swept["focal"].split(",")):
+        config = configuration(f"sweep={name}", f"sample={sample}", f"focal={number}", "optics.dose=1e4")
+        microscope = instantiate(config.optics)
+        settings = [microscope.draw(np.random.default_rng(seed)) for seed in range(5)]
+        assert {one["defocus"].shape for one in settings} == {(number,)}
+        totals += [number * float(one["dose"]) for one in settings]
+        totals += [number * microscope.image_dose(1e4)]
+        middles += [float(one["defocus"].mean()) for one in settings]
+    assert totals == pytest.approx([1e4] * len(totals))
+    assert (np.std(middles) < 1e-3) == (name == "focal_known")
 
 
 def test_a_grid_leaves_one_folder_a_job(tmp_path, start):

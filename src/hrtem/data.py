@@ -58,7 +58,8 @@ class SimulatedImages(Dataset[Example]):
         sampling: Å/px.
         seed: of the examples.
         records: waves and columns that have been read already; those that are read are added.
-        doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å².
+        doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å², each
+            of an image or of a whole series, as the optics say.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class SimulatedImages(Dataset[Example]):
         wave, columns = self._view(*self.record(index), rng)
         settings = self.optics.draw(rng)
         if self.doses:
-            settings["dose"] = np.float32(self.doses[group])
+            settings["dose"] = np.float32(self.optics.image_dose(self.doses[group]))
         detector = self.noise.draw(rng)
         if self.doses:
             # The same view at another dose is another exposure.

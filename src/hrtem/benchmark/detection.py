@@ -55,7 +55,7 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
     whole = cache.wave(atoms)
     view, settings, rng = _settings(images, number, whole.shape)
     rows, width = (slice(start, start + images.side) for start in (view.row, view.column))
-    exposure = Exposure(images.optics, images.noise, settings, images.sampling).at(dose=1.0)
+    exposure = Exposure(images.optics, images.noise, settings, images.sampling).at(dose=images.optics.image_dose(1.0))
     corner = np.array([view.column, view.row]) * images.sampling
     rim, side = INNER + images.margin * images.sampling, images.side * images.sampling
     inside = columns.moved(columns.positions - corner).inside(side, side, rim)

@@ -177,7 +177,7 @@ def beside(finder: ColumnFinder, structures: int = 3, images: int = 4) -> Table:
                 seen_by.changes(moved)[..., near, near],
             )
             for dose in found:
-                one = seen_by.at(dose=dose)
+                one = seen_by.at(dose=finder.optics.image_dose(dose))
                 joint = one.position_limits(expected, changes).joint[counted]
                 batch = collate(
                     [{"wave": torch.from_numpy(whole), "columns": seen, "settings": one.settings, "group": 0}]

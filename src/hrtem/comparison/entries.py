@@ -35,7 +35,8 @@ class Run:
         folder: of the run.
         settings: as they were said, ``{"optics.dose": …}``.
         choices: recipe of each group.
-        scores: ``f1`` and ``error_pm`` of all columns for each dose in e/Å².
+        scores: ``f1`` and ``error_pm`` of all columns for each dose in e/Å²; where there are several classes also
+            their mean F1, ``class_f1``, and where atoms are counted the share of exact counts, ``count_exact``.
         steps, seconds: of training, up to the last checkpoint; None where it does not say.
     """
 
@@ -61,7 +62,7 @@ class Run:
         if not results.is_file():
             raise InputError(f"{folder} has no test results: its training still runs or was stopped.")
         try:
-            scores = {float(dose): dict(classes["all"]) for dose, classes in json.loads(results.read_text()).items()}
+            scores = {float(dose): _scores(classes) for dose, classes in json.loads(results.read_text()).items()}
         except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(f"{results} holds no scores against dose.") from None
         said, hydra = folder / ".hydra" / "config.yaml", folder / ".hydra" / "hydra.yaml"
@@ -76,6 +77,11 @@ class Run:
         """The same for repetitions of one recipe."""
         decisive = {name: value for name, value in self.settings.items() if not _under(name, BY_CHANCE)}
         return json.dumps(decisive, sort_keys=True, default=str)
+
+    @property
+    def dose_per(self) -> str:
+        """What the doses are the doses of: ``image`` or ``series``."""
+        return str(self.settings.get("optics.dose_per", "image"))
 
 
 @dataclass(frozen=True)
@@ -131,8 +137,8 @@ class Entry:
         return sorted({dose for run in self.runs for dose in run.scores})
 
     def score(self, quantity: str, dose: float) -> tuple[float, float | None] | None:
-        """Mean and standard deviation of ``f1`` or ``error_pm`` over the repetitions; None where untested."""
-        return spread(run.scores[dose][quantity] for run in self.runs if dose in run.scores)
+        """Mean and standard deviation of one of a run's ``scores`` over the repetitions; None where it is unknown."""
+        return spread(run.scores[dose][quantity] for run in self.runs if quantity in run.scores.get(dose, ()))
 
     def training(self, quantity: str) -> float | None:
         """Mean ``steps`` or ``seconds`` of the repetitions that say it."""
@@ -183,6 +189,13 @@ def _differing(tables: Sequence[Mapping[str, Any]], hidden: Sequence[str]) -> tu
 
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "").replace("'", "")
+
+
+def _scores(classes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The scores of all columns, with the mean F1 of the classes that occur where there are several."""
+    scores = {name: value for name, value in classes["all"].items() if value is not None}
+    each = [score["f1"] for name, score in classes.items() if name != "all" and np.isfinite(score["f1"])]
+    return scores | ({"class_f1": float(np.mean(each))} if len(classes) > 2 and each else {})
 
 
 def _under(name: str, parents: Iterable[str]) -> bool:

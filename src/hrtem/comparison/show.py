@@ -18,8 +18,18 @@ COSTS = ("parameters", "kFLOP/px", "s/image", "steps", "training (s)")
 #: Heads of the CSV file, a line for each recipe and dose.
 HEADER = (
     "name", "runs", "dose_e_per_A2", "f1", "f1_sd", "error_pm", "error_pm_sd", "limit_pm", "error_over_limit",
-    "parameters", "flops_per_px", "seconds_per_image", "training_steps", "training_seconds",
+    "parameters", "flops_per_px", "seconds_per_image", "training_steps", "training_seconds", "class_f1", "class_f1_sd",
+    "count_exact", "count_exact_sd", "dose_per",
 )  # fmt: skip
+
+
+#: What scores are called in the tables, in their order, with the digits to show; the last two only where known.
+SCORES = {
+    "f1": ("F1", 3),
+    "error_pm": ("position error (pm)", 1),
+    "class_f1": ("mean F1 of the classes", 3),
+    "count_exact": ("share of exact counts", 3),
+}
 
 
 def all_doses(entries: Sequence[Entry]) -> list[float]:
@@ -27,9 +37,19 @@ def all_doses(entries: Sequence[Entry]) -> list[float]:
     return sorted({dose for entry in entries for dose in entry.doses})
 
 
+def caption(entries: Sequence[Entry], limits: Mapping[float, float]) -> str:
+    """What stands in the cells of a table, and what its doses are the doses of."""
+    said = [SCORES[name][0] for name in _known(entries)]
+    text = ", ".join(f"{one} (× limit)" if one == SCORES["error_pm"][0] and limits else one for one in said)
+    kinds = {run.dose_per for entry in entries for run in entry.runs}
+    whose = {"image": "each image", "series": "the whole series"}
+    of = whose[kinds.pop()] if len(kinds) == 1 else "each image or of the whole series, as the recipe says"
+    return f"{text}, at doses in e/Å² of {of}"
+
+
 def print_table(entries: Sequence[Entry], limits: Mapping[float, float]) -> None:
-    """Print F1 and, below it, the position error at each dose, and what it cost."""
-    table = Table(title=f"F1 and position error (pm{', × limit' if limits else ''}) at doses in e/Å²")
+    """Print F1 and, below it, what else is known at each dose, and what it cost."""
+    table = Table(title=caption(entries, limits))
     for number, head in enumerate(_heads(entries)):
         table.add_column(head, justify="right" if number else "left", overflow="fold")
     for entry in entries:
@@ -49,7 +69,8 @@ def write_markdown(entries: Sequence[Entry], limits: Mapping[float, float], path
         for entry in entries
     ]  # fmt: skip
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
-    path.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    path.write_text(f"{caption(entries, limits)}:\n\n{text}")
 
 
 def write_csv(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) -> None:
@@ -66,18 +87,23 @@ def write_csv(entries: Sequence[Entry], limits: Mapping[float, float], path: Pat
                 assert error is not None
                 limit = limits.get(dose)
                 ratio = error[0] / limit if limit else None
-                writer.writerow([entry.name, len(entry.runs), f"{dose:g}", *f1, *error, limit, ratio, *rest])
+                more = [
+                    value for name in ("class_f1", "count_exact") for value in entry.score(name, dose) or (None, None)
+                ]
+                head = [entry.name, len(entry.runs), f"{dose:g}", *f1, *error, limit, ratio]
+                writer.writerow([*head, *rest, *more, entry.runs[0].dose_per])
 
 
 def figure(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) -> None:
     """Draw F1 and position error against dose, with the standard deviation of repetitions, as PNG."""
-    canvas = Figure(figsize=(11, 5 + 0.2 * len(entries)), dpi=100, layout="constrained")
-    axes = canvas.subplots(1, 2)
+    quantities = _known(entries)
+    canvas = Figure(figsize=(5.5 * len(quantities), 5 + 0.2 * len(entries)), dpi=100, layout="constrained")
+    axes = canvas.subplots(1, len(quantities))
     for number, entry in enumerate(entries):
-        for one, quantity in zip(axes, ("f1", "error_pm"), strict=True):
-            scores = [score for dose in entry.doses if (score := entry.score(quantity, dose))]
+        for one, quantity in zip(axes, quantities, strict=True):
+            scores = {dose: score for dose in entry.doses if (score := entry.score(quantity, dose))}
             one.errorbar(
-                entry.doses, [value for value, _ in scores], [deviation or 0.0 for _, deviation in scores],
+                list(scores), [value for value, _ in scores.values()], [spread or 0.0 for _, spread in scores.values()],
                 marker="o", capsize=3, color=f"C{number % 10}", linestyle=("-", "--", ":")[number // 10 % 3],
                 label=f"{entry.name} ({len(entry.runs)})" if len(entry.runs) > 1 else entry.name,
             )  # fmt: skip
@@ -85,12 +111,10 @@ def figure(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) 
     known = any(value > 0.0 for line in axes[1].get_lines() for value in line.get_ydata())
     if limits:
         axes[1].plot(sorted(limits), [limits[dose] for dose in sorted(limits)], "k-.", label="limit")
-    axes[0].set(xscale="log", xlabel="dose (e/Å²)", ylabel="F1")
-    axes[1].set(
-        xscale="log", yscale="log" if known or limits else "linear", xlabel="dose (e/Å²)", ylabel="position error (pm)"
-    )
-    for one in axes:
+    for one, quantity in zip(axes, quantities, strict=True):
+        one.set(xscale="log", xlabel="dose (e/Å²)", ylabel=SCORES[quantity][0])
         one.grid(alpha=0.3)
+    axes[1].set(yscale="log" if known or limits else "linear")
     canvas.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", fontsize=8)
     FigureCanvasAgg(canvas)
     canvas.savefig(path)
@@ -100,12 +124,19 @@ def _heads(entries: Sequence[Entry]) -> list[str]:
     return ["recipe", "runs", *(f"{dose:,.0f}" for dose in all_doses(entries)), *COSTS]
 
 
+def _known(entries: Sequence[Entry]) -> list[str]:
+    """Names of the scores that any entry has."""
+    return [name for name in SCORES if any(entry.score(name, dose) for entry in entries for dose in entry.doses)]
+
+
 def _score(entry: Entry, dose: float, limits: Mapping[float, float], between: str) -> str:
-    f1, error = entry.score("f1", dose), entry.score("error_pm", dose)
-    if f1 is None or error is None:
-        return "–"
-    against = f" ({error[0] / limits[dose]:.1f}×)" if dose in limits else ""
-    return f"{_number(f1, 3)}{between}{_number(error, 1)}{against}"
+    cells = []
+    for name in _known([entry]):
+        value = entry.score(name, dose)
+        if value is not None:
+            against = f" ({value[0] / limits[dose]:.1f}×)" if name == "error_pm" and dose in limits else ""
+            cells.append(_number(value, SCORES[name][1]) + against)
+    return between.join(cells) or "–"
 
 
 def _number(value: tuple[float, float | None], digits: int) -> str:

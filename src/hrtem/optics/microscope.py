@@ -24,6 +24,9 @@ REACH = 3.0
 #: Aberrations that have a random azimuth, with the fold of their symmetry.
 ROTATED = {"astigmatism": 2, "threefold": 3, "coma": 1, "drift": 1, "series_drift": 1}
 
+#: What a dose may be the dose of.
+DOSE_PER = ("image", "series")
+
 #: Twofold astigmatism along the directions, in 24 steps of half a turn, that an operator looks at.
 TWOFOLD = np.cos(2.0 * np.linspace(0.0, math.pi, 24, endpoint=False))
 
@@ -44,8 +47,8 @@ class Optics:
         focal_spread: 1/e width of the defocus distribution, Å (√2 times its standard deviation).
         angular_spread: 1/e half-width of the illumination cone, mrad.
         vibration: standard deviation of the isotropic image blur, Å.
-        dose: electrons per Å² in each image, drawn on a log scale.
-        test_doses: doses that tests tell apart, e/Å².
+        dose: electrons per Å² of what ``dose_per`` says, drawn on a log scale.
+        test_doses: doses that tests tell apart, e/Å² of the same.
         lattice_spacing: of the fringes by which an operator judges the image, Å.
         lattice_contrast: smallest share of the ideal phase contrast that these fringes must keep in every
             direction, without changing sign from one to another; settings that show less are drawn again, as
@@ -60,6 +63,8 @@ class Optics:
         defocus_points: 0 treats the focal spread as an envelope on the wave (quasi-coherent); a number of
             points sums intensities over the defocus distribution instead, which is exact for strong objects
             and costs as many images.
+        dose_per: ``image``: doses are those of each image; ``series``: those of a whole series, of which each image
+            gets an equal share, so that series of different lengths cost the specimen the same.
     """
 
     def __init__(
@@ -85,16 +90,21 @@ class Optics:
         misalignment: Any = 0.0,
         series_drift: Any = 0.0,
         defocus_points: int = 0,
+        dose_per: str = "image",
     ) -> None:
         if isinstance(num_images, bool) or not isinstance(num_images, int) or not 1 <= num_images <= 64:
             raise InputError(f"focal must be a whole number of images from 1 to 64, got {num_images}.")
         if not isinstance(defocus_points, int) or not (defocus_points == 0 or 5 <= defocus_points <= 101):
             raise InputError(f"optics.defocus_points must be 0 or a whole number from 5 to 101, got {defocus_points}.")
 
+        if dose_per not in DOSE_PER:
+            raise InputError(f"optics.dose_per must be one of {', '.join(DOSE_PER)}, got {dose_per}.")
+
         def parsed(name: str, value: Any, unit: str, minimum: float, maximum: float, log: bool = False) -> Range:
             return Range.parse(f"optics.{name}", value, unit=unit, minimum=minimum, maximum=maximum, log=log)
 
         self.num_images = num_images
+        self.dose_per = dose_per
         self.defocus_points = defocus_points
         self.energy = parsed("energy", energy, "eV", 1e4, 1e6).low
         self.defocus = parsed("defocus", defocus, "Å", -1e5, 1e5)
@@ -118,8 +128,15 @@ class Optics:
         self.lattice_spacing = parsed("lattice_spacing", lattice_spacing, "Å", 0.5, 100.0).low
         self.lattice_contrast = parsed("lattice_contrast", lattice_contrast, "", 0.0, 0.9).low
 
+    def image_dose(self, dose: float) -> float:
+        """What each image gets, e/Å², of a ``dose`` as the recipe means it; see ``dose_per``."""
+        return dose / self.num_images if self.dose_per == "series" else dose
+
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Settings of one focal series: ``defocus`` ``(F,)``, ``shift`` ``(F, 2)`` Å in x and y, others scalars."""
+        """Settings of one focal series: ``defocus`` ``(F,)``, ``shift`` ``(F, 2)`` Å in x and y, others scalars.
+
+        ``dose`` is that of each image.
+        """
         for _ in range(1000):
             settings = self._draw(rng)
             if self.lattice_contrast == 0.0 or self.visibility(settings) >= self.lattice_contrast:
@@ -150,6 +167,7 @@ class Optics:
         order = np.arange(self.num_images) - (self.num_images - 1) / 2
         settings: dict[str, Any] = {"defocus": self.defocus.draw(rng) + order * self.defocus_step.draw(rng)}
         settings |= {name: value.draw(rng) for name, value in self.ranges.items()}
+        settings["dose"] = self.image_dose(settings["dose"])
         angles = {name: rng.uniform(0.0, 2.0 * math.pi / fold) for name, fold in ROTATED.items()}
         settings |= {f"{name}_angle": angles[name] for name in ROTATED if name != "series_drift"}
         settings["defocus"] = settings["defocus"] + rng.normal(scale=self.defocus_error.draw(rng), size=order.shape)
