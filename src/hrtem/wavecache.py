@@ -28,6 +28,8 @@ from hrtem.exitwave import Multislice
 from hrtem.workers import finished
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from hrtem.samples import Sample
 
 #: Counts up whenever the same recipe gives other waves or records, so that no stale one is ever read.
@@ -96,7 +98,7 @@ class WaveCache:
         if self._whole(split, index):
             return index
         rng = np.random.default_rng([self.seed, SPLITS[split], index])
-        atoms, columns = self.sample(rng)
+        atoms, columns = self.structure(split, index, rng)
         arrays: dict[str, Any] = {
             "wave": self.wave(atoms, rng),
             "positions": columns.positions,
@@ -115,6 +117,10 @@ class WaveCache:
                 Path(temporary).unlink(missing_ok=True)
                 raise
         return index
+
+    def structure(self, split: str, index: int, rng: np.random.Generator) -> tuple[Atoms, Columns]:
+        """What record ``index`` shows, drawn from its generator."""
+        return self.sample(rng)
 
     def load(self, split: str, index: int) -> tuple[np.ndarray, Columns]:
         """Wave, complex64 ``(Y, X)`` or ``(N, Y, X)``, and columns of one record.

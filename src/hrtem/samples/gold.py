@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,30 +85,26 @@ class Gold(Particle):
 
     def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
         """Draw one structure; see :class:`Sample`."""
+        scene = self.scene(rng)
+        return scene.structure(scene.sites)
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        """Draw a particle with its surroundings and the way that they are seen."""
         kind = self.support.draw(rng)
         axis = self.crystal.epitaxy[0] if kind == "ceria" else self.zone_axes[rng.integers(len(self.zone_axes))]
         view = self._view(rng)
-        sites, upright = self._in_the_field(axis, kind == "ceria", view, rng)
+        sites, upright, basis, middle = self._in_the_field(axis, kind == "ceria", view, rng)
         particle = view.apply(upright)
         place = self._place(particle, rng)
-        atoms = Atoms([self.element] * len(particle), particle + place)
+        rest = Atoms()
         if kind == "carbon":
-            atoms += self.support.carbon(atoms.positions, self.extent, rng)
+            rest = self.support.carbon(particle + place, self.extent, rng)
         elif kind == "ceria":
             # As far as the farthest corner of the field, so that the slab fills it whichever way it is turned.
             reach = np.hypot(*(self.extent / 2 + np.abs(place[:2] - self.extent / 2)))
-            slab = self.support.ceria(upright, float(reach), rng)
-            slab.positions = view.apply(slab.positions) + place
-            atoms += slab
-        column = columns(sites, axis)
-        atoms.set_array("column", np.append(column, np.full(len(atoms) - len(column), -1)))
-        x, y, z = atoms.positions.T
-        seen = z[(x >= 0) & (x < self.extent) & (y >= 0) & (y < self.extent)]
-        atoms = self.in_cell(atoms, thickness=np.ptp(seen) + 2.0 * VACUUM)
-        counts = np.bincount(column)
-        middles = [np.bincount(column, (particle + place)[:, i]) / counts for i in (0, 1)]
-        labels = np.full(len(counts), self.label(self.element))
-        return atoms, Columns(np.column_stack(middles), labels, self.classes, counts=counts)
+            rest = self.support.ceria(upright, float(reach), rng)
+            rest.positions = view.apply(rest.positions) + place
+        return Scene(self, axis, sites, basis, middle, view, place, rest)
 
     def _view(self, rng: np.random.Generator) -> Rotation:
         """How the structure is turned about the beam, and then tilted."""
@@ -117,19 +114,22 @@ class Gold(Particle):
 
     def _in_the_field(
         self, axis: Direction, supported: bool, view: Rotation, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Sites and positions, ``(N, 3)`` a/6 and Å, of a particle that fits into the field in this view.
 
-        The positions have their mean at the origin, the zone axis along z and a support on the side of large y.
+        The positions have their mean at the origin, the zone axis along z and a support on the side of large y. What
+        leads from sites to them follows: a basis ``(3, 3)`` and the mean ``(3,)`` that was taken off, Å.
         """
         a, diameter = self.cell(rng), self.diameter.draw(rng)
         down = self.crystal.epitaxy[1] if supported else ZONE_AXES[axis]
         while True:
             sites = self.sites(a, diameter, axis, supported, rng)
-            positions = sites @ frame(axis, down) * (a / 6.0)
-            positions -= positions.mean(axis=0)
+            basis = frame(axis, down) * (a / 6.0)
+            positions = sites @ basis
+            middle = positions.mean(axis=0)
+            positions -= middle
             if np.ptp(view.apply(positions)[:, :2], axis=0).max() <= self.extent - 2.0 * BORDER:
-                return sites, positions
+                return sites, positions, basis, middle
             diameter *= 0.95
 
     def _place(self, particle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -139,6 +139,49 @@ class Gold(Particle):
         low = BORDER - particle[:, :2].min(axis=0)
         high = self.extent - BORDER - particle[:, :2].max(axis=0)
         return np.append(np.clip(wanted, low, high), 0.0)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A particle with its surroundings, whose sites may be filled otherwise.
+
+    Attributes:
+        sample: what drew it.
+        axis: zone axis.
+        sites: ``(N, 3)`` int, a/6, the atoms that were drawn.
+        basis, middle: ``(3, 3)`` and ``(3,)`` Å; ``sites @ basis - middle`` is upright, a support at large y.
+        view: how the upright structure is seen.
+        place: ``(3,)`` Å, where its origin lies in the field.
+        rest: the support in the field, without the particle.
+    """
+
+    sample: Gold
+    axis: Direction
+    sites: np.ndarray
+    basis: np.ndarray
+    middle: np.ndarray
+    view: Rotation
+    place: np.ndarray
+    rest: Atoms
+
+    def positions(self, sites: np.ndarray) -> np.ndarray:
+        """Where ``sites`` ``(N, 3)`` a/6 lie in the field, ``(N, 3)`` Å, along z up to a constant."""
+        return self.view.apply(sites @ self.basis - self.middle) + self.place
+
+    def structure(self, sites: np.ndarray) -> tuple[Atoms, Columns]:
+        """Atoms and columns with these ``sites`` ``(N, 3)`` a/6 filled; see :class:`Sample`."""
+        sample = self.sample
+        particle = self.positions(sites)
+        atoms = Atoms([sample.element] * len(particle), particle) + self.rest
+        column = columns(sites, self.axis)
+        atoms.set_array("column", np.append(column, np.full(len(atoms) - len(column), -1)))
+        x, y, z = atoms.positions.T
+        seen = z[(x >= 0) & (x < sample.extent) & (y >= 0) & (y < sample.extent)]
+        atoms = sample.in_cell(atoms, thickness=np.ptp(seen) + 2.0 * VACUUM)
+        counts = np.bincount(column)
+        middles = [np.bincount(column, particle[:, i]) / counts for i in (0, 1)]
+        labels = np.full(len(counts), sample.label(sample.element))
+        return atoms, Columns(np.column_stack(middles), labels, sample.classes, counts=counts)
 
 
 def _listed(zone_axes: Any) -> list[Any]:
