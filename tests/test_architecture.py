@@ -32,6 +32,7 @@ STAGES: dict[str, set[str]] = {
     "calibration": {"metrics"},  # what counts as found
     "micrograph": set(),
     "structure": set(),
+    "tracks": {"structure"},  # the lattice that columns come and go on
 }
 JOINERS = {
     "limits", "loading", "data", "task", "inference", "recipes", "report", "runs", "safeguards", "journal", "benchmark",

@@ -1,0 +1,30 @@
+"""What was found in one frame, as little of it as its history needs: a movie may have many frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hrtem.columns import Columns
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The columns found in a frame.
+
+    Attributes:
+        positions: ``(N, 2)`` float32, (x, y) in Å from the centre of pixel ``[0, 0]``.
+        probabilities: ``(N,)`` float32, that there is a column.
+    """
+
+    positions: np.ndarray
+    probabilities: np.ndarray
+
+    @classmethod
+    def of(cls, columns: Columns) -> Detections:
+        """From what a network has found."""
+        return cls(columns.positions.astype(np.float32), columns.probabilities.astype(np.float32))
+
+    def __len__(self) -> int:
+        return len(self.positions)

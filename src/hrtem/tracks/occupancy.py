@@ -1,0 +1,200 @@
+"""Which sites are occupied in which frames, by all frames together: a hidden Markov model of each site.
+
+A site is vacant or occupied, and what a frame shows of it is how probable a column is there: none, or one of some
+grades. How often each grade comes from an occupied and from a vacant site is learnt from the movie itself (Baum and
+Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), beginning with what calibrated probabilities mean. How often columns
+leave and arrive depends on how many neighbours they have, in the mean of the field that the neighbours' occupancies
+make, and is learnt as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hrtem.tracks.sites import BULK, SUPPORT, SURFACE, Sites
+
+#: Grades of what a frame shows: nothing, and probabilities up to these edges.
+EDGES = np.array([0.3, 0.6, 0.85])
+GRADES = len(EDGES) + 2
+#: Share of each grade of an occupied and of a vacant site before a movie has taught otherwise, worth so many frames.
+PRIOR = np.array([[0.94, 0.03, 0.015, 0.01, 0.005], [0.06, 0.03, 0.05, 0.10, 0.76]])
+WORTH = 40.0
+#: Rates before a movie has taught otherwise, a frame, worth so many frames of one site.
+LEAVING, ARRIVING, KNOWN = 0.02, 0.01, 20.0
+#: Rounds of learning; no frame is believed to show less or more than this.
+ROUNDS, LEAST = 8, 1e-3
+#: Bulk columns of one frame say how good it is, beside so many of a usual one.
+USUAL = 4.0
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """How probable it is that each of S sites is occupied in each of T frames.
+
+    Attributes:
+        probability: ``(T, S)``, by all frames.
+        filtered: ``(T, S)``, by the frames up to each one.
+        appearing: ``(T - 1, S)``, that a site is vacant in a frame and occupied in the next.
+        vanishing: ``(T - 1, S)``, that it is occupied and then vacant.
+        kinds: ``(S,)``, see :data:`hrtem.tracks.sites.KINDS`.
+        leaving: ``(T - 1, S)``, that an occupied site is vacant in the next frame, by its neighbours.
+        arriving: ``(T - 1, S)``, that a vacant one is occupied in the next.
+        emission: ``(2, GRADES)``, share of each grade of vacant and of occupied sites.
+        quality: ``(T,)``, how often bulk columns were found, against the mean of all frames.
+    """
+
+    probability: np.ndarray
+    filtered: np.ndarray
+    appearing: np.ndarray
+    vanishing: np.ndarray
+    kinds: np.ndarray
+    leaving: np.ndarray
+    arriving: np.ndarray
+    emission: np.ndarray
+    quality: np.ndarray
+
+
+def smoothed(sites: Sites, seen: np.ndarray, rounds: int = ROUNDS) -> Occupancy:
+    """Fit the model to what was seen.
+
+    Args:
+        sites: S of them.
+        seen: ``(T, S)``, how probable a column is by each frame alone, 0 where none was found, NaN where a site or a
+            frame was not seen.
+        rounds: of learning.
+    """
+    frames, number = seen.shape
+    known = np.isfinite(seen)
+    grades = np.where(known, np.digitize(np.nan_to_num(seen), EDGES) + (np.nan_to_num(seen) > 0.0), -1)
+    emission = PRIOR.copy()
+    quality = np.ones(frames)
+    occupied = np.divide(
+        np.nan_to_num(seen).sum(axis=0), known.sum(axis=0), out=np.zeros(number), where=known.any(axis=0)
+    )
+    leaving = np.full((sites.full + 1,), LEAVING)
+    arriving = np.full((sites.full + 1,), ARRIVING)
+    field = np.broadcast_to(sites.coordination(occupied), seen.shape)
+    start = np.clip(occupied, 0.05, 0.95)
+    for _ in range(rounds):
+        table = _seen_likelihood(grades, emission, quality)
+        out, back = _by_neighbours(field, leaving, arriving)
+        state, filtered, appearing, vanishing = _forward_backward(table, start, out, back)
+        kinds = sites.kinds(state.mean(axis=0))
+        emission = _learnt(grades, state, kinds)
+        quality = _quality(grades, state, kinds, emission)
+        field = sites.coordination(lasting(state))
+        leaving, arriving = _rates(field, state, appearing, vanishing, kinds, sites.full)
+        start = np.clip(state[0], 0.02, 0.98)
+    return Occupancy(state, filtered, appearing, vanishing, kinds, out, back, emission, quality)
+
+
+def lasting(states: np.ndarray) -> np.ndarray:
+    """What of ``states`` ``(T, S)`` was there in the frame before as well.
+
+    A frame in which a column hops shows it in both places, so that it would count as its own neighbour.
+    """
+    return np.concatenate([states[:1], np.minimum(states[1:], states[:-1])])
+
+
+def likelihoods(seen: np.ndarray, occupancy: Occupancy) -> np.ndarray:
+    """How likely what was ``seen`` ``(T, S)`` is of vacant and of occupied sites, ``(T, S, 2)``."""
+    known = np.isfinite(seen)
+    grades = np.where(known, np.digitize(np.nan_to_num(seen), EDGES) + (np.nan_to_num(seen) > 0.0), -1)
+    return _seen_likelihood(grades, occupancy.emission, occupancy.quality)
+
+
+def _seen_likelihood(grades: np.ndarray, emission: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    answer = np.ones((*grades.shape, 2))
+    known = grades >= 0
+    vacant, occupied = emission
+    answer[..., 0][known] = vacant[grades[known]]
+    # A frame in which even bulk columns are missed says less of a column that was not found.
+    found = np.clip(quality[:, None] * occupied[1:].sum(), LEAST, 1.0 - LEAST)
+    shares = occupied[1:] / occupied[1:].sum()
+    table = np.concatenate([1.0 - found, found * shares], axis=1)
+    rows = np.broadcast_to(np.arange(len(grades))[:, None], grades.shape)
+    answer[..., 1][known] = table[rows[known], grades[known]]
+    return answer
+
+
+def _by_neighbours(field: np.ndarray, leaving: np.ndarray, arriving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Chances ``(T - 1, S)`` to leave and to arrive until the next frame, by the ``field`` ``(T, S)`` of neighbours."""
+    number = np.clip(field[:-1], 0.0, len(leaving) - 1.0)
+    whole = np.arange(len(leaving))
+    return np.interp(number, whole, leaving), np.interp(number, whole, arriving)
+
+
+def _forward_backward(
+    likelihood: np.ndarray, start: np.ndarray, leaving: np.ndarray, arriving: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Marginals of all sites: occupied ``(T, S)``, the same filtered, appearing and vanishing ``(T - 1, S)``."""
+    frames, number = likelihood.shape[:2]
+    filtered, behind = np.empty((frames, number)), np.ones((frames, number, 2))
+    chance = start
+    for frame in range(frames):
+        if frame:
+            chance = chance * (1.0 - leaving[frame - 1]) + (1.0 - chance) * arriving[frame - 1]
+        one = chance * likelihood[frame, :, 1]
+        chance = one / (one + (1.0 - chance) * likelihood[frame, :, 0])
+        filtered[frame] = chance
+    for frame in range(frames - 2, -1, -1):
+        vacant, occupied = (likelihood[frame + 1] * behind[frame + 1]).T
+        back, out = arriving[frame], leaving[frame]
+        behind[frame, :, 0] = (1.0 - back) * vacant + back * occupied
+        behind[frame, :, 1] = out * vacant + (1.0 - out) * occupied
+        behind[frame] /= behind[frame].sum(axis=1, keepdims=True)
+    one, none = filtered * behind[..., 1], (1.0 - filtered) * behind[..., 0]
+    state = one / (one + none)
+    ahead = likelihood[1:] * behind[1:]
+    stay = filtered[:-1] * (1.0 - leaving) * ahead[..., 1]
+    vanish = filtered[:-1] * leaving * ahead[..., 0]
+    appear = (1.0 - filtered[:-1]) * arriving * ahead[..., 1]
+    remain = (1.0 - filtered[:-1]) * (1.0 - arriving) * ahead[..., 0]
+    total = stay + vanish + appear + remain
+    return state, filtered, appear / total, vanish / total
+
+
+def _learnt(grades: np.ndarray, state: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Share of each grade of vacant and of occupied sites, ``(2, GRADES)``.
+
+    Only sites beside vacuum teach: in the bulk none is vacant, and a support has columns of its own.
+    """
+    teaches = (grades >= 0) & (kinds == SURFACE)[None]
+    answer = WORTH * PRIOR
+    for grade in range(GRADES):
+        here = teaches & (grades == grade)
+        answer[1, grade] += state[here].sum()
+        answer[0, grade] += (1.0 - state[here]).sum()
+    return answer / answer.sum(axis=1, keepdims=True)
+
+
+def _quality(grades: np.ndarray, state: np.ndarray, kinds: np.ndarray, emission: np.ndarray) -> np.ndarray:
+    """How often each frame shows the columns of the bulk, against the mean of all frames, ``(T,)``."""
+    sure = (grades >= 0) & (kinds == BULK)[None] & (state > 0.9)
+    found = (sure & (grades > 0)).sum(axis=1)
+    number = sure.sum(axis=1)
+    mean = found.sum() / max(number.sum(), 1) if number.any() else 1.0
+    if mean == 0.0:
+        return np.ones(len(grades))
+    return np.clip((found + USUAL * mean) / (number + USUAL) / mean, 0.05, 1.0 / max(emission[1, 1:].sum(), LEAST))
+
+
+def _rates(
+    field: np.ndarray, state: np.ndarray, appearing: np.ndarray, vanishing: np.ndarray, kinds: np.ndarray, full: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chances of a frame to leave and to arrive with 0 … ``full`` neighbours, each drawn to the mean of all."""
+    counted = (kinds != SUPPORT)[None] & np.ones((len(appearing), 1), bool)
+    number = np.clip(np.rint(field[:-1]), 0, full).astype(int)
+    answers = []
+    for events, base, prior in (
+        (vanishing, state[:-1], LEAVING),
+        (appearing, 1.0 - state[:-1], ARRIVING),
+    ):
+        happened = np.bincount(number[counted], events[counted], minlength=full + 1)
+        exposed = np.bincount(number[counted], base[counted], minlength=full + 1)
+        surface = slice(0, full)
+        mean = (happened[surface].sum() + KNOWN * prior) / (exposed[surface].sum() + KNOWN)
+        answers.append(np.clip((happened + KNOWN * mean) / (exposed + KNOWN), 1e-5, 0.9))
+    return answers[0], answers[1]
