@@ -13,7 +13,8 @@ import numpy as np
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from hrtem import models, report, runs
+from hrtem import histories, models, report, runs
+from hrtem.errors import InputError
 from hrtem.inference import Finder, follow
 from hrtem.micrograph import Micrograph, Recording, lattice_spacings, lattice_warning, recordings
 from hrtem.report import folder
@@ -30,11 +31,16 @@ def main(config: DictConfig) -> None:
     # Everything is looked at and every model loaded before anything is written.
     model = models.chosen(words["named"], words["checkpoint"])
     finder = models.load(model, **{name: words[name] for name in ("device", "symmetric", "precision")})
-    reading = {name: words[name] for name in ("sampling", "defocus", "register")}
-    given = recordings(words["images"], finder.task.optics.num_images, **reading)
-    first = [recording[0] for recording in given]
-    for micrograph in first:
-        finder.check(micrograph)
+    if words["analysis"] is None:
+        reading = {name: words[name] for name in ("sampling", "defocus", "register")}
+        given = recordings(words["images"], finder.task.optics.num_images, **reading)
+        first = [recording[0] for recording in given]
+        for micrograph in first:
+            finder.check(micrograph)
+    elif words["analysis"] == "dynamics":
+        given = histories.looked_at(finder, words)
+    else:
+        raise InputError(f"task must be dynamics or left out, got {words['analysis']}.")
     sources = [path for recording in given for path in recording.sources if path.is_file()]
     facts = {
         "model_sha256": models.checksum(model),
@@ -46,6 +52,10 @@ def main(config: DictConfig) -> None:
         runs.logged(place / "run.log") as log,
     ):
         runs.record(None, place, **facts)
+        if words["analysis"] == "dynamics":
+            histories.predict(finder, words, place, log, given)
+            log.info("Tables, figures and pages go to %s", final)
+            return
         names = runs.distinct([recording.name for recording in given])
         for name, recording, micrograph in zip(names, given, first, strict=True):
             with folder.part(place, name) as mine:
@@ -88,8 +98,10 @@ def movie(finder: Finder, recording: Recording, kept: Path) -> Iterator[report.F
 
 
 if __name__ == "__main__":
-    # Hydra would look for model= among the recipes of networks, conf/model.
-    words = [f"named={word.removeprefix('model=')}" if word.startswith("model=") else word for word in sys.argv[1:]]
+    # Hydra would look for model= and task= among the recipes of training, conf/model and conf/task.
+    renamed = {"model": "named", "task": "analysis"}
+    said = [word.partition("=") for word in sys.argv[1:]]
+    words = [renamed.get(key, key) + equals + value for key, equals, value in said]
     sys.argv[1:] = runs.quoted(words, keys=("named", "checkpoint", "images", "output"))
     with runs.told_in_one_sentence():
         main()

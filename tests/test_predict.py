@@ -275,3 +275,52 @@ def test_a_process_of_its_own(tmp_path, checkpoint):
     )
     assert done.returncode == 0, done.stderr
     assert str(only(tmp_path).relative_to(tmp_path)) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "sentence"),
+    [
+        ("one frame", [], "two frames at least"),
+        ("two sizes", [], "must have one size"),
+        ("nothing there", [], "does not exist"),
+        ("noise", ["task=tracking"], "task must be dynamics or left out"),
+        ("noise", ["frames=[0,99]"], "frames must be a list of numbers of frames from 0 to 2"),
+        ("series model", [], "task=dynamics takes models of single images"),
+    ],
+)
+def test_what_is_no_movie_is_refused_in_one_sentence(
+    configuration, tmp_path, predict, checkpoint, kind, words, sentence
+):
+    path = tmp_path / "film"
+    if kind in ("one frame", "two sizes"):
+        path.mkdir()
+        tifffile.imwrite(path / "1.tif", micrograph())
+        if kind == "two sizes":
+            tifffile.imwrite(path / "2.tif", micrograph((80, 90)))
+    elif kind != "nothing there":
+        path = tmp_path / "film.npy"
+        np.save(path, np.stack([micrograph()] * 3))
+    if kind == "series model":
+        checkpoint = save(configuration, tmp_path / "series.ckpt", "focal=3")
+    before = set(tmp_path.iterdir())
+    said = words if any(word.startswith("task=") for word in words) else ["task=dynamics", *words]
+    status, _, stderr = predict(f"checkpoint={checkpoint}", f"images={path}", "sampling=0.15", *said)
+    assert status == 2
+    assert sentence in told(stderr)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_movie_is_followed_with_one_line(configuration, tmp_path, predict):
+    """An untrained network sees columns wherever it looks, always at the same places of the same image."""
+    checkpoint = save(configuration, tmp_path / "any.ckpt", "peaks.threshold=0.0")
+    np.save(tmp_path / "film.npy", np.stack([micrograph((120, 120))] * 3))
+    status, stdout, stderr = predict(
+        f"checkpoint={checkpoint}", f"images={tmp_path / 'film.npy'}", "sampling=0.15", "task=dynamics"
+    )
+    if status == 2:  # what it sees may be too little to follow
+        assert "columns that come again" in told(stderr)
+        assert not (tmp_path / "predictions").exists()
+        return
+    assert status == 0, stderr
+    assert "3 frames" in stdout
+    assert (only(tmp_path) / "film" / "rates.csv").exists()

@@ -2,7 +2,7 @@
 
 from hrtem.inference.ensemble import Ensemble
 from hrtem.inference.finder import Finder
-from hrtem.inference.movie import Frame, follow
+from hrtem.inference.movie import Frame, claim, follow, found
 from hrtem.inference.prediction import Prediction
 
-__all__ = ["Ensemble", "Finder", "Frame", "Prediction", "follow"]
+__all__ = ["Ensemble", "Finder", "Frame", "Prediction", "claim", "follow", "found"]

@@ -88,9 +88,7 @@ def follow(finder: Finder, recording: Recording, folder: Path, console: Console 
     Raises:
         InputError: the folder holds frames of another movie or another model, or the model cannot take the frames.
     """
-    settings = _settings(finder, recording)
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, settings)
+    claim(finder, recording, folder)
     bar = Progress(
         TextColumn(recording.name),
         *Progress.get_default_columns()[1:2],
@@ -102,18 +100,40 @@ def follow(finder: Finder, recording: Recording, folder: Path, console: Console 
     )
     with bar:
         for number in bar.track(range(len(recording)), total=len(recording)):
-            path = folder / f"{number:05d}.npz"
-            frame = _kept(path, number, finder.task.classes)
-            if frame is None:
-                micrograph = recording[number]
-                found = finder.find(micrograph)
-                assert micrograph.sampling is not None
-                frame = Frame(number, found.columns, found.likeness, micrograph.sampling, found)
-                _keep(path, frame)
-            yield frame
+            yield found(finder, recording, number, folder)
 
 
-def _settings(finder: Finder, recording: Recording) -> dict[str, Any]:
+def claim(finder: Finder, recording: Recording, folder: Path, growing: bool = False) -> None:
+    """Make the folder of a movie's frames, or refuse one that holds those of another.
+
+    Args:
+        finder: the model.
+        recording: the movie.
+        folder: of its frames.
+        growing: more frames are to come, and their number does not tell movies apart.
+
+    Raises:
+        InputError: the folder holds frames of another movie or another model.
+    """
+    settings = _settings(finder, recording, growing)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, settings)
+
+
+def found(finder: Finder, recording: Recording, number: int, folder: Path) -> Frame:
+    """The columns of one frame, from the folder where they are there already; else they are found and kept there."""
+    path = folder / f"{number:05d}.npz"
+    frame = _kept(path, number, finder.task.classes)
+    if frame is None:
+        micrograph = recording[number]
+        prediction = finder.find(micrograph)
+        assert micrograph.sampling is not None
+        frame = Frame(number, prediction.columns, prediction.likeness, micrograph.sampling, prediction)
+        _keep(path, frame)
+    return frame
+
+
+def _settings(finder: Finder, recording: Recording, growing: bool) -> dict[str, Any]:
     """What decides the answer, as JSON has it."""
     digest = hashlib.sha256()
     for name, value in sorted(finder.ensemble.state_dict().items()):
@@ -121,7 +141,7 @@ def _settings(finder: Finder, recording: Recording) -> dict[str, Any]:
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return {
         "movie": str(recording.source.resolve()),
-        "frames": len(recording),
+        "frames": "growing" if growing else len(recording),
         "shape": list(recording.shape),
         "sampling": recording.sampling,
         "model": digest.hexdigest(),

@@ -185,7 +185,9 @@ def recordings(
                 raise InputError(f"this model takes single images, and images has a list of {len(parts)} in its list.")
             add(parts, _shared(parts))
         elif _is_folder(Path(entry)):
-            parts = _within(Path(entry))
+            parts = within(Path(entry))
+            if not parts:
+                raise InputError(f"{entry} is a folder without images; known suffixes are {', '.join(FORMATS)}.")
             if _is_series(parts, focal):
                 add(parts, Path(entry).resolve().name)
             else:
@@ -220,12 +222,10 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and path.suffix.lower() not in FOLDERS
 
 
-def _within(folder: Path) -> list[Path]:
-    """The files of known formats in a folder; an EMI file stands behind its SER file."""
+def within(folder: Path) -> list[Path]:
+    """The files of known formats in a folder, numbers by value; an EMI file stands behind its SER file."""
     parts = [part for part in folder.iterdir() if part.suffix.lower() in FORMATS and not part.name.startswith(".")]
     parts = [part for part in parts if part.suffix.lower() != ".emi"] or parts
-    if not parts:
-        raise InputError(f"{folder} is a folder without images; known suffixes are {', '.join(FORMATS)}.")
     return sorted(parts, key=lambda part: [int(w) if w.isdigit() else w for w in re.split(r"(\d+)", part.name)])
 
 

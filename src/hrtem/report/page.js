@@ -4,7 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const make = (tag, attributes = {}, ...children) => {
-    const svg = ["svg", "rect", "line", "text"].includes(tag);
+    const svg = ["svg", "rect", "line", "text", "polyline"].includes(tag);
     const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
@@ -539,6 +539,24 @@
     picture.src = address;
     return picture;
   };
+  const curve = () => {
+    if (!data.curve) return;
+    const { values, step, about } = data.curve, low = Math.min(...values), high = Math.max(...values, low + 1e-9);
+    const at = (place) => (values.length < 2 ? 0 : (1000 * place) / (values.length - 1));
+    const points = values.map((value, k) => `${at(k).toFixed(1)},${(84 - (78 * (value - low)) / (high - low)).toFixed(1)}`);
+    const now = at(frame.number / step);
+    $("curve").replaceChildren(make("polyline", { points: points.join(" ") }), make("line", { x1: now, x2: now, y1: 0, y2: 90 }));
+    const value = values[Math.min(Math.round(frame.number / step), values.length - 1)];
+    $("curve-text").textContent = `${about}: ${+value.toFixed(2)} in frame ${frame.number}, ${+low.toFixed(2)} to ${+high.toFixed(2)} in all`;
+    $("curve").setAttribute("aria-label", $("curve-text").textContent);
+  };
+  let playing = 0;
+  const play = (on) => {
+    clearInterval(playing);
+    playing = on ? setInterval(() => show((state.frame + 1) % data.frames.length), 250) : 0;
+    $("play").textContent = on ? "Pause" : "Play";
+    $("play").setAttribute("aria-pressed", String(on));
+  };
   const show = (number) => {
     state.frame = Math.min(Math.max(number, 0), data.frames.length - 1);
     frame = data.frames[state.frame];
@@ -559,6 +577,7 @@
     $("frame-text").textContent = `${frame.number} of 0–${data.allFrames - 1}`;
     $("frame-before").disabled = state.frame === 0;
     $("frame-after").disabled = state.frame === data.frames.length - 1;
+    curve();
     for (const input of document.querySelectorAll("#modes input")) input.disabled = !frame.output && input.value !== "image";
     if (!frame.output && state.mode !== "image") $("modes").querySelector('[value="image"]').click();
     markChoices();
@@ -622,7 +641,15 @@
   on("zoom-in", "click", () => zoom(1.5));
   on("zoom-out", "click", () => zoom(1 / 1.5));
   on("fit", "click", fit);
-  on("frame", "input", (event) => show(+event.target.value));
+  on("frame", "input", (event) => { play(false); show(+event.target.value); });
+  on("play", "click", () => play(!playing));
+  on("curve", "click", (event) => {
+    const box = $("curve").getBoundingClientRect(), wanted = ((event.clientX - box.left) / box.width) * (data.allFrames - 1);
+    let nearest = 0;
+    data.frames.forEach((one, place) => { if (Math.abs(one.number - wanted) < Math.abs(data.frames[nearest].number - wanted)) nearest = place; });
+    play(false);
+    show(nearest);
+  });
   on("frame-before", "click", () => show(state.frame - 1));
   on("frame-after", "click", () => show(state.frame + 1));
   const turn = (page) => { state.page = page; rows(); };
@@ -639,6 +666,7 @@
   });
   $("frame").max = data.frames.length - 1;
   $("frame-bar").hidden = data.frames.length < 2;
+  $("curve-box").hidden = !data.curve;
   const least = total ? P.reduce((a, b) => Math.min(a, b), 1) : 0;
   $("threshold").min = Math.floor(least * 20) / 20;
   state.threshold = +$("threshold").min;

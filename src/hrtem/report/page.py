@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from importlib.resources import files
@@ -32,8 +33,36 @@ PIXELS, FRAMES = 8 * LONGEST**2, 200
 MISSING = -(2**31)
 
 
+@dataclass(frozen=True, eq=False)
+class Movie:
+    """What a page shows of a movie beside some of its frames.
+
+    Attributes:
+        numbers: of the frames in the movie.
+        length: of the movie, frames.
+        curve: a number for each frame of the movie, ``(length,)``, drawn above the time.
+        about: what that number is.
+    """
+
+    numbers: Sequence[int]
+    length: int
+    curve: np.ndarray
+    about: str
+
+    def packed(self) -> dict[str, Any]:
+        """As the script reads it: means over equal times, where frames are more than a page has pixels."""
+        step = -(-self.length // 1000)
+        means = [float(np.mean(self.curve[start : start + step])) for start in range(0, self.length, step)]
+        return {"about": self.about, "step": step, "values": [round(value, 3) for value in means]}
+
+
 def write_page(
-    frames: Sequence[Frame], fields: Sequence[Field], path: Path, title: str, settings: Mapping[str, Any]
+    frames: Sequence[Frame],
+    fields: Sequence[Field],
+    path: Path,
+    title: str,
+    settings: Mapping[str, Any],
+    movie: Movie | None = None,
 ) -> None:
     """Write a page with the image, the network's output and the columns found, to be looked at in a browser.
 
@@ -46,6 +75,7 @@ def write_page(
         path: of the page.
         title: what the micrograph is called.
         settings: what to list as settings; mappings within it are joined with dots.
+        movie: where the frames are some of a longer movie.
     """
     chosen = _shown(frames)
     ends = np.cumsum([0] + [len(frame.columns) for frame in frames])
@@ -59,10 +89,15 @@ def write_page(
         ],
         "fields": [_packed_field(field, rows) for field in fields],
         "frames": [
-            {"number": number, "rows": [int(starts[place]), int(starts[place + 1])], **_picture(frames[number])}
+            {
+                "number": number if movie is None else int(movie.numbers[number]),
+                "rows": [int(starts[place]), int(starts[place + 1])],
+                **_picture(frames[number]),
+            }
             for place, number in enumerate(chosen)
         ],
-        "allFrames": len(frames),
+        "allFrames": len(frames) if movie is None else movie.length,
+        "curve": None if movie is None else movie.packed(),
         "settings": _flat(settings),
     }
     place = files("hrtem.report")

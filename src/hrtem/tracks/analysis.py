@@ -62,15 +62,15 @@ class History:
         """Of columns whose appearing and vanishing was both seen, s."""
         return np.array([event.lifetime for event in self.events if event.lifetime > 0], float) * self.frame_time
 
-    def summary(self) -> str:
-        """One sentence."""
+    def summary(self, unit: str = "s") -> str:
+        """One sentence; ``unit`` is that of time."""
         leave = self.rates.leave
         kinds = np.bincount(self.occupancy.kinds[self.occupancy.probability.mean(axis=0) > 0.5], minlength=3)
         came = sum(event.appears for event in self.events)
         return (
             f"{len(self.poses)} frames, {kinds[0]} columns in the bulk, {kinds[1]} on the surface, {kinds[2]} at a "
             f"support; {came} appear, {len(self.events) - came} vanish; a surface column leaves at "
-            f"{leave.value:.3g} ({leave.low:.3g} to {leave.high:.3g}) 1/s"
+            f"{leave.value:.3g} ({leave.low:.3g} to {leave.high:.3g}) 1/{unit}"
         )
 
 

@@ -189,10 +189,12 @@ class Comparison:
 def compared(first: Rate, second: Rate) -> Comparison:
     """Whether two movies have different rates."""
     size = min(len(first.draws), len(second.draws))
-    ratio = second.draws[:size] / np.maximum(first.draws[:size], 1e-12)
+    # Draws of two movies have nothing to do with each other, also where both are drawn from the same numbers.
+    one, other = first.draws[:size], np.roll(second.draws[:size], size // 2)
+    ratio = other / np.maximum(one, 1e-12)
     low, middle, high = np.quantile(ratio, [0.5 - LEVEL / 2, 0.5, 0.5 + LEVEL / 2])
     events = [round(first.events), round(second.events)]
     share = second.exposure / max(first.exposure + second.exposure, 1e-12)
     p = float(binomtest(events[1], sum(events), share).pvalue) if sum(events) and 0.0 < share < 1.0 else 1.0
-    faster = float((second.draws[:size] > first.draws[:size]).mean())
+    faster = float((other > one).mean())
     return Comparison(float(middle), float(low), float(high), p, faster)

@@ -20,6 +20,8 @@ from hrtem.tracks.registration import SAME, Pose
 BESIDE = 1.35
 #: A column belongs to a site no farther off than this share of the shortest distance.
 REACH = 0.4
+#: A place off the lattice is farther from those on it than this share of the shortest distance.
+ROOM = 0.75
 #: A place off the lattice is a site if columns were found there in this share of the frames, and in three at least.
 OFTEN = 0.05
 #: Neighbours that hold a column: the hollow of a closest packed facet.
@@ -71,8 +73,8 @@ def found_sites(frames: Sequence[Detections], poses: Sequence[Pose]) -> Sites | 
     """Fit the sites of a movie.
 
     Places where columns were found again and again are sites; the lattice of most of them is fitted, see
-    :func:`hrtem.structure.lattice`, and continued by vacant sites around them. A particle of several grains has those of
-    the largest on the lattice, and of the others the places where columns were found.
+    :func:`hrtem.structure.lattice`, and continued by vacant sites around them. A particle of several grains has those
+    of the largest on the lattice, and of the others the places where columns were found.
 
     Returns:
         The sites, or None where columns are too few to tell.
@@ -91,10 +93,10 @@ def found_sites(frames: Sequence[Detections], poses: Sequence[Pose]) -> Sites | 
     else:
         positions, indices, on_lattice = _continued(places, keep, strong, fit.cell, fit.origins[0], spacing)
         cell = fit.cell
-        spacing = float(min(np.linalg.norm(vector) for vector in (*cell, cell[0] - cell[1], cell[0] + cell[1])))
+        spacing = _shortest(cell)
     beside = _beside(positions, BESIDE * spacing)
-    numbers = (beside[on_lattice] >= 0).sum(axis=1) if on_lattice.any() else (beside >= 0).sum(axis=1)
-    full = int(np.quantile(numbers, 0.9, method="nearest")) if len(numbers) else 0
+    usual = int(np.quantile((beside >= 0).sum(axis=1), 0.9, method="nearest"))
+    full = usual if fit is None else len(_steps(cell))
     return Sites(positions, beside, cell, indices, on_lattice, spacing, full, np.zeros(len(positions), bool))
 
 
@@ -198,10 +200,7 @@ def _continued(
             table[key] = (float(off[number]), int(number))
     held = {key: places[number] for key, (_, number) in table.items()}
     sure = {key: place for key, place in held.items() if strong[table[key][1]]}
-    steps = [
-        (i, j) for i in (-2, -1, 0, 1, 2) for j in (-2, -1, 0, 1, 2)
-        if (i or j) and np.linalg.norm(np.array([i, j]) @ cell) < BESIDE * _shortest(cell)
-    ]  # fmt: skip
+    steps = _steps(cell)
     around = dict(held)
     for _ in range(2):
         counts: dict[tuple[int, int], int] = {}
@@ -217,10 +216,17 @@ def _continued(
     on = np.array([around[key] for key in keys]).reshape(-1, 2)
     others = places[keep & ~mine]
     if len(on) and len(others):
-        others = others[cKDTree(on).query(others)[0] > REACH * spacing]
+        # Between sites there is no room for another.
+        others = others[cKDTree(on).query(others)[0] > ROOM * spacing]
     positions = np.concatenate([on, others])
     indices = np.concatenate([np.array(keys, int).reshape(-1, 2), np.zeros((len(others), 2), int)])
     return positions, indices, np.arange(len(positions)) < len(on)
+
+
+def _steps(cell: np.ndarray) -> list[tuple[int, int]]:
+    """Lattice vectors to the neighbours of a site, as indices."""
+    near = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if i or j]
+    return [step for step in near if np.linalg.norm(np.array(step) @ cell) < BESIDE * _shortest(cell)]
 
 
 def _shortest(cell: np.ndarray) -> float:
@@ -257,7 +263,7 @@ def on_support(sites: Sites, occupied: np.ndarray, texture: np.ndarray) -> Sites
 
     Beside the particle an image shows vacuum or a support. The mean of the frames, without drift, is smooth in vacuum
     and has the fringes of the support elsewhere. Vacant sites whose surroundings vary like those of a crystal, and that
-    hang together in a piece of three at least, are the support's; and so are the columns next to two of them.
+    hang together in a piece of three at least, are the support's; and so are the columns next to one of them.
 
     Args:
         sites: of the movie.
@@ -265,7 +271,8 @@ def on_support(sites: Sites, occupied: np.ndarray, texture: np.ndarray) -> Sites
         texture: standard deviation of the mean image around each site ``(S,)``, NaN where it was not seen.
     """
     there = occupied > 0.5
-    vacant = ~there & np.isfinite(texture)
+    # A site that is taken now and then has the texture of a column.
+    vacant = (occupied < 0.2) & np.isfinite(texture)
     crystal = np.nanmedian(texture[there]) if np.any(there & np.isfinite(texture)) else np.nan
     if not vacant.any() or not np.isfinite(crystal):
         return sites
@@ -279,5 +286,5 @@ def on_support(sites: Sites, occupied: np.ndarray, texture: np.ndarray) -> Sites
     _, piece = connected_components(graph, directed=False)
     sizes = np.bincount(piece[textured], minlength=piece.max() + 1)
     support = textured & (sizes[piece] >= 3)
-    touching = there & (sites.coordination(support.astype(int)) >= HELD)
+    touching = there & (sites.coordination(support.astype(int)) >= 1)
     return replace(sites, supported=support | touching)

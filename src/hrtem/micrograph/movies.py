@@ -1,0 +1,199 @@
+"""Movies: stacks, and folders and lists of files of one frame each; and folders that a camera still writes to."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from hrtem.errors import InputError
+from hrtem.micrograph.image import Micrograph
+from hrtem.micrograph.recordings import Recording, recordings, within
+
+#: A file whose size and time have not changed for so long is not being written any more, s.
+SETTLED = 0.3
+#: One that cannot be read by then never will be, s.
+PATIENCE = 20.0
+
+
+class FrameFiles(Sequence[Micrograph]):
+    """A movie whose frames lie in files of their own, read when they are asked for; more may be added.
+
+    Args:
+        files: in order.
+        name: of the movie.
+        source: the folder, or the first file.
+        sampling: pixel size in Å/px; None takes that of the files.
+
+    Raises:
+        InputError: a file cannot be opened, or differs in size or pixel size from the first.
+    """
+
+    is_movie = True
+
+    def __init__(self, files: Sequence[Path], name: str, source: Path, sampling: float | None = None) -> None:
+        self.name, self.source, self.given = name, source, sampling
+        self.files: list[Path] = []
+        self.sampling: float | None = sampling
+        #: Shape (Y, X) px of a frame.
+        self.shape: tuple[int, int] = (0, 0)
+        for path in files:
+            self.add(path)
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """All files."""
+        return tuple(self.files)
+
+    def add(self, path: Path) -> None:
+        """Take one more file as the last frame."""
+        one = Recording([path], 1, path.stem, self.given)
+        if one.is_movie:
+            raise InputError(f"{path} must hold one frame of a movie, and holds {len(one)}.")
+        if not self.files:
+            self.shape, self.sampling = one.shape, one.sampling
+        elif one.shape != self.shape:
+            raise InputError(
+                f"frames of a movie must have one size, and {path} has {one.shape[1]} x {one.shape[0]} px, the first "
+                f"{self.shape[1]} x {self.shape[0]} px."
+            )
+        elif (one.sampling is None) != (self.sampling is None) or (
+            one.sampling is not None and self.sampling is not None and abs(one.sampling / self.sampling - 1.0) > 1e-3
+        ):
+            raise InputError(
+                f"frames of a movie must have one pixel size, and {path} has {one.sampling} Å, the first "
+                f"{self.sampling} Å."
+            )
+        self.files.append(path)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, number: int) -> Micrograph: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Micrograph]: ...
+    def __getitem__(self, number: int | slice) -> Micrograph | list[Micrograph]:
+        """Frame ``number``, read from its file."""
+        if isinstance(number, slice):
+            return [self[place] for place in range(*number.indices(len(self)))]
+        return Recording([self.files[number]], 1, f"{self.name}-{number:05d}", self.given)[0]
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+Movie = Recording | FrameFiles
+
+
+def movies(images: Any, sampling: float | None = None) -> list[Movie]:
+    """What ``images=`` names, as movies.
+
+    Args:
+        images: a stack, a folder of files of one frame each, or a list of these; a list of files of one frame each is
+            one movie as well.
+        sampling: pixel size in Å/px; None takes that of the files.
+
+    Raises:
+        InputError: something is missing or damaged, frames differ in size, or a movie has a single frame.
+    """
+    entries = [images] if isinstance(images, str | os.PathLike) else list(images)
+    nested = [entry for entry in entries if not isinstance(entry, str | os.PathLike)]
+    if nested:
+        raise InputError(f"a movie is a stack, a folder or a list of files, and images has the list {list(nested[0])}.")
+    made: list[Movie] = []
+    single: list[Path] = []
+    for entry in map(Path, entries):
+        if entry.is_dir() and len(parts := recordings(entry, 1, sampling)) > 1 and not any(p.is_movie for p in parts):
+            files = [part.source for part in parts]
+            made.append(FrameFiles(files, entry.resolve().name, entry, sampling))
+            continue
+        for recording in recordings(entry, 1, sampling):
+            if recording.is_movie:
+                made.append(recording)
+            else:
+                single.append(recording.source)
+    if len(single) > 1:
+        made.append(FrameFiles(single, single[0].stem, single[0], sampling))
+    elif single:
+        raise InputError(f"task=dynamics needs a movie of two frames at least, and {single[0]} holds one.")
+    if not made:
+        raise InputError("images must name at least one movie, got [].")
+    return made
+
+
+def arrivals(
+    folder: Path,
+    quiet: float,
+    settled: float = SETTLED,
+    patience: float = PATIENCE,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Path]:
+    """The files of a folder in the order of their names, also those that are still to come, each once it is whole.
+
+    A file is whole once its size and time have stopped changing and all of its pixels can be read. One that is not is
+    waited for, and those after it as well, so that frames stay in order.
+
+    Args:
+        folder: that a camera writes to.
+        quiet: ends after so many seconds without a new file.
+        settled: s, see :data:`SETTLED`.
+        patience: s, see :data:`PATIENCE`.
+        clock, sleep: of the time.
+
+    Raises:
+        InputError: there is no such folder, or a file stays unreadable.
+    """
+    if not folder.is_dir():
+        raise InputError(f"images must be a folder to watch, and {folder} {_what(folder)}.")
+    done: set[Path] = set()
+    seen: dict[Path, tuple[tuple[int, int], float]] = {}
+    since = clock()
+    while True:
+        waiting = [path for path in within(folder) if path not in done]
+        for path in waiting:
+            state = _state(path)
+            now = clock()
+            if state is None:
+                break
+            if seen.get(path, (None, 0.0))[0] != state:
+                seen[path] = (state, now)
+                since = now
+            if now - seen[path][1] < settled:
+                break
+            problem = _unreadable(path)
+            if problem is not None:
+                if now - seen[path][1] > patience:
+                    raise problem
+                break
+            done.add(path)
+            since = clock()
+            yield path
+            since = clock()
+        if not waiting and clock() - since > quiet:
+            return
+        sleep(0.05)
+
+
+def _what(path: Path) -> str:
+    return "is a file" if path.exists() else "does not exist"
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _unreadable(path: Path) -> InputError | None:
+    """What is wrong with a file of one frame, whose pixels are all read; None where nothing is."""
+    try:
+        Recording([path], 1, path.stem)[0]
+    except InputError as error:
+        return error
+    return None
