@@ -1,4 +1,4 @@
-"""``python -m hrtem.benchmark [imaging|waves|convergence|limits|training|detection|inference|real]``, or imaging."""
+"""``python -m hrtem.benchmark NAME``: one of :data:`BENCHMARKS`, or imaging."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import import_module
 
 from hrtem.runs import told_in_one_sentence
 
-BENCHMARKS = ("imaging", "waves", "convergence", "limits", "training", "detection", "inference", "real")
+BENCHMARKS = ("imaging", "waves", "convergence", "limits", "training", "detection", "inference", "real", "dynamics")
 
 
 def main(words: list[str]) -> int:
