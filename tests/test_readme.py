@@ -43,6 +43,7 @@ def test_every_job_of_a_multirun_composes(configuration, command):
 def test_every_prediction_command_composes(configuration, command):
     """All words are known to `predict.py`; its own tests run it on files."""
     words = [re.sub("^model=", "named=", word) for word in shlex.split(command)[2:]]
+    words = [re.sub("^task=", "analysis=", word) for word in words]
     config = configuration(*words, name="predict")
     assert config.checkpoint or config.named
     assert config.images
