@@ -130,12 +130,34 @@ def test_softmax_is_least_at_the_expected_target() -> None:
     torch.testing.assert_close(logits.grad.sum(dim=0), torch.zeros(3, 1, 1), atol=1e-7, rtol=0)
 
 
+def test_classes_count_within_discs_only() -> None:
+    """The cross entropy of p_c / Σ p_j there; one class has none, and the optimum is that of the discs."""
+    target = torch.zeros(1, 5, 4, 6)
+    target[0, 1, 1, 2] = target[0, 0, 2, 3] = 1.0
+    logits = torch.randn(1, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    with_classes, without = OffsetLoss(class_weight=2.0)(logits, target), OffsetLoss(class_weight=0.0)(logits, target)
+    chance = logits[0, :3].sigmoid()
+    shares = chance / chance.sum(dim=0)
+    expected = -2.0 * (shares[1, 1, 2].log() + shares[0, 2, 3].log()) / 2.0
+    torch.testing.assert_close(with_classes - without, expected)
+    one = [OffsetLoss(class_weight=weight)(logits[:, 2:], target[:, 2:]) for weight in (0.0, 2.0)]
+    assert one[0] == one[1]
+    # Discs of class 0 in seven images of ten and of class 1 in the others, as they look the same.
+    mixed = torch.zeros(10, 4, 1, 1)
+    mixed[:7, 0] = mixed[7:, 1] = 1.0
+    best = torch.tensor([0.7, 0.3]).logit().reshape(1, 2, 1, 1).repeat(10, 1, 1, 1)
+    said = torch.cat([best, torch.zeros(10, 2, 1, 1)], dim=1).requires_grad_()
+    OffsetLoss(class_weight=3.0)(said, mixed).backward()
+    assert said.grad is not None
+    torch.testing.assert_close(said.grad[:, :2].sum(dim=0), torch.zeros(2, 1, 1), atol=1e-6, rtol=0.0)
+
+
 def test_offsets_count_within_discs_only() -> None:
     target = torch.zeros(1, 3, 4, 4)
     target[0, 0, 1, 2] = 1.0
     logits = torch.zeros(1, 3, 4, 4)
     logits[:, 0] = torch.where(target[:, 0] > 0, 40.0, -40.0)
-    loss = OffsetLoss(offset_weight=2.0, delta=0.2)
+    loss = OffsetLoss(offset_weight=2.0, delta=0.2, class_weight=0.0)
     assert float(loss(logits, target)) == pytest.approx(0.0, abs=1e-6)
     elsewhere = logits.clone()
     elsewhere[0, 1:, 0, 0] = 5.0
@@ -152,6 +174,7 @@ def test_offsets_count_within_discs_only() -> None:
         (lambda: DiceBCELoss(-1.0), "dice_weight"),
         (lambda: OffsetLoss(offset_weight=-1.0), "offset_weight"),
         (lambda: OffsetLoss(delta=0.0), "delta"),
+        (lambda: OffsetLoss(class_weight=-1.0), "class_weight"),
     ],
 )
 def test_bad_settings_are_refused(make: Callable[[], Any], name: str) -> None:

@@ -66,23 +66,35 @@ class DiceBCELoss(nn.Module):
 
 
 class OffsetLoss(nn.Module):
-    """Cross entropy of discs, and the Huber loss of offsets where discs are.
+    """Cross entropy of discs, and where discs are that of their classes and the Huber loss of offsets.
 
     Every image counts alike, however many columns it shows, so that a batch may be shared among processes.
+
+    Cross entropy of discs alone is a mean over mostly empty pixels, and rare classes are learnt late from it: a
+    vacancy is a column before it is a vacancy. Among the pixels of discs, p_c / Σ p_j is the share of class c; the
+    cross entropy of these shares has its optimum where that of the discs has its own.
 
     Args:
         offset_weight: of the Huber loss beside cross entropy.
         delta: offset error from which on the Huber loss is linear, in radii of the discs.
+        class_weight: of the cross entropy of classes; without effect where there is one.
     """
 
-    def __init__(self, offset_weight: float = 1.0, delta: float = 0.2) -> None:
+    def __init__(self, offset_weight: float = 1.0, delta: float = 0.2, class_weight: float = 1.0) -> None:
         super().__init__()
         self.offset_weight = Range.parse("loss.offset_weight", offset_weight, minimum=0.0).low
         self.delta = Range.parse("loss.delta", delta, minimum=1e-3).low
+        self.class_weight = Range.parse("loss.class_weight", class_weight, minimum=0.0).low
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits and offsets ``(B, C + 2, Y, X)`` against :class:`hrtem.targets.OffsetMaps`."""
-        return self._located(input[:, :-2], target[:, :-2], input[:, -2:], target[:, -2:])
+        logits, discs = input[:, :-2], target[:, :-2]
+        located = self._located(logits, discs, input[:, -2:], target[:, -2:])
+        if discs.shape[1] == 1 or not self.class_weight:
+            return located
+        log_share = F.logsigmoid(logits) - F.logsigmoid(logits).logsumexp(dim=1, keepdim=True)
+        named = -log_share.gather(1, discs.argmax(dim=1, keepdim=True)).squeeze(1)
+        return located + self.class_weight * mean_within(named, discs.amax(dim=1))
 
     def _located(self, logits: Tensor, discs: Tensor, said: Tensor, offsets: Tensor) -> Tensor:
         away = F.huber_loss(said, offsets, delta=self.delta, reduction="none").sum(dim=1)
