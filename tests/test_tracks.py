@@ -217,8 +217,8 @@ def covered(seeds, **quality):
 
 
 def test_rates_of_some_movies_lie_in_their_intervals():
-    inside, _ = covered(range(100, 104))
-    assert inside >= 0.75
+    inside, _ = covered(range(100, 102))
+    assert inside == 1.0
 
 
 @pytest.mark.slow

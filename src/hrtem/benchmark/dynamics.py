@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from scipy.spatial import cKDTree
 from scipy.stats import beta
@@ -122,10 +123,11 @@ def measure(checkpoint: str, number: int, doses: Sequence[float], split: str, wo
     simulate([movie for movies in made for movie in movies])
     simulated = time.perf_counter()
     results: dict[tuple[str, float], list[Outcome]] = {}
-    for condition, movies in zip(CONDITIONS, made, strict=True):
-        for movie in movies:
-            for dose, one in zip(doses, outcomes(finder, movie, doses), strict=True):
-                results.setdefault((condition, dose), []).append(one)
+    console = Console(width=160)
+    everything = [(condition, movie) for condition, movies in zip(CONDITIONS, made, strict=True) for movie in movies]
+    for condition, movie in track(everything, "Following movies", console=console, transient=True):
+        for dose, one in zip(doses, outcomes(finder, movie, doses), strict=True):
+            results.setdefault((condition, dose), []).append(one)
     seconds = time.perf_counter() - simulated
     table = Table(title=f"{number} movies of each condition, {made[0][0].dynamics.frames} frames each")
     for name in ("e/Å² a frame", "precision", "recall", "true rates in their intervals", "told faster", "p < 0.05"):
@@ -149,7 +151,6 @@ def measure(checkpoint: str, number: int, doses: Sequence[float], split: str, wo
             f"{sum(pair.p < 0.05 and pair.ratio > 1.0 for pair in pairs)} of {len(pairs)}",
             *(_mean(results[condition, dose]) for condition in CONDITIONS),
         )
-    console = Console(width=160)
     console.print(table)
     console.print(f"Waves took {simulated - start:.0f} s, imaging, finding and following {seconds:.0f} s.")
 
@@ -172,7 +173,7 @@ def speed(checkpoint: str, side: int, frames: int) -> None:
         movie = Tiled(side, frames + 1)
         found_in(finder, movie, 0, _made(Path(folder)))
         reference = Reference()
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         for number in range(1, frames + 1):
             reference.follow(Detections.of(found_in(finder, movie, number, Path(folder)).columns))
         seconds = time.perf_counter() - start

@@ -156,7 +156,7 @@ def motion_figure(history: History, path: Path, unit: str) -> None:
 
 def comparison_figure(histories: Mapping[str, History], path: Path, unit: str) -> None:
     """Rates of several movies with their intervals, and how sure it is that they differ from the first."""
-    figure = Figure(figsize=(3.0 + 1.3 * len(histories), 4.2), layout="constrained")
+    figure = Figure(figsize=(4.4 + 1.5 * len(histories), 4.4), layout="constrained")
     axes = figure.subplots(1, 2)
     names = list(histories)
     for panel, what in zip(axes, ("leave", "arrive"), strict=True):
@@ -171,7 +171,8 @@ def comparison_figure(histories: Mapping[str, History], path: Path, unit: str) -
         lines = []
         for name, rate in zip(names[1:], rates[1:], strict=True):
             result = compared(rates[0], rate)
-            lines.append(f"{name}: × {result.ratio:.2f} ({result.low:.2f} to {result.high:.2f}), p = {result.p:.2g}")
+            ratio = f"× {result.ratio:.2f} ({result.low:.2f} to {result.high:.2f})"
+            lines.append(f"{name}: {ratio}\np = {result.p:.2g}")
         panel.set_title("\n".join(lines), fontsize=8)
     save(figure, path)
 

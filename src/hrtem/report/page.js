@@ -571,7 +571,7 @@
     $("summary").textContent = `${whole(stop - start)} atoms in ${width} × ${height} px of ${+frame.sampling.toFixed(4)} Å, ${(size()[0] / 10).toFixed(1)} × ${(size()[1] / 10).toFixed(1)} nm`;
     const notes = [];
     if (frame.shrunk > 1) notes.push(`The image is shown at 1/${frame.shrunk} of its resolution; positions are exact, and overlay.png has all pixels.`);
-    if (data.allFrames > data.frames.length) notes.push(`${data.frames.length} of ${data.allFrames} frames are shown; atoms.csv has all.`);
+    if (data.allFrames > data.frames.length) notes.push(`${data.frames.length} of ${data.allFrames} frames are shown; ${data.curve ? "columns.csv" : "atoms.csv"} has all.`);
     $("notes").textContent = notes.join(" ");
     $("frame").value = state.frame;
     $("frame-text").textContent = `${frame.number} of 0–${data.allFrames - 1}`;
