@@ -13,7 +13,7 @@ from hrtem.tracks import analysed
 
 
 def test_precision_and_recall_are_of_the_surface():
-    """Of perfect detections nearly all is right; where those of one column are taken away, that is all that is missing."""
+    """Of perfect detections nearly all is right; of those without one column only that is missing."""
     true = truth(1)
     found = detected(true, 1, recall=1.0, false=0.0, clutter=0.0, error=0.03)
     one = dynamics.outcome(true, analysed(found, EXTENT, 0.5))

@@ -176,10 +176,10 @@ def speed(checkpoint: str, side: int, frames: int) -> None:
         start, used = time.perf_counter(), time.process_time()
         for number in range(1, frames + 1):
             reference.follow(Detections.of(found_in(finder, movie, number, Path(folder)).columns))
-        seconds = time.perf_counter() - start
-    print(
-        f"{frames / seconds:.2f} frames/s of {side}² px, {torch.get_num_threads()} threads, kept on disk and registered"
-    )
+        seconds, used = time.perf_counter() - start, time.process_time() - used
+    threads = torch.get_num_threads()
+    print(f"{frames / seconds:.2f} frames/s of {side}² px, found, kept on disk and registered; {threads} threads")
+    print(f"{used / frames:.2f} s of processor time a frame, which other work on the machine does not change")
 
 
 def memory(checkpoint: str, side: int, frames: int) -> None:
