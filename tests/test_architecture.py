@@ -36,7 +36,7 @@ STAGES: dict[str, set[str]] = {
 }
 JOINERS = {
     "limits", "loading", "data", "task", "inference", "recipes", "report", "runs", "safeguards", "journal", "benchmark",
-    "comparison", "search", "dynamics", "histories", "precision", "weights", "models", "interface",
+    "comparison", "search", "dynamics", "histories", "precision", "testsets", "weights", "models", "interface",
 }  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 

@@ -58,8 +58,7 @@ class SimulatedImages(Dataset[Example]):
         sampling: Å/px.
         seed: of the examples.
         records: waves and columns that have been read already; those that are read are added.
-        doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å², each
-            of an image or of a whole series, as the optics say.
+        doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å².
     """
 
     def __init__(

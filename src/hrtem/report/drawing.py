@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Patch
 
 from hrtem.columns import Columns
@@ -81,7 +81,7 @@ def circle(
         axes.add_collection(rings, autolim=False)
 
 
-def legend(figure: Figure, classes: Sequence[str], loc: Any = "outside lower center", **style: Any) -> None:
+def legend(figure: FigureBase, classes: Sequence[str], loc: Any = "outside lower center", **style: Any) -> None:
     """The classes and their colours, below the picture or at another of Matplotlib's places."""
     handles = [Patch(facecolor=colour(label), label=name) for label, name in enumerate(classes)]
     figure.legend(handles=handles, loc=loc, ncols=len(handles), **style)

@@ -1,0 +1,142 @@
+"""One simulated view that a trained model has never seen, with what it answers: what figures are drawn of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from hrtem import models
+from hrtem.columns import Columns
+from hrtem.data import collate, detected
+from hrtem.errors import InputError
+from hrtem.inference import Finder
+from hrtem.ranges import Range
+from hrtem.testsets import simulated
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A view and its answer.
+
+    Attributes:
+        images: as the network sees them, ``(F, Y, X)``.
+        maps: probability of each class in each pixel, ``(C, Y, X)``.
+        found, true: columns, in Å from the first pixel's centre.
+        defocus: of each image, Å, positive is underfocus.
+        dose: of each image, e/Å².
+        sampling: Å/px.
+    """
+
+    images: np.ndarray
+    maps: np.ndarray
+    found: Columns
+    true: Columns
+    defocus: np.ndarray
+    dose: float
+    sampling: float
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Largest x and y of a pixel's centre, Å."""
+        rows, width = self.images.shape[-2:]
+        return (width - 1) * self.sampling, (rows - 1) * self.sampling
+
+    @classmethod
+    def of(cls, finder: Finder, view: int, dose: float, patch: int, changes: Mapping[str, Any]) -> Scene:
+        """View number ``view`` of the model's test set of ``patch``² px with ``changes``; see :func:`simulated`."""
+        task = finder.task
+        images = simulated(task, views=view + 1, changes=changes, doses=(dose,), patch=patch).images
+        batch = collate([images[view]])
+        settings = batch["settings"]
+        with torch.inference_mode():
+            counts = detected(images.optics, images.noise, batch["wave"], settings, task.sampling, task.margin)
+            seen = task.normalise(counts, task.sampling)
+            maps = finder.maps(seen)
+            (found,) = finder.ensemble.find(maps)
+        return cls(
+            seen[0].numpy(),
+            maps[0, : len(task.classes)].numpy(),
+            found,
+            images[view]["columns"],
+            settings["defocus"][0].numpy(),
+            float(settings["dose"][0]),
+            task.sampling,
+        )
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a figure is to show.
+
+    Attributes:
+        finder: the model.
+        name: of the model.
+        output: PNG file.
+        dose: e/Å², or None for one in the middle of the model's tests.
+        view: number of the view.
+        changes: settings other than the model's own.
+    """
+
+    finder: Finder
+    name: str
+    output: Path
+    dose: float
+    view: int
+    changes: dict[str, dict[str, Any]]
+
+    @classmethod
+    def parse(cls, words: Sequence[str], output: str) -> Words:
+        """Read ``model=NAME`` or ``checkpoint=FILE``, ``dose= view= output=`` and settings as ``sample.tilt=0``.
+
+        Raises:
+            InputError: a word is unknown or has no use.
+        """
+        said: dict[str, Any] = {"model": None, "checkpoint": None, "dose": None, "view": "0", "output": output}
+        changes: dict[str, dict[str, Any]] = {}
+        for word in words:
+            key, equals, value = word.partition("=")
+            part, dot, name = key.partition(".")
+            if equals and key in said:
+                said[key] = value
+            elif equals and dot and part in ("sample", "optics", "noise"):
+                changes.setdefault(part, {})[name] = _number(value)
+            else:
+                known = ", ".join(f"{name}=" for name in said)
+                raise InputError(f"a figure knows the words {known}sample.…=, optics.…= and noise.…=, got {word}.")
+        (model,) = models.chosen(said["model"], said["checkpoint"])
+        finder = models.load(model)
+        doses = finder.task.optics.test_doses
+        dose = doses[len(doses) // 2] if said["dose"] is None else said["dose"]
+        if not str(said["view"]).isdigit():
+            raise InputError(f"view must be a whole number from 0 up, got {said['view']}.")
+        path = Path(said["output"])
+        if path.suffix != ".png" or not path.parent.is_dir():
+            raise InputError(f"output must be a PNG file in a folder that exists, got {path}.")
+        dose = Range.parse("dose", dose, unit="e/Å²", minimum=1e-3, maximum=1e9).low
+        name = str(said["model"] or Path(model).name)
+        return cls(finder, name, path, dose, int(said["view"]), changes)
+
+    def scene(self, patch: int) -> Scene:
+        """The view, ``patch`` px a side."""
+        return Scene.of(self.finder, self.view, self.dose, patch, self.changes)
+
+
+def _number(text: str) -> Any:
+    """A value as YAML has it, with 1e4 and ranges of such numbers as Hydra reads them."""
+    value = yaml.safe_load(text)
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
