@@ -157,8 +157,8 @@ def test_help(start):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "the first word must be one of gallery, compare, got none."),
-        (["galery"], "the first word must be one of gallery, compare, got galery."),
+        ([], "the first word must be one of gallery, probabilities, counts, compare, got none."),
+        (["galery"], "the first word must be one of gallery, probabilities, counts, compare, got galery."),
         (["gallery", "sample=wood"], "Could not find 'sample/wood'"),
         (["gallery", "wavs=3"], "wavs"),
         (["gallery", "waves=0"], "waves must be a whole number of at least 1, got 0."),
