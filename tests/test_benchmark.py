@@ -58,7 +58,7 @@ def test_abtems_own_potential_depends_on_the_grid_and_ours_does_not():
 
 def test_an_unknown_benchmark_is_told(capsys):
     assert main(["speed"]) == 2
-    names = "imaging, waves, convergence, limits, training, detection, inference, real"
+    names = "imaging, waves, convergence, limits, training, detection, inference, real, dynamics"
     assert f"must be one of {names}, got speed" in capsys.readouterr().err
 
 
