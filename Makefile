@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format benchmark clean
+.PHONY: help setup train test test-all lint format benchmark benchmark-speed clean
 
 help:  ## show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 # The stamp is younger than the pins it was made from; a changed pin installs again.
 $(VENV)/.runtime: requirements.txt pyproject.toml
@@ -42,7 +42,10 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(VENV)/.runtime  ## speed of simulation, imaging and training beside others', and the limits of an oracle
+benchmark: $(VENV)/.runtime  ## the models that come with the package on all test sets, beside limits and classical methods
+	$(BIN)/python -m hrtem.benchmark models
+
+benchmark-speed: $(VENV)/.runtime  ## speed of simulation, imaging and training beside others', and the limits of an oracle
 	$(BIN)/python -m hrtem.benchmark imaging
 	$(BIN)/python -m hrtem.benchmark waves
 	$(BIN)/python -m hrtem.benchmark limits

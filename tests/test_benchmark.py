@@ -161,7 +161,7 @@ def published(configuration):
 
 def test_the_detection_limit_is_that_of_the_images_that_are_scored(published):
     for number in range(2):
-        view, settings, _ = detection._settings(published, number)
+        view, settings, _ = detection.settings_of(published, number)
         example = published[number * 2]
         for name in ("defocus", "Cs", "astigmatism", "focal_spread"):
             np.testing.assert_array_equal(settings[name], example["settings"][name])

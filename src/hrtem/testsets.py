@@ -82,7 +82,7 @@ def simulated(
     views: int = 32,
     changes: Mapping[str, Any] | None = None,
     doses: Sequence[float] = (),
-    patch: int = PATCH,
+    patch: int | None = None,
     scheduler: str = "inline",
     seed: int = SEED,
 ) -> TestSet:
@@ -97,7 +97,7 @@ def simulated(
         views: number of structures, of each of which one view is shown.
         changes: other settings of its sample, its optics and its noise, such as ``{"sample": {"tilt": 0.0}}``.
         doses: e/Å², of each image or of the series, as its optics say; those of its own tests if none are given.
-        patch: side of the images, px; the structures grow with it where they must.
+        patch: side of the images, px, :data:`PATCH` if none is given; the structures grow with it where they must.
         scheduler: see :func:`hrtem.workers.finished`.
         seed: of structures and images.
 
@@ -108,6 +108,7 @@ def simulated(
     unknown = set(changes or {}) - set(parts)
     if unknown:
         raise InputError(f"a test set may change sample, optics and noise, got {', '.join(sorted(unknown))}.")
+    patch = PATCH if patch is None else patch
     needed = (patch + 2 * task.margin) * task.sampling
     parts["sample"]["extent"] = max(float(parts["sample"]["extent"]), needed)
     wave: Any = OmegaConf.to_container(composed().wave, resolve=True)

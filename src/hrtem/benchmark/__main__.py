@@ -7,7 +7,18 @@ from importlib import import_module
 
 from hrtem.runs import told_in_one_sentence
 
-BENCHMARKS = ("imaging", "waves", "convergence", "limits", "training", "detection", "inference", "real", "dynamics")
+BENCHMARKS = (
+    "imaging",
+    "waves",
+    "convergence",
+    "limits",
+    "training",
+    "detection",
+    "inference",
+    "real",
+    "dynamics",
+    "models",
+)
 
 
 def main(words: list[str]) -> int:

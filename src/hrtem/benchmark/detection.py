@@ -41,7 +41,7 @@ CONTRAST = 0.2
 
 def clear(images: SimulatedImages, number: int) -> bool:
     """Whether an operator would take this picture: fringes of :data:`CONTRAST`, of one sign in all directions."""
-    return images.optics.visibility(_settings(images, number)[1]) >= CONTRAST
+    return images.optics.visibility(settings_of(images, number)[1]) >= CONTRAST
 
 
 def limit(images: SimulatedImages, number: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
     seed, cache = [images.seed, SPLITS[images.split]], images.cache
     atoms, columns = cache.sample(np.random.default_rng([*seed, number % images.waves]))
     whole = cache.wave(atoms)
-    view, settings, rng = _settings(images, number, whole.shape)
+    view, settings, rng = settings_of(images, number, whole.shape)
     rows, width = (slice(start, start + images.side) for start in (view.row, view.column))
     exposure = Exposure(images.optics, images.noise, settings, images.sampling).at(dose=images.optics.image_dose(1.0))
     corner = np.array([view.column, view.row]) * images.sampling
@@ -67,7 +67,7 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
     return 1.0 - np.mean(errors, axis=0)
 
 
-def _settings(
+def settings_of(
     images: SimulatedImages, number: int, shape: tuple[int, ...] | None = None
 ) -> tuple[View, dict[str, np.ndarray], np.random.Generator]:
     """View and settings of one view, drawn as the data set draws them, and the generator behind them."""
