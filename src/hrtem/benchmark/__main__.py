@@ -18,6 +18,7 @@ BENCHMARKS = (
     "real",
     "dynamics",
     "models",
+    "robustness",
 )
 
 

@@ -43,7 +43,7 @@ class Answer:
 def exposed(test_set: TestSet, example: Example) -> Tensor:
     """The counts ``(1, F, Y, X)`` of an example as the model was trained on them."""
     images, batch = test_set.images, collate([example])
-    with torch.inference_mode():
+    with torch.no_grad():
         return detected(images.optics, images.noise, batch["wave"], batch["settings"], images.sampling, images.margin)
 
 
