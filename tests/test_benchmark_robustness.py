@@ -43,15 +43,19 @@ def test_all_disturbances_change_what_is_seen_and_keep_the_total_dose(views):
         spoilt = one(views, example)
         assert spoilt.shape == plain.shape
         assert spoilt.dtype == plain.dtype
-        assert float(spoilt.mean()) == pytest.approx(float(plain.mean()), rel=0.02), one.name
+        # Evened out, all images have the brightness of the middle one.
+        if not (one.prepared and one.decay != 1.0):
+            assert float(spoilt.mean()) == pytest.approx(float(plain.mean()), rel=0.02), one.name
         if one.name != "none":
             assert not np.array_equal(spoilt, plain), one.name
-        if one.name in ("unequal steps", "shifts") and not one.registered:
+        if one.name in ("unequal steps", "shifts") and not one.prepared:
             np.testing.assert_array_equal(spoilt[:, 1], plain[:, 1])
 
 
 def test_a_dose_decays_by_its_factor(views):
-    (one,) = named("dose decays from image to image", decay=0.4)
+    one, again = named("dose decays from image to image", decay=0.4)
+    even = again(views, views.images[0]).mean(dim=(0, 2, 3)).numpy()
+    np.testing.assert_allclose(even, even[1], rtol=0.01)
     means = one(views, views.images[0]).mean(dim=(0, 2, 3)).numpy()
     np.testing.assert_allclose(means[1:] / means[:-1], 0.4, rtol=0.02)
 
@@ -81,7 +85,7 @@ def test_the_table_of_a_model(finder, monkeypatch, tmp_path, capsys):
     title, _, head, _, *lines = (tmp_path / "a.md").read_text().splitlines()
     assert "mine: 1 series of 3 images, 3,000 e/Å² in each image, 9,000 in all" in title
     assert head.count("|") == lines[0].count("|") == 8
-    assert [line.split(" | ")[2] for line in lines] == ["as they are", "as they are", "registered"]
+    assert [line.split(" | ")[2] for line in lines] == ["as they are", "as they are", "prepared"]
     assert "The table is in" in capsys.readouterr().out
 
 

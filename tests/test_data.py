@@ -96,6 +96,18 @@ def test_a_test_at_a_total_dose_shares_it_among_the_images(configuration):
     assert [float(e["settings"]["dose"]) for e in (low, high)] == [500.0, 5e4]
 
 
+def test_a_missing_image_is_seen_as_nothing(configuration):
+    config = configuration(*TINY, "focal=3", "optics.missing=0.6")
+    data, task = instantiate(config.data), instantiate(config.task)
+    data.prepare_data()
+    batch = collate([data.images("train", 6)[n] for n in range(6)])
+    scene, there = task.simulate(batch), batch["settings"]["present"] > 0
+    assert bool(there.any(dim=1).all())
+    assert not bool(there.all())
+    assert float(scene["counts"][~there].abs().max()) == float(scene["images"][~there].abs().max()) == 0.0
+    assert float(scene["images"][there].std(dim=(-2, -1)).min()) > 0.0
+
+
 def test_collate_and_back(data):
     examples = [data.images("train", 3)[n] for n in range(3)]
     batch = collate(examples)

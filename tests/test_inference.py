@@ -383,3 +383,11 @@ def test_what_the_model_cannot_take_is_refused(task):
         Finder(task, tile=100)
     with pytest.raises(InputError, match=r"device.*quantum"):
         Finder(task, device="quantum")
+
+
+def test_the_dose_of_an_image_of_a_series_does_not_matter(configuration):
+    """Nor do images that the network has seen, of equal dose, change."""
+    task = instantiate(configuration(*TINY, "focal=2", "target=gaussian", "peaks.threshold=0.0").task).eval()
+    images = 100.0 + 5.0 * np.stack([noise(64, 64), noise(65, 64)[1:]])
+    one, other = (Finder(task).find(micrograph(series)).images for series in (images, images * [[[1.0]], [[0.3]]]))
+    np.testing.assert_allclose(other, one, atol=5e-3)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 
 from hrtem.errors import InputError
-from hrtem.micrograph import Acquisition, Micrograph, in_order, registered
+from hrtem.micrograph import Acquisition, Micrograph, evened, in_order, registered
 from hrtem.micrograph.series import CONVINCING, displacement
 from hrtem.optics import Optics
 
@@ -129,3 +129,15 @@ def test_the_order_is_that_of_the_defocus() -> None:
     given = in_order(micrograph(images, (80.0, -40.0, 20.0)), defocus=[1, 3, 2])
     np.testing.assert_array_equal(given.images, images[[0, 2, 1]])
     np.testing.assert_array_equal(in_order(micrograph(images)).images, images)  # unknown: as it came
+
+
+def test_series_of_unequal_doses_are_brought_to_one_brightness() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.poisson(100.0, (3, 64, 64)).astype(np.float32) * np.array([2.0, 1.0, 0.4], np.float32)[:, None, None]
+    even = evened(images)
+    np.testing.assert_array_equal(even[1], images[1])
+    np.testing.assert_allclose(even.mean(axis=(1, 2)), images[1].mean(), rtol=1e-5)
+    assert even.dtype == np.float32
+    # Equal doses, single images, and those whose zero is not that of the electrons stay as they are.
+    for same in (images[1:2].repeat(3, axis=0), images[:1], images - images.mean()):
+        assert evened(same) is same

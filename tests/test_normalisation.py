@@ -54,6 +54,15 @@ def test_ratios_within_a_focal_series_are_kept(image):
     assert float(result[:, 1].std() / result[:, 0].std()) == pytest.approx(2.0, rel=0.02)
 
 
+def test_a_blank_image_of_a_series_is_missing_and_the_others_are_as_without_it(image):
+    series = torch.cat([image, torch.full_like(image, 7.0), 2.0 * image], dim=1)
+    result = LocalContrast(12.0)(torch.cat([series, series.roll(1, 1)]), SAMPLING)
+    torch.testing.assert_close(result[:1, ::2], LocalContrast(12.0)(series[:, ::2], SAMPLING))
+    torch.testing.assert_close(result[1:], result[:1].roll(1, 1))
+    assert float(result[0, 1].abs().max()) == 0.0
+    assert float(LocalContrast(12.0)(torch.ones(1, 2, 64, 64), SAMPLING).abs().max()) == 0.0
+
+
 def test_an_empty_part_is_not_blown_up(image):
     image = image.clone()
     image[..., :, :128] = 0.0

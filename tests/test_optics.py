@@ -175,6 +175,19 @@ def test_draw_stays_within_the_ranges():
     assert np.median(dose) == pytest.approx(1e3, rel=0.4)  # uniform in the logarithm
 
 
+def test_images_are_missing_as_often_as_said_and_never_all():
+    microscope = optics(num_images=3, missing=0.5)
+    present = np.stack([microscope.draw(np.random.default_rng(n))["present"] for n in range(400)])
+    assert present.any(axis=1).all()
+    # One of the eighth of the series that would lose all is kept.
+    assert present.mean() == pytest.approx(0.5 + 0.125 / 3, abs=0.04)
+    whole = optics(num_images=3)
+    assert "present" not in whole.draw(np.random.default_rng(0))
+    np.testing.assert_array_equal(
+        whole.draw(np.random.default_rng(5))["defocus"], microscope.draw(np.random.default_rng(5))["defocus"]
+    )
+
+
 def test_a_series_shares_its_dose_among_its_images():
     """Lengths of a series are compared at what they cost the specimen."""
     for number in (1, 2, 3, 5):
@@ -198,6 +211,7 @@ def test_a_series_shares_its_dose_among_its_images():
         ({"coma": -1}, ["optics.coma", "-1"]),
         ({"C5": math.inf}, ["optics.C5", "finite"]),
         ({"misalignment": 50}, ["optics.misalignment", "50", "20 Å"]),
+        ({"missing": 1.0}, ["optics.missing", "1.0"]),
         ({"dose_per": "pixel"}, ["optics.dose_per", "image, series", "pixel"]),
         ({"defocus_points": 3}, ["optics.defocus_points", "3", "5 to 101"]),
     ],

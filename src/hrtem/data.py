@@ -165,9 +165,7 @@ def collate(examples: Sequence[Example]) -> Example:
         "positions": positions,
         "labels": labels,
         "atoms": atoms,
-        "settings": {
-            name: torch.from_numpy(np.stack([example["settings"][name] for example in examples])) for name in names
-        },
+        "settings": {name: torch.from_numpy(np.stack([one["settings"][name] for one in examples])) for name in names},
         "group": torch.tensor([example["group"] for example in examples]),
     }
 
@@ -177,7 +175,7 @@ def detected(
 ) -> Tensor:
     """Counts ``(B, F, Y, X)`` of collated waves, imaged with their margin and then cut by ``margin`` px.
 
-    Waves ``(B, N, Y, X)`` are N snapshots of each vibrating structure, whose intensities add up in the exposure.
+    Waves ``(B, N, Y, X)`` are N snapshots of each vibrating structure, whose intensities add up. Missing images are 0.
     """
     if wave.ndim == 4:
         number = wave.shape[1]
@@ -187,8 +185,10 @@ def detected(
         expected = optics(wave, settings, sampling)
     inner = slice(margin, expected.shape[-1] - margin)
     if noise.pointwise:
-        return noise(expected[..., inner, inner].contiguous(), settings, sampling)
-    return noise(expected, settings, sampling)[..., inner, inner]
+        counts = noise(expected[..., inner, inner].contiguous(), settings, sampling)
+    else:
+        counts = noise(expected, settings, sampling)[..., inner, inner]
+    return counts * settings["present"][..., None, None] if "present" in settings else counts
 
 
 def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str], atoms: Tensor | None = None) -> list[Columns]:

@@ -20,7 +20,8 @@ class LocalContrast:
 
     Both are Gaussian averages over the neighbourhood and over all images of a focal series, so that the
     ratios within a series are kept. Gain, offset and slow background drop out; windows that the image's
-    border cuts are renormalised, so that nothing is assumed of what lies outside.
+    border cuts are renormalised, so that nothing is assumed of what lies outside. An image of a series all of whose
+    pixels are equal holds nothing: it counts for no average and becomes 0, which says to a network that it is missing.
 
     Args:
         sigma: standard deviation of the neighbourhood, Å.
@@ -31,6 +32,17 @@ class LocalContrast:
 
     def __call__(self, images: Tensor, sampling: float) -> Tensor:
         """Normalise ``images``, real ``(B, F, Y, X)`` at ``sampling`` Å/px, to the same shape."""
+        there = ~blank(images)
+        if images.shape[1] > 1 and not bool(there.all()):
+            # A series at a time, without what is missing of it.
+            answer = torch.zeros_like(images)
+            for series, kept, result in zip(images, there, answer, strict=True):
+                if bool(kept.any()):
+                    result[kept] = self._normalised(series[kept][None], sampling)[0]
+            return answer
+        return self._normalised(images, sampling)
+
+    def _normalised(self, images: Tensor, sampling: float) -> Tensor:
         images = images - images.mean(dim=(1, 2, 3), keepdim=True)
         spread = images.std(dim=(1, 2, 3), keepdim=True)
         images = images / torch.where(spread > 0, spread, 1.0)
@@ -94,6 +106,11 @@ class Surroundings:
         variance = y @ self.second[rows, columns] @ x.T / share - mean.square()
         # The floor is in units of the variance of the whole image, as where that has been divided out.
         return (images - mean) * variance.clamp_min(FLOOR * spread2).rsqrt()
+
+
+def blank(images: Tensor) -> Tensor:
+    """Which of the images ``(..., Y, X)`` have no contrast at all, bool ``(...)``."""
+    return images.amax(dim=(-2, -1)) == images.amin(dim=(-2, -1))
 
 
 def _average(images: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:

@@ -1,9 +1,9 @@
 """Focal series that are not as they should be: ``python -m hrtem.benchmark robustness MODEL … [views=16] [dose=1e4]``.
 
-A model of a focal series, by name or as a checkpoint, sees its own test set with unequal steps, images that are shifted
-against each other, as they are and registered as ``predict.py`` registers them, drift, a dose that decays from image to
-image, and without one of its images. Everything else stays the same: structures, microscopes and total dose. The
-table goes to ``output=robustness.md`` too.
+A model of a focal series, by name or as a checkpoint, sees its own test set with unequal steps, with images that are
+shifted against each other, with drift, with a dose that decays from image to image, and without one of its images: as
+they are, or registered and brought to one brightness, as ``predict.py`` prepares them.
+Everything else stays the same: structures, microscopes and total dose. The table goes to ``output=robustness.md`` too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from hrtem.benchmark.evaluation import answers, exposed, scores
 from hrtem.data import Example
 from hrtem.errors import InputError
 from hrtem.inference import Finder
-from hrtem.micrograph import Micrograph
-from hrtem.micrograph.series import registered
+from hrtem.micrograph import Micrograph, evened, registered
 from hrtem.ranges import Range
 from hrtem.testsets import SEED, TestSet, simulated
 
@@ -48,7 +47,7 @@ class Disturbance:
         name, amount: what the table says.
         settings: changes the settings of an example; random numbers are the example's own.
         decay: dose of each image over that of the one before; the total stays.
-        registered: whether images are registered before the model sees them.
+        prepared: whether images are registered and brought to one brightness before the model sees them.
         missing: None, ``blank`` or ``copied``: what stands in the place of one image, each in its turn.
     """
 
@@ -56,7 +55,7 @@ class Disturbance:
     amount: str
     settings: Callable[[dict[str, Any], np.random.Generator], None] | None = None
     decay: float = 1.0
-    registered: bool = False
+    prepared: bool = False
     missing: str | None = None
 
     def __call__(self, test_set: TestSet, example: Example) -> Tensor:
@@ -74,8 +73,8 @@ class Disturbance:
             place = int(rng.integers(counts.shape[1]))
             beside = place + (1 if place + 1 < counts.shape[1] else -1)
             counts[:, place] = counts[:, beside] if self.missing == "copied" else counts.mean()
-        if self.registered:
-            micrograph = Micrograph(counts[0].numpy(), test_set.images.sampling, "series", Path("simulated"))
+        if self.prepared:
+            micrograph = Micrograph(evened(counts[0].numpy()), test_set.images.sampling, "series", Path("simulated"))
             counts = torch.from_numpy(np.asarray(registered(micrograph).images))[None].to(counts)
         return counts
 
@@ -93,7 +92,7 @@ class Disturbance:
 def disturbances() -> Iterator[Disturbance]:
     """All rows of the table."""
     yield Disturbance("none", "")
-    yield Disturbance("none", "", registered=True)
+    yield Disturbance("none", "", prepared=True)
     for amount in STEPS:
         yield Disturbance("unequal steps", f"σ {amount:g} Å", _unequal(amount))
     for name, amounts, spoil in (
@@ -102,11 +101,12 @@ def disturbances() -> Iterator[Disturbance]:
     ):
         for amount in amounts:
             for again in (False, True):
-                yield Disturbance(name, f"{amount:g} Å", spoil(amount), registered=again)
+                yield Disturbance(name, f"{amount:g} Å", spoil(amount), prepared=again)
     for amount in DRIFTS:
         yield Disturbance("drift during each exposure", f"{amount:g} Å", _moving(amount))
     for amount in DECAYS:
-        yield Disturbance("dose decays from image to image", f"× {amount:g}", decay=amount)
+        for again in (False, True):
+            yield Disturbance("dose decays from image to image", f"× {amount:g}", decay=amount, prepared=again)
     for how in ("blank", "copied"):
         yield Disturbance("one image missing", {"blank": "blank", "copied": "its neighbour twice"}[how], missing=how)
 
@@ -160,7 +160,7 @@ def rows(finder: Finder, test_set: TestSet) -> Iterator[list[str]]:
         yield [
             one.name,
             one.amount,
-            "registered" if one.registered else "as they are",
+            "prepared" if one.prepared else "as they are",
             f"{total['f1']:.3f}",
             "" if total["error_pm"] is None else f"{total['error_pm']:.1f}",
             f"{np.mean(each):.3f}" if len(finder.task.classes) > 1 and each else "",

@@ -16,7 +16,7 @@ from hrtem.inference.ensemble import Ensemble
 from hrtem.inference.prediction import Canvas, Prediction
 from hrtem.inference.preparation import Prepared
 from hrtem.inference.tiles import GRID, cover, once, sight
-from hrtem.micrograph import Micrograph, calibrated
+from hrtem.micrograph import Micrograph, calibrated, evened
 from hrtem.nets import Dihedral, fused
 from hrtem.precision import reduced
 from hrtem.task import ColumnFinder
@@ -126,7 +126,7 @@ class Finder:
         self.check(micrograph)
         assert micrograph.sampling is not None
         sampling = self.task.sampling
-        prepared = Prepared(micrograph.images, micrograph.sampling, sampling, self.task.normalise)
+        prepared = Prepared(evened(micrograph.images), micrograph.sampling, sampling, self.task.normalise)
         images, maps = (
             Canvas(prepared.shape, None if folder is None else folder / name) for name in ("images.npy", "maps.npy")
         )

@@ -2,8 +2,8 @@
 
 ``recordings`` turns what a user names into images, series and movies, ``movies`` into movies alone. ``files`` knows
 the formats, whose readers are ``pictures``, ``arrays``, ``hdf5`` and ``microscopes``; ``stack`` is what they give,
-``image`` what has been checked. ``units`` knows pixel sizes, ``lattice`` doubts them, ``series`` registers,
-``cleaning`` has hot pixels and resampling.
+``image`` what has been checked. ``units`` knows pixel sizes, ``lattice`` doubts them, ``series`` registers
+and evens out doses, ``cleaning`` has hot pixels and resampling.
 """
 
 from hrtem.micrograph.cleaning import remove_hot_pixels, resample
@@ -12,10 +12,10 @@ from hrtem.micrograph.image import Acquisition, Micrograph, calibrated
 from hrtem.micrograph.lattice import lattice_factor, lattice_spacings, lattice_warning
 from hrtem.micrograph.movies import FrameFiles, Movie, arrivals, movies
 from hrtem.micrograph.recordings import Recording, recordings
-from hrtem.micrograph.series import in_order, registered
+from hrtem.micrograph.series import evened, in_order, registered
 
 __all__ = [
     "FORMATS", "Acquisition", "FrameFiles", "Micrograph", "Movie", "Recording", "arrivals", "calibrated",
-    "in_order", "lattice_factor", "lattice_spacings", "lattice_warning", "movies", "read", "recordings",
+    "evened", "in_order", "lattice_factor", "lattice_spacings", "lattice_warning", "movies", "read", "recordings",
     "registered", "remove_hot_pixels", "resample",
 ]  # fmt: skip

@@ -20,6 +20,8 @@ SQUARE = 1024
 SHARE, FARTHEST = 0.125, 20.0
 #: A shift is believed where its score exceeds that of the next best one by this much, twice a logarithm of odds.
 CONVINCING = 25.0
+#: Images whose mean intensities differ by no more than this share had one dose.
+EQUAL = 0.03
 #: Shifts nearer to each other than this are one, Å; less than half the shortest lattice vector.
 SAME = 0.6
 
@@ -37,6 +39,18 @@ def in_order(micrograph: Micrograph, defocus: Sequence[float] | None = None) -> 
     order = np.argsort(known, kind="stable")
     acquisition = replace(micrograph.acquisition, defocus=tuple(known[place] for place in order))
     return replace(micrograph, images=micrograph.images[order], acquisition=acquisition)
+
+
+def evened(images: np.ndarray) -> np.ndarray:
+    """A series ``(F, Y, X)`` whose images had different doses, brought to one mean intensity, that of the middle one.
+
+    A network learns from series of equal doses and takes differences of brightness for contrast. Where a mean is not
+    above the image's standard deviation, zero is not where no electron hits, and the series stays as it is.
+    """
+    means, spreads = images.mean(axis=(1, 2), dtype=np.float64), images.std(axis=(1, 2), dtype=np.float64)
+    if len(images) == 1 or (means <= spreads).any() or np.ptp(means) <= EQUAL * means.min():
+        return images
+    return images * (means[len(images) // 2] / means)[:, None, None].astype(np.float32)
 
 
 def registered(micrograph: Micrograph) -> Micrograph:

@@ -65,6 +65,8 @@ class Optics:
             and costs as many images.
         dose_per: ``image``: doses are those of each image; ``series``: those of a whole series, of which each image
             gets an equal share, so that series of different lengths cost the specimen the same.
+        missing: probability that an image of a series is not there, each by itself; one is always left. A network that
+            learns so can do without one.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Optics:
         series_drift: Any = 0.0,
         defocus_points: int = 0,
         dose_per: str = "image",
+        missing: float = 0.0,
     ) -> None:
         if isinstance(num_images, bool) or not isinstance(num_images, int) or not 1 <= num_images <= 64:
             raise InputError(f"focal must be a whole number of images from 1 to 64, got {num_images}.")
@@ -126,6 +129,7 @@ class Optics:
         }
         self.test_doses = tuple(parsed("test_doses", one, "e/Å²", 1e-3, 1e9).low for one in test_doses)
         self.lattice_spacing = parsed("lattice_spacing", lattice_spacing, "Å", 0.5, 100.0).low
+        self.missing = parsed("missing", missing, "", 0.0, 0.9).low
         self.lattice_contrast = parsed("lattice_contrast", lattice_contrast, "", 0.0, 0.9).low
 
     def image_dose(self, dose: float) -> float:
@@ -135,7 +139,7 @@ class Optics:
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Settings of one focal series: ``defocus`` ``(F,)``, ``shift`` ``(F, 2)`` Å in x and y, others scalars.
 
-        ``dose`` is that of each image.
+        ``dose`` is that of each image. Where images may be missing, ``present`` ``(F,)`` is 1 for those that are there.
         """
         for _ in range(1000):
             settings = self._draw(rng)
@@ -176,6 +180,10 @@ class Optics:
         shift = (order - order[middle])[:, None] * self.series_drift.draw(rng) * along
         jitter = rng.normal(scale=self.misalignment.draw(rng), size=shift.shape)
         settings["shift"] = shift + np.where(np.arange(self.num_images)[:, None] == middle, 0.0, jitter)
+        if self.missing > 0.0:
+            present = rng.random(self.num_images) >= self.missing
+            present[rng.integers(self.num_images)] |= not present.any()
+            settings["present"] = present
         return {name: np.asarray(value, dtype=np.float32) for name, value in settings.items()}
 
     def __call__(self, wave: Tensor, parameters: Parameters, sampling: float) -> Tensor:
