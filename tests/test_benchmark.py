@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 
 from hrtem.benchmark import convergence, detection, imaging, limits, training, waves
-from hrtem.benchmark.__main__ import main
+from hrtem.benchmark.__main__ import BENCHMARKS, main
 from hrtem.errors import InputError
 
 
@@ -58,8 +58,7 @@ def test_abtems_own_potential_depends_on_the_grid_and_ours_does_not():
 
 def test_an_unknown_benchmark_is_told(capsys):
     assert main(["speed"]) == 2
-    names = "imaging, waves, convergence, limits, training, detection, inference, real, dynamics"
-    assert f"must be one of {names}, got speed" in capsys.readouterr().err
+    assert f"must be one of {', '.join(BENCHMARKS)}, got speed" in capsys.readouterr().err
 
 
 def test_a_bad_argument_is_told(capsys):

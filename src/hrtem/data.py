@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.loading import ReadAheadLoader, Share, processes_for
+from hrtem.noise import recorded
 from hrtem.wavecache import SPLITS, WaveCache
 from hrtem.workers import check, show
 
@@ -183,11 +184,7 @@ def detected(
         expected = optics(wave.flatten(0, 1), repeated, sampling).unflatten(0, (-1, number)).mean(dim=1)
     else:
         expected = optics(wave, settings, sampling)
-    inner = slice(margin, expected.shape[-1] - margin)
-    if noise.pointwise:
-        counts = noise(expected[..., inner, inner].contiguous(), settings, sampling)
-    else:
-        counts = noise(expected, settings, sampling)[..., inner, inner]
+    counts = recorded(noise, expected, settings, sampling, margin)
     return counts * settings["present"][..., None, None] if "present" in settings else counts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from logging import Logger
 from pathlib import Path
@@ -89,13 +89,7 @@ def followed(
     if len(movie) < 2:
         raise InputError(f"task=dynamics needs a movie of two frames at least, and {movie.source} holds {len(movie)}.")
     frames, likenesses, new, start = [], [], 0, time.perf_counter()
-    steps: Iterator[Any]
-    if live:
-        claim(finder, movie, kept, growing=True)
-        steps = (found(finder, movie, number, kept) for number in range(len(movie)))
-    else:
-        steps = follow(finder, movie, kept)
-    for frame in steps:
+    for frame in follow(finder, movie, kept, growing=live):
         frames.append(Detections.of(frame.columns))
         likenesses.append(frame.in_domain)
         new += frame.prediction is not None
@@ -266,8 +260,6 @@ def looked_at(finder: Finder, words: Mapping[str, Any]) -> list[Movie]:
         return []
     given = movies(words["images"], words["sampling"])
     for movie in given:
-        if len(movie) < 2:
-            raise InputError(f"task=dynamics needs a movie of two frames at least, and {movie.source} holds one.")
         finder.check(movie[0])
     checked_frames(words["frames"], given)
     return given

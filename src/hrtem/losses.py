@@ -92,8 +92,8 @@ class OffsetLoss(nn.Module):
         located = self._located(logits, discs, input[:, -2:], target[:, -2:])
         if discs.shape[1] == 1 or not self.class_weight:
             return located
-        log_share = F.logsigmoid(logits) - F.logsigmoid(logits).logsumexp(dim=1, keepdim=True)
-        named = -log_share.gather(1, discs.argmax(dim=1, keepdim=True)).squeeze(1)
+        # Its softmax of log p_c is p_c / Σ p_j.
+        named = F.cross_entropy(F.logsigmoid(logits), discs.argmax(dim=1), reduction="none")
         return located + self.class_weight * mean_within(named, discs.amax(dim=1))
 
     def _located(self, logits: Tensor, discs: Tensor, said: Tensor, offsets: Tensor) -> Tensor:

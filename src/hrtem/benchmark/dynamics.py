@@ -171,7 +171,7 @@ def speed(checkpoint: str, side: int, frames: int) -> None:
     finder = histories.prepared(models.load(checkpoint))
     with TemporaryDirectory() as folder:
         movie = Tiled(side, frames + 1)
-        found_in(finder, movie, 0, _made(Path(folder)))
+        found_in(finder, movie, 0, Path(folder))
         reference = Reference()
         start, used = time.perf_counter(), time.process_time()
         for number in range(1, frames + 1):
@@ -191,9 +191,8 @@ def memory(checkpoint: str, side: int, frames: int) -> None:
         table.add_column(name, justify="right")
     found, start = [], time.perf_counter()
     with TemporaryDirectory() as folder:
-        kept = _made(Path(folder))
         for number in range(frames):
-            found.append(Detections.of(found_in(finder, movie, number, kept).columns))
+            found.append(Detections.of(found_in(finder, movie, number, Path(folder)).columns))
             if number + 1 in {100, 500} or (number + 1) % 1000 == 0:
                 rate = (number + 1) / (time.perf_counter() - start)
                 table.add_row(f"{number + 1:,}", f"{resident():.0f}", f"{rate:.1f}")
@@ -237,11 +236,6 @@ class Tiled:
     def __getitem__(self, number: int) -> Micrograph:
         image = np.random.default_rng([3, number]).poisson(self.mean).astype(np.float32)
         return Micrograph(image, self.sampling, f"tiled-{number:05d}", self.source, number)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    return folder
 
 
 def main(*words: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from hrtem.dynamics.states import StateCache
 from hrtem.dynamics.truth import Truth
 from hrtem.errors import InputError
+from hrtem.noise import recorded
 from hrtem.ranges import Range
 from hrtem.samples import Gold
 from hrtem.samples.hopping import Hopping, Trajectory
@@ -211,7 +212,6 @@ class SimulatedMovie:
         rng = self._stream(DETECTOR)
         drawn, settings = self.noise.draw(rng), self.settings()
         seeds = rng.integers(2**31, size=self.dynamics.frames)
-        inner = slice(self.margin, -self.margin or None)
         for frame, image in enumerate(expected or self.expected()):
             # One camera takes all frames, and each with noise of its own.
             detector: Mapping[str, Any] = drawn | {
@@ -219,10 +219,7 @@ class SimulatedMovie:
                 "dose": np.float32(settings["dose"][frame] if dose is None else dose),
             }
             one = {name: torch.from_numpy(np.asarray(value)[None].copy()) for name, value in detector.items()}
-            if self.noise.pointwise:
-                counts = self.noise(image[..., inner, inner].contiguous(), one, self.sampling)
-            else:
-                counts = self.noise(image, one, self.sampling)[..., inner, inner]
+            counts = recorded(self.noise, image, one, self.sampling, self.margin)
             yield counts[0, 0].numpy().astype(np.float32)
 
     def truth(self) -> Truth:

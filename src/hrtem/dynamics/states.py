@@ -60,12 +60,7 @@ class StateCache(WaveCache):
 
     def missing(self, split: str, number: int) -> list[int]:
         """Records of the first ``number`` movies that are not on disk, or not to their end."""
-        return [
-            index
-            for movie in range(number)
-            for index in range(BLOCK * movie, BLOCK * movie + self.states(split, movie))
-            if not self._whole(split, index)
-        ]
+        return [index for movie in range(number) for _, index in self.lacking(split, movie)]
 
     def lacking(self, split: str, movie: int) -> list[tuple[str, int]]:
         """Records of one movie that are not on disk, as the arguments of :meth:`compute`."""

@@ -73,7 +73,9 @@ class Frame:
         return None if self.likeness is None else self.likeness >= LEAST
 
 
-def follow(finder: Finder, recording: Recording, folder: Path, console: Console | None = None) -> Iterator[Frame]:
+def follow(
+    finder: Finder, recording: Recording, folder: Path, console: Console | None = None, growing: bool = False
+) -> Iterator[Frame]:
     """The columns of each frame of a movie, in order.
 
     Each frame is kept in ``folder`` as soon as it is finished, as ``00012.npz``, complete or not at all. The same call
@@ -84,11 +86,12 @@ def follow(finder: Finder, recording: Recording, folder: Path, console: Console 
         recording: the movie.
         folder: made where it does not exist.
         console: where the progress bar appears, on a terminal only; stderr where None.
+        growing: see :func:`claim`.
 
     Raises:
         InputError: the folder holds frames of another movie or another model, or the model cannot take the frames.
     """
-    claim(finder, recording, folder)
+    claim(finder, recording, folder, growing)
     bar = Progress(
         TextColumn(recording.name),
         *Progress.get_default_columns()[1:2],

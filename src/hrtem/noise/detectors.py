@@ -220,6 +220,14 @@ class Physical(Poisson):
         return mtf**correlation / dqe0.sqrt()
 
 
+def recorded(noise: Noiseless, expected: Tensor, parameters: Parameters, sampling: float, margin: int) -> Tensor:
+    """Counts ``(B, F, Y, X)`` of ``expected`` images, cut by ``margin`` px as soon as the detector lets it."""
+    inner = slice(margin, expected.shape[-1] - margin)
+    if noise.pointwise:
+        return noise(expected[..., inner, inner].contiguous(), parameters, sampling)
+    return noise(expected, parameters, sampling)[..., inner, inner]
+
+
 def _electrons(parameters: Parameters, sampling: float) -> Tensor:
     """Electrons per pixel at unit intensity, ``(B, 1, 1, 1)``."""
     return (parameters["dose"] * sampling**2)[:, None, None, None]

@@ -10,6 +10,7 @@ It is a sum of monomials in kx and ky, so that a batch of microscopes is one sma
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from hrtem.optics.fourier import frequencies
 
-Parameters = dict[str, Tensor]
+Parameters = Mapping[str, Tensor]
 
 #: Amplitude below which the temporal envelope counts as zero.
 PASSED = 1e-6

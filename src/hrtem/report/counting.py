@@ -20,13 +20,11 @@ from hrtem.errors import InputError
 from hrtem.metrics import counted_pairs
 from hrtem.report.drawing import save
 from hrtem.report.files import element
-from hrtem.report.scene import Scene, Words
+from hrtem.report.scene import Scene, Words, show_series
 from hrtem.structure import Solid, solid
 
 #: Side of the view, px: a particle as a whole.
 PATCH = 256
-#: Grey levels run from black to white over this many standard deviations to either side of the mean.
-REACH = 3.0
 #: Vacuum to each side of a model, Å.
 VACUUM = 5.0
 #: Found and true columns belong together up to this distance, Å; nothing is left out at the border.
@@ -80,10 +78,9 @@ def figure(scene: Scene, rebuilt: Solid, true: Solid, name: str) -> Figure:
     x, y = scene.true.positions.T / scene.sampling
     rim = 4.0 / scene.sampling
     window = {"xlim": (x.min() - rim, x.max() + rim), "ylim": (y.max() + rim, y.min() - rim)}
-    for axes, image, defocus in zip(grid[0], scene.images, scene.defocus, strict=False):
-        axes.imshow(image, cmap="gray", vmin=-REACH, vmax=REACH, interpolation="nearest")
+    show_series(grid[0], scene, fontsize=10)
+    for axes in grid[0, : len(scene.images)]:
         axes.set(**window)
-        axes.set_title(f"defocus {defocus:.0f} Å, {scene.dose:,.0f} e/Å²", fontsize=10)
     largest = int(max(scene.found.counts.max(), scene.true.counts.max()))
     colours = {"cmap": colormaps["viridis"], "norm": BoundaryNorm(np.arange(0.5, largest + 1), 256)}
     i, j, invented, missed = counted_pairs(scene.found, scene.true, *scene.extent, TOLERANCE, BORDER)

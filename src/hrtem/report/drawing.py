@@ -64,21 +64,25 @@ def circle(
 ) -> None:
     """Rings, or filled dots, of ``radius`` Å around the columns, in the colours of their classes."""
     for label in np.unique(columns.labels):
-        diameter = np.full(int((columns.labels == label).sum()), 2.0 * radius / sampling)
-        rings = EllipseCollection(
-            diameter,
-            diameter,
-            np.zeros(len(diameter)),
-            units="xy",
-            offsets=columns.positions[columns.labels == label] / sampling,
-            offset_transform=axes.transData,
+        circles(
+            axes,
+            columns.positions[columns.labels == label] / sampling,
+            2.0 * radius / sampling,
             facecolors=colour(int(label)) if filled else "none",
             edgecolors=colour(int(label)),
             linewidths=0.0 if filled else linewidth,
             alpha=0.9,
         )
-        # The rings at the border must not widen the picture.
-        axes.add_collection(rings, autolim=False)
+
+
+def circles(axes: Axes, places: np.ndarray, diameter: float, **style: Any) -> None:
+    """Circles of one ``diameter`` about ``places`` ``(N, 2)``, both in px, in a style of Matplotlib's collections."""
+    size = np.full(len(places), diameter)
+    collection = EllipseCollection(
+        size, size, np.zeros(len(size)), units="xy", offsets=places, offset_transform=axes.transData, **style
+    )
+    # Those at the border must not widen the picture.
+    axes.add_collection(collection, autolim=False)
 
 
 def legend(figure: FigureBase, classes: Sequence[str], loc: Any = "outside lower center", **style: Any) -> None:

@@ -10,12 +10,11 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import EllipseCollection
 from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hrtem.report.drawing import save, show_image, show_maps
+from hrtem.report.drawing import circles, save, show_image, show_maps
 from hrtem.report.frame import Frame
 from hrtem.tracks import History, compared
 from hrtem.tracks.motion import OCCUPIED
@@ -178,14 +177,7 @@ def comparison_figure(histories: Mapping[str, History], path: Path, unit: str) -
 
 
 def _circles(axes: Axes, places: np.ndarray, diameter: float, colour: str, alpha: float = 0.9) -> None:
-    size = np.full(len(places), diameter)
-    axes.add_collection(
-        EllipseCollection(
-            size, size, np.zeros(len(places)), units="xy", offsets=places, offset_transform=axes.transData,
-            facecolors=colour, edgecolors="black", linewidths=0.3, alpha=alpha,
-        ),
-        autolim=False,
-    )  # fmt: skip
+    circles(axes, places, diameter, facecolors=colour, edgecolors="black", linewidths=0.3, alpha=alpha)
 
 
 def _legend(figure: Figure, colours: Mapping[str, str]) -> None:

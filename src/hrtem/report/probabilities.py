@@ -11,12 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hrtem.report.drawing import circle, legend, save
-from hrtem.report.scene import Scene, Words
+from hrtem.report.scene import Scene, Words, show_series
 
 #: Side of the view, px.
 PATCH = 128
-#: Grey levels run from black to white over this many standard deviations to either side of the mean.
-REACH = 3.0
 
 
 def draw(words: Sequence[str]) -> Path:
@@ -38,9 +36,7 @@ def figure(scene: Scene, name: str) -> Figure:
     parts: Any = canvas.subfigures(2, 1)
     top, bottom = parts
     first, second = top.subplots(1, above), bottom.subplots(1, below)
-    for axes, image, defocus in zip(first, scene.images, scene.defocus, strict=False):
-        axes.imshow(image, cmap="gray", vmin=-REACH, vmax=REACH, interpolation="nearest")
-        axes.set_title(f"defocus {defocus:.0f} Å, {scene.dose:,.0f} e/Å²", fontsize=9)
+    show_series(first, scene, fontsize=9)
     _model(first[-1], scene)
     nothing = np.clip(1.0 - scene.maps.sum(axis=0), 0.0, 1.0)
     for axes, values, title in zip(second, [*scene.maps, nothing], [*classes, "background"], strict=True):

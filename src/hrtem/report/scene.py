@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from matplotlib.axes import Axes
 
 from hrtem import models
 from hrtem.columns import Columns
@@ -18,6 +19,9 @@ from hrtem.errors import InputError
 from hrtem.inference import Finder
 from hrtem.ranges import Range
 from hrtem.testsets import simulated
+
+#: Grey levels run from black to white over this many standard deviations to either side of the mean.
+REACH = 3.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Scene:
         """View number ``view`` of the model's test set of ``patch``² px with ``changes``; see :func:`simulated`."""
         task = finder.task
         images = simulated(task, views=view + 1, changes=changes, doses=(dose,), patch=patch).images
-        batch = collate([images[view]])
+        example = images[view]
+        batch = collate([example])
         settings = batch["settings"]
         with torch.inference_mode():
             counts = detected(images.optics, images.noise, batch["wave"], settings, task.sampling, task.margin)
@@ -63,11 +68,18 @@ class Scene:
             seen[0].numpy(),
             maps[0, : len(task.classes)].numpy(),
             found,
-            images[view]["columns"],
+            example["columns"],
             settings["defocus"][0].numpy(),
             float(settings["dose"][0]),
             task.sampling,
         )
+
+
+def show_series(axes: Sequence[Axes], scene: Scene, fontsize: float) -> None:
+    """The images of a scene in grey, each on axes of its own, with defocus and dose above."""
+    for one, image, defocus in zip(axes, scene.images, scene.defocus, strict=False):
+        one.imshow(image, cmap="gray", vmin=-REACH, vmax=REACH, interpolation="nearest")
+        one.set_title(f"defocus {defocus:.0f} Å, {scene.dose:,.0f} e/Å²", fontsize=fontsize)
 
 
 @dataclass(frozen=True)

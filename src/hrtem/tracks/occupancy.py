@@ -67,7 +67,7 @@ def smoothed(sites: Sites, seen: np.ndarray, rounds: int = ROUNDS) -> Occupancy:
     """
     frames, number = seen.shape
     known = np.isfinite(seen)
-    grades = np.where(known, np.digitize(np.nan_to_num(seen), EDGES) + (np.nan_to_num(seen) > 0.0), -1)
+    grades = _grades(seen)
     emission = PRIOR.copy()
     quality = np.ones(frames)
     occupied = np.divide(
@@ -100,9 +100,13 @@ def lasting(states: np.ndarray) -> np.ndarray:
 
 def likelihoods(seen: np.ndarray, occupancy: Occupancy) -> np.ndarray:
     """How likely what was ``seen`` ``(T, S)`` is of vacant and of occupied sites, ``(T, S, 2)``."""
-    known = np.isfinite(seen)
-    grades = np.where(known, np.digitize(np.nan_to_num(seen), EDGES) + (np.nan_to_num(seen) > 0.0), -1)
-    return _seen_likelihood(grades, occupancy.emission, occupancy.quality)
+    return _seen_likelihood(_grades(seen), occupancy.emission, occupancy.quality)
+
+
+def _grades(seen: np.ndarray) -> np.ndarray:
+    """Grade of each of ``seen``, 0 where no column was found; −1 where a site was not seen."""
+    values = np.nan_to_num(seen)
+    return np.where(np.isfinite(seen), np.digitize(values, EDGES) + (values > 0.0), -1)
 
 
 def _seen_likelihood(grades: np.ndarray, emission: np.ndarray, quality: np.ndarray) -> np.ndarray:
