@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from skimage.io import imread, imsave
 
 from hrtem import runs
+from hrtem.benchmark.inference import SAMPLING, sheet
 from hrtem.metrics import score_files
 
 
@@ -310,17 +311,22 @@ def test_what_is_no_movie_is_refused_in_one_sentence(
     assert set(tmp_path.iterdir()) == before
 
 
-def test_a_movie_is_followed_with_one_line(configuration, tmp_path, predict):
-    """An untrained network sees columns wherever it looks, always at the same places of the same image."""
-    checkpoint = save(configuration, tmp_path / "any.ckpt", "peaks.threshold=0.0")
-    np.save(tmp_path / "film.npy", np.stack([micrograph((120, 120))] * 3))
-    status, stdout, stderr = predict(
-        f"checkpoint={checkpoint}", f"images={tmp_path / 'film.npy'}", "sampling=0.15", "task=dynamics"
-    )
-    if status == 2:  # what it sees may be too little to follow
-        assert "columns that come again" in told(stderr)
-        assert not (tmp_path / "predictions").exists()
-        return
+def test_a_movie_is_followed_with_one_line(tmp_path, predict):
+    """Five frames of a perfect sheet, in which nothing comes or goes."""
+    rng = np.random.default_rng(0)
+    frames = [100.0 + 10.0 * (sheet(160) + 0.3 * rng.standard_normal((160, 160))) for _ in range(5)]
+    np.save(tmp_path / "film.npy", np.stack(frames).astype(np.float32))
+    words = (f"images={tmp_path / 'film.npy'}", f"sampling={SAMPLING}", "frame_time=2")
+    status, stdout, stderr = predict("model=graphene", "task=dynamics", *words)
     assert status == 0, stderr
-    assert "3 frames" in stdout
-    assert (only(tmp_path) / "film" / "rates.csv").exists()
+    assert "5 frames" in stdout
+    assert "frames/s" in stdout
+    folder = only(tmp_path) / "film"
+    with (folder / "frames.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["time_s"] for row in rows] == ["0.0000", "2.0000", "4.0000", "6.0000", "8.0000"]
+    assert all(row["registered"] == "1" for row in rows)
+    occupied = [sum(int(row[f"occupied_{kind}"]) for kind in ("bulk", "surface", "support")) for row in rows]
+    assert min(occupied) > 300
+    assert np.ptp(occupied) < 0.03 * max(occupied)
+    assert not list(only(tmp_path).glob("*.frames"))

@@ -14,7 +14,7 @@ from hrtem.dynamics import Truth
 from hrtem.errors import InputError
 from hrtem.samples import Gold
 from hrtem.samples.hopping import Hopping
-from hrtem.tracks import Detections, Rate, analysed, compared, motion, occupancy, registration, sites
+from hrtem.tracks import Detections, Rate, analysed, compared, contrast, motion, occupancy, registration, sites
 
 EXTENT = (44.0, 44.0)
 
@@ -290,3 +290,57 @@ def test_detections_are_those_of_columns():
     assert len(found) == 1
     assert found.positions.dtype == found.probabilities.dtype == np.float32
     assert replace(found, probabilities=np.zeros(1)).probabilities[0] == 0.0
+
+
+def spots(true, frame, sign=1.0, noise=0.3, seed=0, sampling=0.2):
+    """An image of a frame with a spot at each column, as bright as its share of the exposure, and its noise."""
+    x = np.arange(220) * sampling
+    image = np.random.default_rng([13, seed, frame]).normal(20.0, noise, (220, 220))
+    along_x, along_y = (np.exp(-((x - place[:, None]) ** 2) / 0.5) for place in (true.positions + true.drift[frame]).T)
+    return (image + sign * (along_y * true.share[frame][:, None]).T @ along_x).astype(np.float32)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_contrast_is_one_at_columns_and_nothing_at_vacant_sites(true, sign):
+    """Whether columns are bright or dark; what was there for half of the exposure has half of it."""
+    laid = registration.poses(detected(true, 1))
+    history = analysed(detected(true, 1), EXTENT, 0.5)
+    measured = contrast.relative_contrast(
+        history.sites, history.seen, laid, lambda n: spots(true, n, sign, noise=0.05), 0.2
+    )
+    which = matched(true, history)
+    known, share = measured[:, which[which >= 0]], true.share[:, which >= 0]
+    assert np.nanmedian(known[share == 1.0]) == pytest.approx(1.0, abs=0.05)
+    assert np.nanmedian(known[share == 0.0]) == pytest.approx(0.0, abs=0.05)
+    half = (share > 0.4) & (share < 0.6)
+    assert half.sum() >= 3
+    assert np.nanmedian(known[half]) == pytest.approx(0.5, abs=0.12)
+
+
+def test_what_a_network_sees_in_every_frame_is_not_believed_against_the_image(true):
+    """A column that is found in each frame of the second half at a site that is vacant there."""
+    found = detected(true, 1, recall=1.0, false=0.0)
+    leaves = next(int(a) for _, a, _ in true.hops if (gone := ~true.occupied[:, int(a)]).sum() > 8 and gone[-1])
+    frames = [
+        one if true.share[number, leaves] > 0.5 else Detections(
+            np.concatenate([one.positions, (true.positions[leaves] + true.drift[number])[None].astype(np.float32)]),
+            np.append(one.probabilities, np.float32(0.99)),
+        )
+        for number, one in enumerate(found)
+    ]  # fmt: skip
+    blind = analysed(frames, EXTENT, 0.5)
+    seeing = analysed(frames, EXTENT, 0.5, lambda n: spots(true, n), 0.2)
+    vacant = true.share[:, leaves] == 0.0
+    assert vacant.sum() > 5
+    assert blind.occupancy.probability[vacant, matched(true, blind)[leaves]].mean() > 0.9
+    assert seeing.occupancy.probability[vacant, matched(true, seeing)[leaves]].mean() < 0.1
+
+
+def test_a_frame_without_contrast_says_nothing(true, history):
+    flat = contrast.relative_contrast(
+        history.sites, history.seen, history.poses, lambda n: spots(true, n, sign=0.0, noise=1.0), 0.2
+    )
+    assert np.isnan(flat).mean() > 0.9
+    strong = np.full_like(history.seen, np.nan)
+    same = occupancy.smoothed(history.sites, history.seen, strong)
+    np.testing.assert_array_equal(same.probability, history.occupancy.probability)

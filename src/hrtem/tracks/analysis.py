@@ -9,9 +9,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from hrtem.errors import InputError
+from hrtem.tracks.contrast import relative_contrast
 from hrtem.tracks.detections import Detections
 from hrtem.tracks.motion import Event, Steps, events, mean_square_displacement, tracks
-from hrtem.tracks.occupancy import Occupancy, likelihoods, smoothed
+from hrtem.tracks.occupancy import Occupancy, smoothed
 from hrtem.tracks.rates import Rates, rates
 from hrtem.tracks.registration import Pose, poses
 from hrtem.tracks.sites import BULK, Sites, found_sites, observed, on_support
@@ -88,7 +89,8 @@ def analysed(
         frames: what was found in each.
         extent: largest x and y of a frame, Å.
         frame_time: s from frame to frame.
-        image: gives frame n as it was read, ``(Y, X)``; without it no support is told from vacuum.
+        image: gives frame n as it was read, ``(Y, X)``; without it no support is told from vacuum, and occupancy
+            rests on what was found alone.
         sampling: Å/px of these images.
         seed: of the histories that rates are drawn from.
 
@@ -106,12 +108,14 @@ def analysed(
             "show enough of them."
         )
     seen = np.array([observed(sites, found, pose, extent) for found, pose in zip(frames, laid, strict=True)])
+    contrast = None
     if image is not None:
         there = np.nan_to_num(seen).sum(axis=0) / np.maximum(np.isfinite(seen).sum(axis=0), 1)
         sites = on_support(sites, there, _texture(sites, laid, image, sampling))
-    occupancy = smoothed(sites, seen)
+        contrast = relative_contrast(sites, seen, laid, image, sampling)
+    occupancy = smoothed(sites, seen, contrast)
     rng = np.random.default_rng([seed, len(frames)])
-    found_rates = rates(sites, occupancy, likelihoods(seen, occupancy), frame_time, rng)
+    found_rates = rates(sites, occupancy, frame_time, rng)
     changes = events(sites, occupancy.probability, occupancy.appearing, occupancy.vanishing)
     numbers = tracks(changes, occupancy.probability)
     steps = Steps(sites)

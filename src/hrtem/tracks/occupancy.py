@@ -2,9 +2,10 @@
 
 A site is vacant or occupied, and what a frame shows of it is how probable a column is there: none, or one of some
 grades. How often each grade comes from an occupied and from a vacant site is learnt from the movie itself (Baum and
-Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), beginning with what calibrated probabilities mean. How often columns
-leave and arrive depends on how many neighbours they have, in the mean of the field that the neighbours' occupancies
-make, and is learnt as well.
+Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), beginning with what calibrated probabilities mean; and so is how bright
+occupied and vacant sites are, see :mod:`hrtem.tracks.contrast`, as two normal numbers with a few that are neither. How
+often columns leave and arrive depends on how many neighbours they have, in the mean of the field that the neighbours'
+occupancies make, and is learnt as well.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ GRADES = len(EDGES) + 2
 #: Share of each grade of an occupied and of a vacant site before a movie has taught otherwise, worth so many frames.
 PRIOR = np.array([[0.94, 0.03, 0.015, 0.01, 0.005], [0.06, 0.03, 0.05, 0.10, 0.76]])
 WORTH = 40.0
+#: Mean and standard deviation of the relative contrast of a vacant and of an occupied site before a movie has taught
+#: otherwise, the least deviation, and the share of values that may be anything within a range of some width.
+SHADES, NARROWEST = np.array([[0.05, 0.15], [0.95, 0.15]]), 0.08
+STRANGE, RANGE = 0.01, 4.0
 #: Rates before a movie has taught otherwise, a frame, worth so many frames of one site.
 LEAVING, ARRIVING, KNOWN = 0.02, 0.01, 20.0
 #: Rounds of learning; no frame is believed to show less or more than this.
@@ -42,6 +47,7 @@ class Occupancy:
         leaving: ``(T - 1, S)``, that an occupied site is vacant in the next frame, by its neighbours.
         arriving: ``(T - 1, S)``, that a vacant one is occupied in the next.
         emission: ``(2, GRADES)``, share of each grade of vacant and of occupied sites.
+        shades: ``(2, 2)``, mean and standard deviation of the relative contrast of vacant and of occupied sites.
         quality: ``(T,)``, how often bulk columns were found, against the mean of all frames.
     """
 
@@ -53,22 +59,25 @@ class Occupancy:
     leaving: np.ndarray
     arriving: np.ndarray
     emission: np.ndarray
+    shades: np.ndarray
     quality: np.ndarray
 
 
-def smoothed(sites: Sites, seen: np.ndarray, rounds: int = ROUNDS) -> Occupancy:
+def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None, rounds: int = ROUNDS) -> Occupancy:
     """Fit the model to what was seen.
 
     Args:
         sites: S of them.
         seen: ``(T, S)``, how probable a column is by each frame alone, 0 where none was found, NaN where a site or a
             frame was not seen.
+        contrast: ``(T, S)``, see :func:`hrtem.tracks.contrast.relative_contrast`; NaN where it is not known.
         rounds: of learning.
     """
     frames, number = seen.shape
+    contrast = np.full(seen.shape, np.nan) if contrast is None else contrast
     known = np.isfinite(seen)
     grades = _grades(seen)
-    emission = PRIOR.copy()
+    emission, shades = PRIOR.copy(), SHADES.copy()
     quality = np.ones(frames)
     occupied = np.divide(
         np.nan_to_num(seen).sum(axis=0), known.sum(axis=0), out=np.zeros(number), where=known.any(axis=0)
@@ -78,16 +87,17 @@ def smoothed(sites: Sites, seen: np.ndarray, rounds: int = ROUNDS) -> Occupancy:
     field = np.broadcast_to(sites.coordination(occupied), seen.shape)
     start = np.clip(occupied, 0.05, 0.95)
     for _ in range(rounds):
-        table = _seen_likelihood(grades, emission, quality)
+        table = _seen_likelihood(grades, emission, quality) * _shade_likelihood(contrast, shades)
         out, back = _by_neighbours(field, leaving, arriving)
         state, filtered, appearing, vanishing = _forward_backward(table, start, out, back)
         kinds = sites.kinds(state.mean(axis=0))
         emission = _learnt(grades, state, kinds)
+        shades = _learnt_shades(contrast, state, kinds)
         quality = _quality(grades, state, kinds, emission)
         field = sites.coordination(lasting(state))
         leaving, arriving = _rates(field, state, appearing, vanishing, kinds, sites.full)
         start = np.clip(state[0], 0.02, 0.98)
-    return Occupancy(state, filtered, appearing, vanishing, kinds, out, back, emission, quality)
+    return Occupancy(state, filtered, appearing, vanishing, kinds, out, back, emission, shades, quality)
 
 
 def lasting(states: np.ndarray) -> np.ndarray:
@@ -98,15 +108,32 @@ def lasting(states: np.ndarray) -> np.ndarray:
     return np.concatenate([states[:1], np.minimum(states[1:], states[:-1])])
 
 
-def likelihoods(seen: np.ndarray, occupancy: Occupancy) -> np.ndarray:
-    """How likely what was ``seen`` ``(T, S)`` is of vacant and of occupied sites, ``(T, S, 2)``."""
-    return _seen_likelihood(_grades(seen), occupancy.emission, occupancy.quality)
-
-
 def _grades(seen: np.ndarray) -> np.ndarray:
     """Grade of each of ``seen``, 0 where no column was found; −1 where a site was not seen."""
     values = np.nan_to_num(seen)
     return np.where(np.isfinite(seen), np.digitize(values, EDGES) + (values > 0.0), -1)
+
+
+def _shade_likelihood(contrast: np.ndarray, shades: np.ndarray) -> np.ndarray:
+    """How likely each relative contrast is of a vacant and of an occupied site, ``(T, S, 2)``; 1 where unknown."""
+    away = (contrast[..., None] - shades[:, 0]) / shades[:, 1]
+    normal = np.exp(-0.5 * away**2) / (np.sqrt(2.0 * np.pi) * shades[:, 1])
+    return np.nan_to_num((1.0 - STRANGE) * normal + STRANGE / RANGE, nan=1.0)
+
+
+def _learnt_shades(contrast: np.ndarray, state: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Mean and standard deviation of the relative contrast of vacant and of occupied sites of the surface."""
+    known = np.isfinite(contrast) & (kinds == SURFACE)[None]
+    values, there = contrast[known], state[known]
+    answer = np.empty((2, 2))
+    for occupied, weights in enumerate((1.0 - there, there)):
+        # What is far off either is strange, and teaches nothing.
+        weights = weights * (np.abs(values - SHADES[occupied, 0]) < 0.5)
+        total = weights.sum() + WORTH
+        mean = (weights @ values + WORTH * SHADES[occupied, 0]) / total
+        square = (weights @ (values - mean) ** 2 + WORTH * SHADES[occupied, 1] ** 2) / total
+        answer[occupied] = mean, max(np.sqrt(square), NARROWEST)
+    return answer
 
 
 def _seen_likelihood(grades: np.ndarray, emission: np.ndarray, quality: np.ndarray) -> np.ndarray:

@@ -60,7 +60,6 @@ class Rates:
 def rates(
     sites: Sites,
     occupancy: Occupancy,
-    likelihood: np.ndarray,
     frame_time: float,
     rng: np.random.Generator,
     draws: int = DRAWS,
@@ -79,12 +78,11 @@ def rates(
     Args:
         sites: of the movie.
         occupancy: as :func:`hrtem.tracks.occupancy.smoothed` has fitted it.
-        likelihood: ``(T, S, 2)``, see :func:`hrtem.tracks.occupancy.likelihoods`.
         frame_time: s from frame to frame.
         rng: of the histories.
         draws: number of histories.
     """
-    happened, exposed, returned = _histories(sites, occupancy, likelihood, rng, draws)
+    happened, exposed, returned = _histories(sites, occupancy, rng, draws)
     drawn_rates = [_drawn(happened[kind], exposed[kind], returned[kind], frame_time, rng) for kind in (0, 1)]
 
     def rate(kind: int, numbers: Sequence[int], neighbours: int | None) -> Rate:
@@ -127,7 +125,7 @@ def _drawn(
 
 
 def _histories(
-    sites: Sites, occupancy: Occupancy, likelihood: np.ndarray, rng: np.random.Generator, draws: int
+    sites: Sites, occupancy: Occupancy, rng: np.random.Generator, draws: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Events and exposed frames ``(2, draws, full + 1)`` of leaving and arriving, by the number of neighbours.
 
