@@ -344,3 +344,20 @@ def test_a_frame_without_contrast_says_nothing(true, history):
     strong = np.full_like(history.seen, np.nan)
     same = occupancy.smoothed(history.sites, history.seen, strong)
     np.testing.assert_array_equal(same.probability, history.occupancy.probability)
+
+
+def test_noise_that_shows_a_column_and_brightens_it_counts_once(true, history):
+    """Nothing moves, and the same noise moves brightness and findings: there are hardly any events to be found."""
+    rng = np.random.default_rng(17)
+    there = history.occupancy.probability[0] > 0.5
+    noise = rng.normal(scale=0.3, size=history.seen.shape)
+    found = 0.95 * there + noise + rng.normal(scale=0.15, size=noise.shape) > 0.5
+    seen = np.where(found, 0.95, 0.0)
+    learnt = occupancy.smoothed(history.sites, seen, 0.95 * there + noise)
+    (hidden, invented), (missed, shown) = learnt.shades
+    assert invented[0] - hidden[0] > 0.2
+    assert shown[0] - missed[0] > 0.2
+    assert hidden[1] == pytest.approx(noise[~found & ~there].std(), abs=0.03)
+    surface = learnt.kinds != sites.SUPPORT
+    assert (learnt.probability[:, surface] > 0.5).mean(axis=0) == pytest.approx(there[surface].astype(float), abs=0.2)
+    assert learnt.vanishing[:, surface].sum() < 0.004 * there[surface].sum() * len(seen)

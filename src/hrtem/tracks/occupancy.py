@@ -3,9 +3,10 @@
 A site is vacant or occupied, and what a frame shows of it is how probable a column is there: none, or one of some
 grades. How often each grade comes from an occupied and from a vacant site is learnt from the movie itself (Baum and
 Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), beginning with what calibrated probabilities mean; and so is how bright
-occupied and vacant sites are, see :mod:`hrtem.tracks.contrast`, as two normal numbers with a few that are neither. How
-often columns leave and arrive depends on how many neighbours they have, in the mean of the field that the neighbours'
-occupancies make, and is learnt as well.
+occupied and vacant sites are, see :mod:`hrtem.tracks.contrast`, as normal numbers with a few that are neither. Noise
+that lets a network find a column brightens the place as well, so that the brightnesses of sites with and without a
+column found count apart, and what both say is not counted twice. How often columns leave and arrive depends on how many
+neighbours they have, in the mean of the field that the neighbours' occupancies make, and is learnt as well.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Occupancy:
         leaving: ``(T - 1, S)``, that an occupied site is vacant in the next frame, by its neighbours.
         arriving: ``(T - 1, S)``, that a vacant one is occupied in the next.
         emission: ``(2, GRADES)``, share of each grade of vacant and of occupied sites.
-        shades: ``(2, 2)``, mean and standard deviation of the relative contrast of vacant and of occupied sites.
+        shades: ``(2, 2, 2)``, of vacant and of occupied sites, where no column was found and where one was, mean and
+            standard deviation of the relative contrast.
         quality: ``(T,)``, how often bulk columns were found, against the mean of all frames.
     """
 
@@ -77,7 +79,8 @@ def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None,
     contrast = np.full(seen.shape, np.nan) if contrast is None else contrast
     known = np.isfinite(seen)
     grades = _grades(seen)
-    emission, shades = PRIOR.copy(), SHADES.copy()
+    found = grades > 0
+    emission, shades = PRIOR.copy(), np.repeat(SHADES[:, None], 2, axis=1)
     quality = np.ones(frames)
     occupied = np.divide(
         np.nan_to_num(seen).sum(axis=0), known.sum(axis=0), out=np.zeros(number), where=known.any(axis=0)
@@ -87,12 +90,12 @@ def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None,
     field = np.broadcast_to(sites.coordination(occupied), seen.shape)
     start = np.clip(occupied, 0.05, 0.95)
     for _ in range(rounds):
-        table = _seen_likelihood(grades, emission, quality) * _shade_likelihood(contrast, shades)
+        table = _seen_likelihood(grades, emission, quality) * _shade_likelihood(contrast, found, shades)
         out, back = _by_neighbours(field, leaving, arriving)
         state, filtered, appearing, vanishing = _forward_backward(table, start, out, back)
         kinds = sites.kinds(state.mean(axis=0))
         emission = _learnt(grades, state, kinds)
-        shades = _learnt_shades(contrast, state, kinds)
+        shades = _learnt_shades(contrast, found, state, kinds, shades)
         quality = _quality(grades, state, kinds, emission)
         field = sites.coordination(lasting(state))
         leaving, arriving = _rates(field, state, appearing, vanishing, kinds, sites.full)
@@ -114,25 +117,34 @@ def _grades(seen: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(seen), np.digitize(values, EDGES) + (values > 0.0), -1)
 
 
-def _shade_likelihood(contrast: np.ndarray, shades: np.ndarray) -> np.ndarray:
+def _shade_likelihood(contrast: np.ndarray, found: np.ndarray, shades: np.ndarray) -> np.ndarray:
     """How likely each relative contrast is of a vacant and of an occupied site, ``(T, S, 2)``; 1 where unknown."""
-    away = (contrast[..., None] - shades[:, 0]) / shades[:, 1]
-    normal = np.exp(-0.5 * away**2) / (np.sqrt(2.0 * np.pi) * shades[:, 1])
-    return np.nan_to_num((1.0 - STRANGE) * normal + STRANGE / RANGE, nan=1.0)
+    return np.nan_to_num((1.0 - STRANGE) * _normal(contrast, found, shades) + STRANGE / RANGE, nan=1.0)
 
 
-def _learnt_shades(contrast: np.ndarray, state: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Mean and standard deviation of the relative contrast of vacant and of occupied sites of the surface."""
-    known = np.isfinite(contrast) & (kinds == SURFACE)[None]
-    values, there = contrast[known], state[known]
-    answer = np.empty((2, 2))
-    for occupied, weights in enumerate((1.0 - there, there)):
-        # What is far off either is strange, and teaches nothing.
-        weights = weights * (np.abs(values - SHADES[occupied, 0]) < 0.5)
-        total = weights.sum() + WORTH
-        mean = (weights @ values + WORTH * SHADES[occupied, 0]) / total
-        square = (weights @ (values - mean) ** 2 + WORTH * SHADES[occupied, 1] ** 2) / total
-        answer[occupied] = mean, max(np.sqrt(square), NARROWEST)
+def _normal(contrast: np.ndarray, found: np.ndarray, shades: np.ndarray) -> np.ndarray:
+    mean, deviation = (np.moveaxis(shades[:, :, which], 0, -1)[found.astype(int)] for which in (0, 1))
+    away = (contrast[..., None] - mean) / deviation
+    return np.exp(-0.5 * away**2) / (np.sqrt(2.0 * np.pi) * deviation)
+
+
+def _learnt_shades(
+    contrast: np.ndarray, found: np.ndarray, state: np.ndarray, kinds: np.ndarray, shades: np.ndarray
+) -> np.ndarray:
+    """Mean and standard deviation of the relative contrast of the surface, from what is not strange to ``shades``."""
+    normal = (1.0 - STRANGE) * _normal(contrast, found, shades)
+    usual = normal / (normal + STRANGE / RANGE)
+    surface = np.isfinite(contrast) & (kinds == SURFACE)[None]
+    answer = np.empty_like(shades)
+    for occupied, there in enumerate((1.0 - state, state)):
+        for seen in (0, 1):
+            known = surface & (found == bool(seen))
+            values, weights = contrast[known], there[known] * usual[..., occupied][known]
+            first, width = SHADES[occupied]
+            total = weights.sum() + WORTH
+            mean = (weights @ values + WORTH * first) / total
+            square = (weights @ (values - mean) ** 2 + WORTH * (width**2 + (first - mean) ** 2)) / total
+            answer[occupied, seen] = mean, max(np.sqrt(square), NARROWEST)
     return answer
 
 
