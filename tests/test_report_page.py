@@ -441,3 +441,28 @@ def test_warning_frames_settings_and_dark_page(opened):
     assert all(opened.script("return arguments[0].labels.length > 0", box) for box in opened.all("input, select"))
     names = "return arguments[0].getAttribute('aria-label') || arguments[0].textContent.trim()"
     assert all(opened.script(names, button) for button in opened.all("button"))
+
+
+@pytest.mark.slow
+def test_a_movie_is_walked_through_along_its_curve(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    frames = [a_frame(seed=number, in_domain=True, marks=number == 2) for number in range(4)]
+    movie = page.Movie(range(4), 4, np.array([5.0, 7.0, 6.0, 5.0]), "occupied surface columns")
+    path = tmp_path / "movie.html"
+    report.write_page(frames, report.fields_of(frames), path, "movie", {}, movie)
+    shown = Page(browser, path)
+    assert shown.find("#frame-text").text == "0 of 0–3"
+    assert "5 in frame 0, 5 to 7 in all" in shown.find("#curve-text").text
+    assert not shown.find("#marks-section").is_displayed()
+    shown.find("#frame").send_keys(Keys.ARROW_RIGHT * 2)
+    shown.settle()
+    assert shown.find("#frame-text").text == "2 of 0–3"
+    assert "6 in frame 2" in shown.find("#curve-text").text
+    assert shown.find("#marks-section").is_displayed()
+    shown.find("#frame").send_keys(Keys.HOME)
+    shown.click("#play")
+    shown.wait(lambda: shown.find("#frame-text").text != "0 of 0–3")
+    shown.click("#play")
+    assert shown.find("#play").get_attribute("aria-pressed") == "false"
+    assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
