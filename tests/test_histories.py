@@ -154,6 +154,12 @@ def test_two_movies_are_compared(film, frames, tmp_path, log):
     assert np.ptp(imread(tmp_path / "comparison.png")[..., :3].astype(int)) > 100
 
 
+def test_movies_of_one_name_are_told_by_their_folders(tmp_path):
+    places = [tmp_path / "vacuum" / "movie.mrc", tmp_path / "oxygen" / "movie.mrc", tmp_path / "other.mrc"]
+    given = [SimpleNamespace(name=place.stem, source=place) for place in [*places, places[0]]]
+    assert histories.named(given) == ["vacuum-movie", "oxygen-movie", "other", "vacuum-movie-2"]
+
+
 def test_a_watched_folder_is_the_movie_of_its_frames(images, frames, tmp_path, caplog):
     folder = tmp_path / "camera"
     folder.mkdir()

@@ -222,7 +222,7 @@ def predict(finder: Finder, words: Mapping[str, Any], place: Path, log: Logger, 
         kept = place / f"{watch.resolve().name}.frames"
         given = [watched(finder, watch, kept, float(words["watch"]), words["sampling"], log)]
     chosen = checked_frames(words["frames"], given)
-    names = runs.distinct([movie.name for movie in given])
+    names = named(given)
     reports: dict[str, Report] = {}
     for name, movie in zip(names, given, strict=True):
         kept = place / f"{name}.frames"
@@ -242,6 +242,17 @@ def predict(finder: Finder, words: Mapping[str, Any], place: Path, log: Logger, 
             log.info("%s", sentence)
     for name in names:
         shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
+
+
+def named(given: Sequence[Movie]) -> list[str]:
+    """What the movies are called, each differently: where several have one name, their folders stand before it."""
+    names = [movie.name for movie in given]
+    return runs.distinct(
+        [
+            name if names.count(name) == 1 else f"{movie.source.resolve().parent.name}-{name}"
+            for name, movie in zip(names, given, strict=True)
+        ]
+    )
 
 
 def looked_at(finder: Finder, words: Mapping[str, Any]) -> list[Movie]:

@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from hrtem.report.drawing import circles, save, show_image, show_maps
 from hrtem.report.frame import Frame
@@ -131,6 +132,7 @@ def occupancy_figure(history: History, path: Path, unit: str) -> None:
     edges = np.arange(frames + 1) * history.frame_time
     lower.stairs((there[:, surface] >= OCCUPIED).sum(axis=1), edges, color=COLOURS["surface"], baseline=None)
     lower.set(xlabel=f"time ({unit})", ylabel="surface columns", xlim=(0, end))
+    lower.yaxis.set_major_locator(MaxNLocator(integer=True))
     save(figure, path)
 
 
