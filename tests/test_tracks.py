@@ -361,3 +361,17 @@ def test_noise_that_shows_a_column_and_brightens_it_counts_once(true, history):
     surface = learnt.kinds != sites.SUPPORT
     assert (learnt.probability[:, surface] > 0.5).mean(axis=0) == pytest.approx(there[surface].astype(float), abs=0.2)
     assert learnt.vanishing[:, surface].sum() < 0.004 * there[surface].sum() * len(seen)
+
+
+def test_a_site_that_shows_its_column_less_often_is_not_said_to_come_and_go(history):
+    """All columns stay; one is found in two frames of three, and one vacant site seems occupied as often."""
+    rng = np.random.default_rng(19)
+    there = history.occupancy.probability[0] > 0.5
+    odd = [int(np.flatnonzero((there == state) & (history.occupancy.kinds == 1))[0]) for state in (True, False)]
+    often = np.where(there, 0.98, 0.02)
+    often[odd] = 2 / 3
+    found = rng.random(history.seen.shape) < often
+    contrast = 0.95 * there + rng.normal(scale=0.25, size=found.shape)
+    learnt = occupancy.smoothed(history.sites, np.where(found, 0.95, 0.0), contrast)
+    assert learnt.probability[:, odd].mean(axis=0) == pytest.approx([1.0, 0.0], abs=0.02)
+    assert (learnt.vanishing + learnt.appearing)[:, odd].sum() < 0.5

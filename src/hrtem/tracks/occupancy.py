@@ -2,7 +2,8 @@
 
 A site is vacant or occupied, and what a frame shows of it is how probable a column is there: none, or one of some
 grades. How often each grade comes from an occupied and from a vacant site is learnt from the movie itself (Baum and
-Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), beginning with what calibrated probabilities mean; and so is how bright
+Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), beginning with what calibrated probabilities mean; how often there is
+one at all, from each site by itself too, since some show their column less often than others; and so is how bright
 occupied and vacant sites are, see :mod:`hrtem.tracks.contrast`, as normal numbers with a few that are neither. Noise
 that lets a network find a column brightens the place as well, so that the brightnesses of sites with and without a
 column found count apart, and what both say is not counted twice. How often columns leave and arrive depends on how many
@@ -23,6 +24,8 @@ GRADES = len(EDGES) + 2
 #: Share of each grade of an occupied and of a vacant site before a movie has taught otherwise, worth so many frames.
 PRIOR = np.array([[0.94, 0.03, 0.015, 0.01, 0.005], [0.06, 0.03, 0.05, 0.10, 0.76]])
 WORTH = 40.0
+#: How often a column is found at a site is how often it is at all sites, worth so many frames, and its own share.
+OWN = 40.0
 #: Mean and standard deviation of the relative contrast of a vacant and of an occupied site before a movie has taught
 #: otherwise, the least deviation, and the share of values that may be anything within a range of some width.
 SHADES, NARROWEST = np.array([[0.05, 0.15], [0.95, 0.15]]), 0.08
@@ -81,7 +84,7 @@ def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None,
     grades = _grades(seen)
     found = grades > 0
     emission, shades = PRIOR.copy(), np.repeat(SHADES[:, None], 2, axis=1)
-    quality = np.ones(frames)
+    quality, showing = np.ones(frames), np.repeat(emission[:, 1:].sum(axis=1)[:, None], number, axis=1)
     occupied = np.divide(
         np.nan_to_num(seen).sum(axis=0), known.sum(axis=0), out=np.zeros(number), where=known.any(axis=0)
     )
@@ -90,11 +93,12 @@ def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None,
     field = np.broadcast_to(sites.coordination(occupied), seen.shape)
     start = np.clip(occupied, 0.05, 0.95)
     for _ in range(rounds):
-        table = _seen_likelihood(grades, emission, quality) * _shade_likelihood(contrast, found, shades)
+        table = _seen_likelihood(grades, emission, showing, quality) * _shade_likelihood(contrast, found, shades)
         out, back = _by_neighbours(field, leaving, arriving)
         state, filtered, appearing, vanishing = _forward_backward(table, start, out, back)
         kinds = sites.kinds(state.mean(axis=0))
         emission = _learnt(grades, state, kinds)
+        showing = _shown(grades, state, emission)
         shades = _learnt_shades(contrast, found, state, kinds, shades)
         quality = _quality(grades, state, kinds, emission)
         field = sites.coordination(lasting(state))
@@ -148,17 +152,23 @@ def _learnt_shades(
     return answer
 
 
-def _seen_likelihood(grades: np.ndarray, emission: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    answer = np.ones((*grades.shape, 2))
-    known = grades >= 0
-    vacant, occupied = emission
-    answer[..., 0][known] = vacant[grades[known]]
+def _seen_likelihood(grades: np.ndarray, emission: np.ndarray, showing: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """How likely each grade is of a vacant and of an occupied site, ``(T, S, 2)``; 1 where a site was not seen."""
     # A frame in which even bulk columns are missed says less of a column that was not found.
-    found = np.clip(quality[:, None] * occupied[1:].sum(), LEAST, 1.0 - LEAST)
-    shares = occupied[1:] / occupied[1:].sum()
-    table = np.concatenate([1.0 - found, found * shares], axis=1)
-    rows = np.broadcast_to(np.arange(len(grades))[:, None], grades.shape)
-    answer[..., 1][known] = table[rows[known], grades[known]]
+    shown = np.stack(np.broadcast_arrays(showing[0], quality[:, None] * showing[1]), axis=-1)
+    shown = np.clip(shown, LEAST, 1.0 - LEAST)
+    of_these = (emission[:, 1:] / emission[:, 1:].sum(axis=1, keepdims=True)).T[np.maximum(grades, 1) - 1]
+    answer = np.where(grades[..., None] > 0, shown * of_these, 1.0 - shown)
+    return np.where(grades[..., None] < 0, 1.0, answer)
+
+
+def _shown(grades: np.ndarray, state: np.ndarray, emission: np.ndarray) -> np.ndarray:
+    """How often a column is found at each site while it is vacant and while it is occupied, ``(2, S)``."""
+    known, found = grades >= 0, grades > 0
+    answer = np.empty((2, grades.shape[1]))
+    for occupied, there in enumerate((1.0 - state, state)):
+        usual = emission[occupied, 1:].sum()
+        answer[occupied] = ((there * found).sum(axis=0) + OWN * usual) / ((there * known).sum(axis=0) + OWN)
     return answer
 
 
