@@ -32,8 +32,7 @@ class LocalContrast:
 
     def __call__(self, images: Tensor, sampling: float) -> Tensor:
         """Normalise ``images``, real ``(B, F, Y, X)`` at ``sampling`` Å/px, to the same shape."""
-        there = ~blank(images)
-        if images.shape[1] > 1 and not bool(there.all()):
+        if images.shape[1] > 1 and not bool((there := ~blank(images)).all()):
             # A series at a time, without what is missing of it.
             answer = torch.zeros_like(images)
             for series, kept, result in zip(images, there, answer, strict=True):

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -144,6 +144,18 @@ def new_folder(output: str | None, parent: str) -> Path:
     except OSError as error:
         raise InputError(f"output must be a folder that can be made, and {folder} cannot: {error.strerror}.") from None
     return folder
+
+
+def parted(words: Iterable[str], known: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The values of the ``known`` keys, those that ``key=value`` among the words say instead, and all other words."""
+    said, others = dict(known), []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key in said:
+            said[key] = value
+        else:
+            others.append(word)
+    return said, others
 
 
 def distinct(names: Sequence[str]) -> list[str]:

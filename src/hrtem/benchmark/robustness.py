@@ -24,6 +24,7 @@ from hrtem.errors import InputError
 from hrtem.inference import Finder
 from hrtem.micrograph import Micrograph, evened, registered
 from hrtem.ranges import Range
+from hrtem.runs import parted
 from hrtem.testsets import SEED, TestSet, simulated
 
 #: Standard deviations of the defocus of all images but the middle one from its place, Å.
@@ -174,14 +175,7 @@ def main(*words: str) -> None:
     Raises:
         InputError: a model is none, or takes single images; a word has no use.
     """
-    own = {"views": "16", "dose": "", "output": "robustness.md"}
-    names = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in own:
-            own[key] = value
-        else:
-            names.append(word)
+    own, names = parted(words, {"views": "16", "dose": "", "output": "robustness.md"})
     if not names:
         raise InputError("robustness needs at least one model of a focal series, such as mos2, or a checkpoint.")
     if not own["views"].isdigit() or int(own["views"]) < 1:

@@ -9,6 +9,7 @@ from pathlib import Path
 from hrtem.comparison.entries import Cost, Entry, Run, names
 from hrtem.comparison.show import figure, print_table, write_csv, write_markdown
 from hrtem.errors import InputError
+from hrtem.runs import parted
 
 __all__ = ["Cost", "Entry", "Run", "compare", "main", "names"]
 
@@ -25,14 +26,8 @@ def main(words: Sequence[str]) -> None:
     Raises:
         InputError: a folder or a word cannot be used.
     """
-    said = {"output": "compare.png", "limits": "", "device": "cpu"}
-    places = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in said:
-            said[key] = value
-        else:
-            places.append(Path(word))
+    said, others = parted(words, {"output": "compare.png", "limits": "", "device": "cpu"})
+    places = [Path(word) for word in others]
     if not places:
         raise InputError(f"compare needs at least one run folder; {USAGE}.")
     output = Path(said["output"])

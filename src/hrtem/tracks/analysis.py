@@ -15,7 +15,7 @@ from hrtem.tracks.motion import Event, Steps, events, mean_square_displacement, 
 from hrtem.tracks.occupancy import Occupancy, smoothed
 from hrtem.tracks.rates import Rates, rates
 from hrtem.tracks.registration import Pose, poses
-from hrtem.tracks.sites import BULK, Sites, found_sites, observed, on_support
+from hrtem.tracks.sites import BULK, Sites, found_sites, mean_seen, observed, on_support
 
 #: Frames whose mean tells a support from vacuum.
 AVERAGED = 64
@@ -110,8 +110,7 @@ def analysed(
     seen = np.array([observed(sites, found, pose, extent) for found, pose in zip(frames, laid, strict=True)])
     contrast = None
     if image is not None:
-        there = np.nan_to_num(seen).sum(axis=0) / np.maximum(np.isfinite(seen).sum(axis=0), 1)
-        sites = on_support(sites, there, _texture(sites, laid, image, sampling))
+        sites = on_support(sites, mean_seen(seen), _texture(sites, laid, image, sampling))
         contrast = relative_contrast(sites, seen, laid, image, sampling)
     occupancy = smoothed(sites, seen, contrast)
     rng = np.random.default_rng([seed, len(frames)])

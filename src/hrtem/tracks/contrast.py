@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from hrtem.tracks.registration import Pose
-from hrtem.tracks.sites import Sites
+from hrtem.tracks.sites import Sites, mean_seen
 
 #: Width of the Gaussian that a brightness is a mean over, Å, and the ring around it, in shortest distances of sites.
 BLUR, RING = 0.35, 0.5
@@ -41,7 +41,7 @@ def relative_contrast(
         sampling: Å/px.
     """
     answer = np.full(seen.shape, np.nan)
-    there = np.nan_to_num(seen).sum(axis=0) / np.maximum(np.isfinite(seen).sum(axis=0), 1)
+    there = mean_seen(seen)
     steady = (there > 0.8) & ~sites.supported
     inside = steady & (sites.coordination((there > 0.8).astype(int)) >= sites.full)
     scale = inside if inside.sum() >= FEWEST else steady

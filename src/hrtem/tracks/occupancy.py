@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hrtem.tracks.sites import BULK, SUPPORT, SURFACE, Sites
+from hrtem.tracks.sites import BULK, SUPPORT, SURFACE, Sites, mean_seen
 
 #: Grades of what a frame shows: nothing, and probabilities up to these edges.
 EDGES = np.array([0.3, 0.6, 0.85])
@@ -80,14 +80,11 @@ def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None,
     """
     frames, number = seen.shape
     contrast = np.full(seen.shape, np.nan) if contrast is None else contrast
-    known = np.isfinite(seen)
     grades = _grades(seen)
     found = grades > 0
     emission, shades = PRIOR.copy(), np.repeat(SHADES[:, None], 2, axis=1)
     quality, showing = np.ones(frames), np.repeat(emission[:, 1:].sum(axis=1)[:, None], number, axis=1)
-    occupied = np.divide(
-        np.nan_to_num(seen).sum(axis=0), known.sum(axis=0), out=np.zeros(number), where=known.any(axis=0)
-    )
+    occupied = mean_seen(seen)
     leaving = np.full((sites.full + 1,), LEAVING)
     arriving = np.full((sites.full + 1,), ARRIVING)
     field = np.broadcast_to(sites.coordination(occupied), seen.shape)

@@ -258,6 +258,11 @@ def _beside(positions: np.ndarray, reach: float) -> np.ndarray:
     return answer
 
 
+def mean_seen(seen: np.ndarray) -> np.ndarray:
+    """Mean ``(S,)`` of ``seen`` ``(T, S)`` over the frames in which each site was seen; 0 where it never was."""
+    return np.nan_to_num(seen).sum(axis=0) / np.maximum(np.isfinite(seen).sum(axis=0), 1)
+
+
 def on_support(sites: Sites, occupied: np.ndarray, texture: np.ndarray) -> Sites:
     """The same sites, told which of them a support is next to.
 
