@@ -14,7 +14,7 @@ from hrtem.dynamics import Truth
 from hrtem.errors import InputError
 from hrtem.samples import Gold
 from hrtem.samples.hopping import Hopping
-from hrtem.tracks import Detections, Rate, analysed, compared, contrast, motion, occupancy, registration, sites
+from hrtem.tracks import Detections, Rate, analysed, compared, contrast, motion, occupancy, rates, registration, sites
 
 EXTENT = (44.0, 44.0)
 
@@ -224,9 +224,9 @@ def test_rates_of_some_movies_lie_in_their_intervals():
 @pytest.mark.slow
 @pytest.mark.parametrize("quality", [{}, {"recall": 0.93, "false": 0.02}])
 def test_intervals_hold_the_true_rate_as_often_as_they_say(quality):
-    """Of 60 movies; fewer than 53 would be found in one of a hundred such tests of true intervals of 95 per cent."""
+    """Of 60 movies; fewer than 51 would be found in one of 300 such tests of true intervals of 95 per cent."""
     inside, above = covered(range(200, 260), **quality)
-    assert inside >= 53 / 60
+    assert inside >= 51 / 60
     assert 0.2 < above < 0.8
 
 
@@ -375,3 +375,56 @@ def test_a_site_that_shows_its_column_less_often_is_not_said_to_come_and_go(hist
     learnt = occupancy.smoothed(history.sites, np.where(found, 0.95, 0.0), contrast)
     assert learnt.probability[:, odd].mean(axis=0) == pytest.approx([1.0, 0.0], abs=0.02)
     assert (learnt.vanishing + learnt.appearing)[:, odd].sum() < 0.5
+
+
+def test_a_frame_whose_bulk_spreads_says_less_of_the_surface(history):
+    """Columns that seem gone for five frames, when those of the bulk look as different as that."""
+    rng = np.random.default_rng(23)
+    there = history.occupancy.probability[0] > 0.5
+    odd = int(np.flatnonzero(there & (history.occupancy.kinds == sites.SURFACE))[0])
+    bulk = history.occupancy.kinds == sites.BULK
+    bad = slice(20, 25)
+    seen = np.where(there, 0.95, 0.0) * np.ones((len(history.seen), 1))
+    brightness = 0.95 * there + rng.normal(scale=0.12, size=seen.shape)
+    brightness[bad, odd] = 0.1
+    sure = occupancy.smoothed(history.sites, seen, brightness)
+    brightness[bad, bulk] += rng.normal(scale=0.6, size=(5, bulk.sum()))
+    doubtful = occupancy.smoothed(history.sites, seen, brightness)
+    assert sure.probability[bad, odd].max() < 0.1
+    assert doubtful.probability[bad, odd].min() > 0.9
+
+
+def test_a_column_with_neighbours_on_all_sides_stays(history, monkeypatch):
+    """It is not found in three frames, which would be believed of a column that has somewhere to go."""
+    there = history.occupancy.probability[0] > 0.5
+    inside = int(np.flatnonzero(there & (history.occupancy.kinds == sites.BULK))[0])
+    seen = history.seen.copy()
+    seen[20:23, inside] = 0.0
+    stays = occupancy.smoothed(history.sites, seen)
+    monkeypatch.setattr(occupancy, "STUCK", occupancy.LEAVING)
+    leaves = occupancy.smoothed(history.sites, seen)
+    assert np.median(stays.leaving[:, inside]) < 1e-4 < np.median(leaves.leaving[:, inside])
+    assert stays.probability[20:23, inside].min() > 0.5 > leaves.probability[20:23, inside].max()
+
+
+def test_a_movie_whose_bulk_is_seldom_of_one_brightness_has_no_contrast(true):
+    """In every other frame columns inside have any brightness, so that those in between are not believed either."""
+    history = analysed(detected(true, 1), EXTENT, 0.5)
+
+    def image(frame):
+        weights = np.random.default_rng([29, frame]).uniform(-0.5, 1.5, true.share.shape[1])
+        odd = replace(true, share=true.share * np.where(frame % 2, weights, 1.0))
+        return spots(odd, frame, noise=0.05)
+
+    measured = contrast.relative_contrast(history.sites, history.seen, history.poses, image, 0.2)
+    assert np.isnan(measured).all()
+
+
+def test_short_stays_that_frames_lose_raise_a_rate():
+    """A chance of 0.1 a frame; what is undone at once says how many more there were."""
+    events, exposure = np.full((200, 7), 100.0), np.full((200, 7), 1000.0)
+    quiet, busy = (np.broadcast_to([share * 5000.0, 5000.0], (2, 200, 2)) for share in (0.0, 0.1))
+    slow, fast = (rates._drawn(events, exposure, one, 0.5, np.random.default_rng(0)).mean() for one in (quiet, busy))
+    # Of nothing undone: a chance of two states without return, -log(1 - 0.1) a frame of half a second.
+    assert slow == pytest.approx(-np.log(0.9) / 0.5, rel=0.02)
+    assert 1.05 < fast / slow < 1.6

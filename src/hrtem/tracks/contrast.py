@@ -20,6 +20,8 @@ from hrtem.tracks.sites import Sites, mean_seen
 BLUR, RING = 0.35, 0.5
 #: So many columns that are always there give a frame its scale, and their brightnesses spread no more than this share.
 FEWEST, WIDEST = 4, 0.5
+#: Of the frames that are known, a share that tells; with less none is believed.
+TOLD = 0.7
 
 
 def relative_contrast(
@@ -43,7 +45,8 @@ def relative_contrast(
     answer = np.full(seen.shape, np.nan)
     there = mean_seen(seen)
     steady = (there > 0.8) & ~sites.supported
-    inside = steady & (sites.coordination((there > 0.8).astype(int)) >= sites.full)
+    # What columns stand around on all sides is a column, however seldom it was found.
+    inside = ~sites.supported & (sites.coordination((there > 0.5).astype(int)) >= sites.full)
     scale = inside if inside.sum() >= FEWEST else steady
     if scale.sum() < FEWEST:
         return answer
@@ -58,7 +61,9 @@ def relative_contrast(
         spread = 1.4826 * float(np.nanmedian(np.abs(found[scale] - typical))) if typical else np.inf
         if spread < WIDEST * abs(typical):
             answer[number] = found / typical
-    return answer
+    # A movie in which many frames cannot tell has columns of the bulk that look like vacant sites in the others too.
+    told = np.isfinite(answer[[pose.known for pose in poses]]).any(axis=1)
+    return answer if told.mean() >= TOLD else np.full(seen.shape, np.nan)
 
 
 def _brightness(image: np.ndarray, places: np.ndarray, ring: np.ndarray, sampling: float) -> np.ndarray:

@@ -6,8 +6,9 @@ Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), beginning with what calibrated 
 one at all, from each site by itself too, since some show their column less often than others; and so is how bright
 occupied and vacant sites are, see :mod:`hrtem.tracks.contrast`, as normal numbers with a few that are neither. Noise
 that lets a network find a column brightens the place as well, so that the brightnesses of sites with and without a
-column found count apart, and what both say is not counted twice. How often columns leave and arrive depends on how many
-neighbours they have, in the mean of the field that the neighbours' occupancies make, and is learnt as well.
+column found count apart, and what both say is not counted twice; and in a frame in which the columns of the bulk spread
+more, what brightness says is less. How often columns leave and arrive depends on how many neighbours they have, in the
+mean of the field that the neighbours' occupancies make, and is learnt as well.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ OWN = 40.0
 #: otherwise, the least deviation, and the share of values that may be anything within a range of some width.
 SHADES, NARROWEST = np.array([[0.05, 0.15], [0.95, 0.15]]), 0.08
 STRANGE, RANGE = 0.01, 4.0
+#: Bulk columns from which on a frame tells how far their contrast spreads.
+FEWEST = 4
 #: Rates before a movie has taught otherwise, a frame, worth so many frames of one site.
 LEAVING, ARRIVING, KNOWN = 0.02, 0.01, 20.0
+#: The chance of a frame that a column leaves which has neighbours on all sides: there is no place to go.
+STUCK = 1e-5
 #: Rounds of learning; no frame is believed to show less or more than this.
 ROUNDS, LEAST = 8, 1e-3
 #: Bulk columns of one frame say how good it is, beside so many of a usual one.
@@ -86,17 +91,20 @@ def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None,
     quality, showing = np.ones(frames), np.repeat(emission[:, 1:].sum(axis=1)[:, None], number, axis=1)
     occupied = mean_seen(seen)
     leaving = np.full((sites.full + 1,), LEAVING)
+    leaving[sites.full] = STUCK
     arriving = np.full((sites.full + 1,), ARRIVING)
     field = np.broadcast_to(sites.coordination(occupied), seen.shape)
     start = np.clip(occupied, 0.05, 0.95)
+    noise = _noise(contrast, sites.kinds(occupied))
     for _ in range(rounds):
-        table = _seen_likelihood(grades, emission, showing, quality) * _shade_likelihood(contrast, found, shades)
+        table = _seen_likelihood(grades, emission, showing, quality) * _shade_likelihood(contrast, found, shades, noise)
         out, back = _by_neighbours(field, leaving, arriving)
         state, filtered, appearing, vanishing = _forward_backward(table, start, out, back)
         kinds = sites.kinds(state.mean(axis=0))
+        noise = _noise(contrast, kinds)
         emission = _learnt(grades, state, kinds)
         showing = _shown(grades, state, emission)
-        shades = _learnt_shades(contrast, found, state, kinds, shades)
+        shades = _learnt_shades(contrast, found, state, kinds, shades, noise)
         quality = _quality(grades, state, kinds, emission)
         field = sites.coordination(lasting(state))
         leaving, arriving = _rates(field, state, appearing, vanishing, kinds, sites.full)
@@ -118,33 +126,58 @@ def _grades(seen: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(seen), np.digitize(values, EDGES) + (values > 0.0), -1)
 
 
-def _shade_likelihood(contrast: np.ndarray, found: np.ndarray, shades: np.ndarray) -> np.ndarray:
+def _noise(contrast: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """How far the relative contrast of bulk columns spreads in each frame, against the median of all, ``(T,)``.
+
+    They are all there: what they spread more by in a frame is noise, or a defocus at which columns differ, and the
+    frame says as much less of the surface.
+    """
+    inside = contrast[:, kinds == BULK]
+    spread = np.full(len(contrast), np.nan)
+    told = np.isfinite(inside).sum(axis=1) >= FEWEST
+    if told.any():
+        values = inside[told]
+        spread[told] = np.nanmedian(np.abs(values - np.nanmedian(values, axis=1, keepdims=True)), axis=1)
+    usual = np.nanmedian(spread) if told.any() else np.nan
+    return np.maximum(np.nan_to_num(spread / usual, nan=1.0), 1.0) if usual > 0.0 else np.ones(len(contrast))
+
+
+def _shade_likelihood(contrast: np.ndarray, found: np.ndarray, shades: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """How likely each relative contrast is of a vacant and of an occupied site, ``(T, S, 2)``; 1 where unknown."""
-    return np.nan_to_num((1.0 - STRANGE) * _normal(contrast, found, shades) + STRANGE / RANGE, nan=1.0)
+    return np.nan_to_num((1.0 - STRANGE) * _normal(contrast, found, shades, noise) + STRANGE / RANGE, nan=1.0)
 
 
-def _normal(contrast: np.ndarray, found: np.ndarray, shades: np.ndarray) -> np.ndarray:
+def _normal(contrast: np.ndarray, found: np.ndarray, shades: np.ndarray, noise: np.ndarray) -> np.ndarray:
     mean, deviation = (np.moveaxis(shades[:, :, which], 0, -1)[found.astype(int)] for which in (0, 1))
+    deviation = deviation * noise[:, None, None]
     away = (contrast[..., None] - mean) / deviation
     return np.exp(-0.5 * away**2) / (np.sqrt(2.0 * np.pi) * deviation)
 
 
 def _learnt_shades(
-    contrast: np.ndarray, found: np.ndarray, state: np.ndarray, kinds: np.ndarray, shades: np.ndarray
+    contrast: np.ndarray,
+    found: np.ndarray,
+    state: np.ndarray,
+    kinds: np.ndarray,
+    shades: np.ndarray,
+    noise: np.ndarray,
 ) -> np.ndarray:
     """Mean and standard deviation of the relative contrast of the surface, from what is not strange to ``shades``."""
-    normal = (1.0 - STRANGE) * _normal(contrast, found, shades)
+    normal = (1.0 - STRANGE) * _normal(contrast, found, shades, noise)
     usual = normal / (normal + STRANGE / RANGE)
     surface = np.isfinite(contrast) & (kinds == SURFACE)[None]
+    worth = np.broadcast_to(noise[:, None] ** -2.0, contrast.shape)
     answer = np.empty_like(shades)
     for occupied, there in enumerate((1.0 - state, state)):
         for seen in (0, 1):
             known = surface & (found == bool(seen))
             values, weights = contrast[known], there[known] * usual[..., occupied][known]
+            precise = weights * worth[known]
             first, width = SHADES[occupied]
-            total = weights.sum() + WORTH
-            mean = (weights @ values + WORTH * first) / total
-            square = (weights @ (values - mean) ** 2 + WORTH * (width**2 + (first - mean) ** 2)) / total
+            mean = (precise @ values + WORTH * first) / (precise.sum() + WORTH)
+            square = (precise @ (values - mean) ** 2 + WORTH * (width**2 + (first - mean) ** 2)) / (
+                weights.sum() + WORTH
+            )
             answer[occupied, seen] = mean, max(np.sqrt(square), NARROWEST)
     return answer
 
@@ -170,10 +203,14 @@ def _shown(grades: np.ndarray, state: np.ndarray, emission: np.ndarray) -> np.nd
 
 
 def _by_neighbours(field: np.ndarray, leaving: np.ndarray, arriving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Chances ``(T - 1, S)`` to leave and to arrive until the next frame, by the ``field`` ``(T, S)`` of neighbours."""
+    """Chances ``(T - 1, S)`` to leave and to arrive until the next frame, by the ``field`` ``(T, S)`` of neighbours.
+
+    Of a field between whole numbers logarithms are averaged: one neighbour that is doubtful is no place to go yet.
+    """
     number = np.clip(field[:-1], 0.0, len(leaving) - 1.0)
     whole = np.arange(len(leaving))
-    return np.interp(number, whole, leaving), np.interp(number, whole, arriving)
+    out, back = (np.exp(np.interp(number, whole, np.log(chances))) for chances in (leaving, arriving))
+    return out, back
 
 
 def _forward_backward(
@@ -247,4 +284,5 @@ def _rates(
         surface = slice(0, full)
         mean = (happened[surface].sum() + KNOWN * prior) / (exposed[surface].sum() + KNOWN)
         answers.append(np.clip((happened + KNOWN * mean) / (exposed + KNOWN), 1e-5, 0.9))
+    answers[0][full] = STUCK
     return answers[0], answers[1]
