@@ -106,3 +106,13 @@ def test_the_command_knows_it():
 def test_bad_words_are_refused(words, said):
     with pytest.raises(InputError, match=said):
         robustness.main(*words)
+
+
+def test_a_model_that_does_without_some_images_sees_whole_series_first(configuration, monkeypatch, tmp_path):
+    """Else a series that nothing is wrong with would lack images, and could not be prepared."""
+    finder = Finder(instantiate(configuration(*TINY, "focal=3", "optics.missing=0.9").task).eval())
+    monkeypatch.setattr("hrtem.testsets.PATCH", 64)
+    monkeypatch.setattr(robustness.models, "load", lambda name: finder)
+    monkeypatch.setattr(robustness, "disturbances", lambda: iter(named("none")))
+    robustness.main("mine", "views=2", f"output={tmp_path / 'a.md'}")
+    assert len((tmp_path / "a.md").read_text().splitlines()) == 6

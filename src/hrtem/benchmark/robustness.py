@@ -191,7 +191,9 @@ def main(*words: str) -> None:
     for name, finder in finders.items():
         doses = finder.task.optics.test_doses
         dose = Range.parse("dose", own["dose"] or doses[len(doses) // 2], unit="e/Å²", minimum=1e-3, maximum=1e9).low
-        test_set = simulated(finder.task, views=int(own["views"]), doses=(dose,))
+        # What a model has learnt to do without is there, or nothing could be compared with.
+        whole = {"optics": {"missing": 0.0}} if finder.task.optics.missing else None
+        test_set = simulated(finder.task, views=int(own["views"]), doses=(dose,), changes=whole)
         text += [
             _title(name, test_set, words),
             "",
