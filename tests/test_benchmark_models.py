@@ -223,7 +223,7 @@ def test_checksums_are_of_models_and_sets_that_there_are():
     if benchmark.CHECKSUMS.is_file():
         sets = composed(name="benchmark").sets
         known = {
-            name: {"own", *(sets.get(models.load(name).task.hparams["sample"]["name"]) or {})}
+            name: {"own", *(sets.get(name) or sets.get(models.load(name).task.hparams["sample"]["name"]) or {})}
             for name in models.names()
         }
         for key in json.loads(benchmark.CHECKSUMS.read_text()):

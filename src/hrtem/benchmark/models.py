@@ -55,7 +55,7 @@ def main(*words: str) -> None:
     results: dict[str, Any] = {"command": command, "seed": SEED, "views": config["views"], "models": {}}
     for name, finder in finders.items():
         sample = finder.task.hparams["sample"]["name"]
-        sets = {"own": {}, **(config["sets"].get(sample) or {})}
+        sets = {"own": {}, **(config["sets"].get(name) or config["sets"].get(sample) or {})}
         found: dict[str, Any] = {}
         for set_name, changes in sets.items():
             print(f"{name}, {set_name}", flush=True)
