@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hrtem.tracks.contrast import FEWEST
 from hrtem.tracks.sites import BULK, SUPPORT, SURFACE, Sites, mean_seen
 
 #: Grades of what a frame shows: nothing, and probabilities up to these edges.
@@ -31,8 +32,6 @@ OWN = 40.0
 #: otherwise, the least deviation, and the share of values that may be anything within a range of some width.
 SHADES, NARROWEST = np.array([[0.05, 0.15], [0.95, 0.15]]), 0.08
 STRANGE, RANGE = 0.01, 4.0
-#: Bulk columns from which on a frame tells how far their contrast spreads.
-FEWEST = 4
 #: Rates before a movie has taught otherwise, a frame, worth so many frames of one site.
 LEAVING, ARRIVING, KNOWN = 0.02, 0.01, 20.0
 #: The chance of a frame that a column leaves which has neighbours on all sides: there is no place to go.
