@@ -222,11 +222,20 @@ def test_rates_of_some_movies_lie_in_their_intervals():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quality", [{}, {"recall": 0.93, "false": 0.02}])
+@pytest.mark.parametrize(
+    "quality",
+    [
+        {},
+        pytest.param(
+            {"recall": 0.93, "false": 0.02},
+            marks=pytest.mark.xfail(strict=True, reason="52 of 60: without contrast false columns raise some rates"),
+        ),
+    ],
+)
 def test_intervals_hold_the_true_rate_as_often_as_they_say(quality):
-    """Of 60 movies; fewer than 51 would be found in one of 300 such tests of true intervals of 95 per cent."""
+    """Of 60 movies; fewer than 53 would be found in one of a hundred such tests of true intervals of 95 per cent."""
     inside, above = covered(range(200, 260), **quality)
-    assert inside >= 51 / 60
+    assert inside >= 53 / 60
     assert 0.2 < above < 0.8
 
 
