@@ -13,6 +13,7 @@ from hrtem.benchmark.evaluation import exposed
 from hrtem.benchmark.robustness import Disturbance, disturbances
 from hrtem.errors import InputError
 from hrtem.inference import Finder
+from hrtem.normalisation import blank as without_contrast
 from hrtem.testsets import simulated
 
 
@@ -72,7 +73,8 @@ def test_registration_takes_shifts_back(views):
 def test_an_image_is_missing(views):
     example = views.images[0]
     blank, copied = (one(views, example)[0] for one in named("one image missing"))
-    assert sum(float(image.std()) == 0.0 for image in blank) == 1
+    # As the normalisation tells it: the standard deviation of equal numbers is not exactly 0 on every processor.
+    assert int(without_contrast(blank).sum()) == 1
     assert sum(np.array_equal(copied[i], copied[j]) for i in range(3) for j in range(i)) == 1
 
 

@@ -308,15 +308,6 @@ def test_displacements_have_a_default() -> None:
     assert [source.rms_displacement[symbol] for symbol in ("Sr", "Ti", "O")] == [0.1, 0.1, 0.07]
 
 
-def test_a_draw_is_fast() -> None:
-    import time
-
-    source = sample(thickness=100.0, tilt=3.0)
-    begin = time.perf_counter()
-    source(np.random.default_rng(0))
-    assert time.perf_counter() - begin < 0.3
-
-
 def test_what_the_file_holds_decides_the_key(tmp_path: Path, save: Save) -> None:
     def key(structure: str) -> str:
         source = sample(structure=structure)
