@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from conftest import ROOT
 from hydra.utils import instantiate
 
-from hrtem.inference.tiles import sight
+from hrtem.inference.tiles import FARTHEST, sight
 from hrtem.nets import Folded, fused
+from hrtem.nets.context import Surroundings
+from hrtem.nets.pointwise import Pointwise, with_convolutions, with_pointwise
 from hrtem.nets.unet import ChannelNorm, convolution
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -17,6 +21,7 @@ MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 #: parametric rectifiers and normalisations, are counted by hand in `test_the_2018_network_layer_by_layer`.
 PARAMETERS = {
     "dihedral_unet": 1_798_372,
+    "folded_context": 1_577_540,
     "folded_segresnet": 1_544_516,
     "folded_unet": 1_798_372,
     "madsen2018": 5_191_393,
@@ -236,3 +241,46 @@ def test_a_network_that_cannot_be_followed_stays_as_it_is():
 
     net = Branching()
     assert fused(net) is net
+
+
+def test_a_convolution_of_one_pixel_is_a_product_of_matrices():
+    """The same function, the same gradients and the same names of weights."""
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(
+        torch.nn.Conv2d(6, 4, 1), torch.nn.Conv2d(4, 5, 3), torch.nn.Conv2d(5, 2, 1, bias=False)
+    )
+    other = with_pointwise(deepcopy(plain))
+    assert [type(one) for one in other] == [Pointwise, torch.nn.Conv2d, Pointwise]
+    assert [type(one) for one in with_convolutions(deepcopy(other))] == [torch.nn.Conv2d] * 3
+    assert other.state_dict().keys() == plain.state_dict().keys()
+    features = torch.randn(3, 6, 8, 9).contiguous(memory_format=torch.channels_last)
+    answers = [network(features) for network in (plain, other)]
+    torch.testing.assert_close(*answers)
+    for answer in answers:
+        answer.square().sum().backward()
+    for one, two in zip(plain.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_surroundings_add_nothing_before_a_training_and_a_mean_over_a_square_after_it(configuration):
+    """So that it may start from the weights of the network without them."""
+    features = torch.randn(1, 8, 20, 20, generator=torch.Generator().manual_seed(0))
+    layer = Surroundings(8, reach=3)
+    torch.testing.assert_close(layer(features), features, rtol=0, atol=0)
+    first, last = layer.mix[0], layer.mix[2]
+    with torch.no_grad():
+        first.weight.copy_(torch.eye(8)[..., None, None])
+        first.bias.fill_(10.0)  # nothing is rectified
+        last.weight.copy_(torch.eye(8)[..., None, None])
+        last.bias.fill_(-10.0)
+    added = layer(features) - features
+    torch.testing.assert_close(added[0, :, 10, 9], features[0, :, 7:14, 6:13].mean(dim=(1, 2)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(added[0, :, 0, 19], features[0, :, :4, 16:].mean(dim=(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_with_surroundings_sees_no_farther_than_tiles_let_it(configuration):
+    net = trained(configuration, "folded_context")
+    plain = trained(configuration, "folded_segresnet")
+    with torch.no_grad():
+        net.network.surroundings.mix[2].weight.normal_(generator=torch.Generator().manual_seed(0))
+    assert sight(plain, 1)[0] < sight(net, 1)[0] < FARTHEST

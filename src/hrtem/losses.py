@@ -88,8 +88,10 @@ class OffsetLoss(nn.Module):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits and offsets ``(B, C + 2, Y, X)`` against :class:`hrtem.targets.OffsetMaps`."""
-        logits, discs = input[:, :-2], target[:, :-2]
-        located = self._located(logits, discs, input[:, -2:], target[:, -2:])
+        # Split in one piece: the gradient of each slice by itself would fill a whole batch of maps with zeros.
+        logits, said = input.split([input.shape[1] - 2, 2], dim=1)
+        discs = target[:, :-2]
+        located = self._located(logits, discs, said, target[:, -2:])
         if discs.shape[1] == 1 or not self.class_weight:
             return located
         # Its softmax of log p_c is p_c / Σ p_j.
@@ -119,9 +121,10 @@ class CountedOffsetLoss(OffsetLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits and offsets ``(B, 1 + K + 2, Y, X)`` against :class:`hrtem.targets.CountedOffsetMaps`."""
-        located = self._located(input[:, :1], target[:, :1], input[:, -2:], target[:, -2:])
+        disc, numbers, said = input.split([1, input.shape[1] - 3, 2], dim=1)
+        located = self._located(disc, target[:, :1], said, target[:, -2:])
         atoms = target[:, 1]
-        counted = mean_within(self.count.loss(input[:, 1:-2], atoms), target[:, 0] * (atoms > 0))
+        counted = mean_within(self.count.loss(numbers, atoms), target[:, 0] * (atoms > 0))
         return located + self.count_weight * counted
 
 

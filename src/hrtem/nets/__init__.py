@@ -4,6 +4,7 @@ Each is built from ``in_channels`` and ``out_channels`` and settings of its own.
 that takes these two words is used by its ``_target_`` alone. Sides must be multiples of 32 for all of them.
 """
 
+from hrtem.nets.context import ContextSegResNet
 from hrtem.nets.dihedral import Dihedral
 from hrtem.nets.folded import Folded
 from hrtem.nets.fused import fused
@@ -11,4 +12,4 @@ from hrtem.nets.madsen import MadsenNet
 from hrtem.nets.msdnet import MSDNet
 from hrtem.nets.unet import UNet
 
-__all__ = ["Dihedral", "Folded", "MSDNet", "MadsenNet", "UNet", "fused"]
+__all__ = ["ContextSegResNet", "Dihedral", "Folded", "MSDNet", "MadsenNet", "UNet", "fused"]

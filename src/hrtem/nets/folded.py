@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from hrtem.nets.pointwise import with_pointwise
 from hrtem.ranges import Range
 
 
@@ -26,7 +27,7 @@ class Folded(nn.Module):
         super().__init__()
         fold = int(Range.parse("model.fold", fold, unit="px", minimum=1, maximum=16).low)
         self.fold = nn.PixelUnshuffle(fold)
-        self.network = network(in_channels=in_channels * fold**2, out_channels=out_channels * fold**2)
+        self.network = with_pointwise(network(in_channels=in_channels * fold**2, out_channels=out_channels * fold**2))
         self.unfold = nn.PixelShuffle(fold)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from hrtem.nets.dihedral import Dihedral
+from hrtem.nets.pointwise import with_convolutions
 
 
 class Convolution(nn.Module):
@@ -74,7 +75,7 @@ def fused(network: nn.Module) -> nn.Module:
     if isinstance(network, Dihedral):
         return Dihedral(fused(network.network), network.vectors)
     try:
-        graph = fx.symbolic_trace(deepcopy(network).eval())
+        graph = fx.symbolic_trace(with_convolutions(deepcopy(network)).eval())
     except Exception:
         # It raises whatever the network's own code raises when its tensors are no tensors.
         return network
