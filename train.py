@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from hrtem import journal, report, runs
+from hrtem import journal, models, report, runs
 
 runs.prepare()
 
@@ -29,6 +29,8 @@ def experiment(config: DictConfig) -> float:
     with runs.folder_kept_on_success(folder):
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         data, task = instantiate(config.data), instantiate(config.task)
+        if config.start is not None:
+            models.start(task, config.start)
         callbacks = [instantiate(callback) for callback in config.callbacks.values()]
         checkpoint = next(c for c in callbacks if isinstance(c, lightning.callbacks.ModelCheckpoint))
         resume = runs.checkpoint_to_resume(config, folder)

@@ -35,8 +35,9 @@ STAGES: dict[str, set[str]] = {
     "tracks": {"structure"},  # the lattice that columns come and go on
 }
 JOINERS = {
-    "limits", "loading", "data", "task", "inference", "recipes", "report", "runs", "safeguards", "journal", "benchmark",
-    "comparison", "search", "dynamics", "histories", "precision", "testsets", "weights", "models", "interface",
+    "limits", "loading", "imaging", "data", "task", "inference", "recipes", "report", "runs", "safeguards", "journal",
+    "benchmark", "comparison", "search", "dynamics", "histories", "precision", "testsets", "weights", "models",
+    "interface",
 }  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 

@@ -213,9 +213,15 @@ def test_a_test_set_that_has_changed_is_refused(views, monkeypatch, tmp_path):
     assert benchmark.verified("mos2", views, 1, record=True)
     assert benchmark.verified("mos2", views, 1, record=False)
     assert benchmark.verified("mine.ckpt", views, 1, record=True) is None
-    (tmp_path / "checksums.json").write_text(json.dumps({"mos2, own, 1 views": "0" * 64}))
-    with pytest.raises(InputError, match="mos2, own, 1 views must have the checksum 0000"):
-        benchmark.verified("mos2", views, 1, record=False)
+    known = json.loads((tmp_path / "checksums.json").read_text())["mos2, own, 1 views"]
+    other_images = {**known, "contrasts": [1.1 * value for value in known["contrasts"]]}
+    for wrong, said in (
+        (known | {"checksum": "0" * 64}, "have the checksum 0000"),
+        (other_images, "contrast of view 0"),
+    ):
+        (tmp_path / "checksums.json").write_text(json.dumps({"mos2, own, 1 views": wrong}))
+        with pytest.raises(InputError, match=f"mos2, own, 1 views must .*{said}"):
+            benchmark.verified("mos2", views, 1, record=False)
 
 
 def test_checksums_are_of_models_and_sets_that_there_are():
@@ -244,3 +250,54 @@ def test_bad_words_are_refused(words, named, tmp_path):
 def test_a_table_without_numbers_is_left_out():
     assert list(tables._table("nothing", ["a"], {"x": [""]})) == []
     assert list(tables._table("some", ["a"], {"x": [""], "y | z": ["1"]}))[-2] == "| y or z | 1 |"
+
+
+def test_intervals_are_those_of_views_that_differ():
+    """Of views whose counts are all right or all wrong the share scatters by √(p q / V), whatever their columns."""
+    rng = np.random.default_rng(3)
+    right = rng.random(200) < 0.7
+    confusion = np.zeros((200, 2, 2))
+    confusion[:, 0, 0] = 50
+    counts = np.column_stack([np.full(200, 50), 50 * right, np.full(200, 50)])
+    low, high = evaluation.intervals(("Au",), confusion, counts)["count_exact"]
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.21 / 200), rel=0.1)
+    assert low < right.mean() < high
+    assert evaluation.intervals(("Au",), confusion, counts)["f1"] == [1.0, 1.0]
+
+
+def test_intervals_of_classes_without_counts():
+    confusion = np.tile([[5.0, 1.0, 0.0], [0.0, 4.0, 1.0], [1.0, 0.0, 0.0]], (3, 1, 1))
+    found = evaluation.intervals(("a", "b"), confusion, np.zeros((3, 3)))
+    assert found == {
+        "f1": pytest.approx([20 / 22] * 2), "f1 a": pytest.approx([10 / 12] * 2), "f1 b": pytest.approx([0.8] * 2)
+    }  # fmt: skip
+
+
+def test_antisites_are_told_by_their_neighbours():
+    sample = MoS2("mos2", list(CLASSES), 60.0, {"Mo": 0.06, "S": 0.07}, metal_antisite=0.03, chalcogen_antisite=0.03)
+    _, columns = sample(np.random.default_rng(0))
+    found = evaluation.antisites(columns)
+    inside = columns.inside(60.0, 60.0, 3.0)
+    assert found[inside].mean() == pytest.approx(0.03, abs=0.012)
+    assert {columns.classes[label] for label in columns.labels[found]} == {"Mo", "S2", "S"}
+    _, perfect = MoS2("mos2", list(CLASSES), 40.0, {"Mo": 0.06, "S": 0.07})(np.random.default_rng(0))
+    assert not evaluation.antisites(perfect).any()
+    gold = Columns(np.random.default_rng(0).random((9, 2)), np.zeros(9, int), ("Au",))
+    assert not evaluation.antisites(gold).any()
+
+
+def test_scores_count_by_number_of_atoms_and_by_antisite(finder):
+    ordered = {"disorder": 0.0, "metal_antisite": 0.1, "chalcogen_antisite": 0.1}
+    views = simulated(finder.task, views=2, patch=64, changes={"sample": ordered})
+    truth = [evaluation.Answer(n, np.zeros((2, 64, 64)), one["columns"], one["columns"], one["group"])
+             for n, one in enumerate(views)]  # fmt: skip
+    for row in evaluation.scores(finder, views, truth):
+        assert row["all"]["f1"] == 1.0
+        assert row["intervals"]["f1"] == [1.0, 1.0]
+        assert sum(total for total, _ in row["antisites"].values()) > 3
+        assert all(total == right for total, right in row["antisites"].values())
+        found, right = row["by_count"]
+        assert found == right
+        assert sum(found) == row["all"]["true"]
+    disordered = simulated(finder.task, views=1, patch=64, changes={"sample": {"disorder": 1.0}})
+    assert not evaluation.on_a_lattice(disordered)

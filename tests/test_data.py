@@ -11,7 +11,7 @@ import torch
 from conftest import TINY
 from hydra.utils import instantiate
 
-from hrtem.data import View, collate, columns_of, detected
+from hrtem.data import View, collate, columns_of
 from hrtem.errors import InputError
 from hrtem.wavecache import WaveCache
 
@@ -52,19 +52,6 @@ def test_views_turn_the_last_two_axes():
     for bits in np.ndindex(2, 2, 2):
         view = View(0, 0, *map(bool, bits))
         np.testing.assert_array_equal(view.turned(image), [view.turned(one) for one in image])
-
-
-def test_snapshots_are_served_together_and_averaged_before_the_noise(configuration):
-    module = instantiate(configuration(*TINY, "wave.frozen_phonons=3", "noise=none").data)
-    module.prepare_data()
-    batch = collate([module.images("train", 2)[n] for n in range(2)])
-    assert batch["wave"].shape == (2, 3, 96, 96)
-    arguments = batch["settings"], 0.2, 16
-    together = detected(module.optics, module.noise, batch["wave"], *arguments)
-    one_by_one = [detected(module.optics, module.noise, batch["wave"][:, n], *arguments) for n in range(3)]
-    assert together.shape == (2, 1, 64, 64)
-    torch.testing.assert_close(together, torch.stack(one_by_one).mean(dim=0))
-    assert not torch.allclose(together, one_by_one[0], rtol=1e-3)
 
 
 def test_examples_depend_on_their_number_only(data):

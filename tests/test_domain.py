@@ -65,7 +65,12 @@ def learnt(tmp_path_factory, cache_folder):
     from conftest import ROOT
     from hydra import compose, initialize_config_dir
 
-    words = ["sample.extent=38.4", "data.numbers={train: 16, val: 1, test: 6}", "wave.scheduler=inline"]
+    words = [
+        "sample.extent=38.4",
+        "data.margin=24",
+        "data.numbers={train: 16, val: 1, test: 6}",
+        "wave.scheduler=inline",
+    ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", overrides=words, return_hydra_config=True)
     data, task = instantiate(config.data), instantiate(config.task)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tomllib
+
 import numpy as np
 import pytest
 import torch
 from abtem.parametrizations import LobatoParametrization
 from ase import Atoms
+from conftest import ROOT
 
 from hrtem.benchmark import convergence
 from hrtem.benchmark.convergence import column, difference, seen
@@ -23,8 +28,9 @@ def carbon(*positions, side=12.8, displacement=0.0):
     return atoms
 
 
-def propagate(atoms, seed=0, **changes):
-    return Multislice(**{"energy": 80e3, "sampling": SAMPLING, **changes})(atoms, np.random.default_rng(seed))
+def propagate(atoms, seed=0, plane=None, **changes):
+    wave = Multislice(**{"energy": 80e3, "sampling": SAMPLING, **changes})
+    return wave(atoms, np.random.default_rng(seed), plane=plane)
 
 
 def image(wave, energy):
@@ -148,12 +154,64 @@ def test_the_wave_crosses_what_lies_behind_the_atom():
         atoms = carbon((6.4, 6.4))
         atoms.cell[2, 2] = 14.0
         atoms.positions[:, 2] = height
-        waves.append(np.fft.fft2(propagate(atoms) - 1.0))
+        waves.append(np.fft.fft2(propagate(atoms, plane=14.0) - 1.0))
     k = np.fft.fftfreq(64, SAMPLING)
     k2 = k[:, None] ** 2 + k**2
     turn = np.angle(waves[0] / waves[1])[k2 < 1.5]
     expected = -np.pi * wavelength(80e3) * 12.0 * k2[k2 < 1.5]
     np.testing.assert_allclose(np.exp(1j * turn), np.exp(1j * expected), atol=0.01)
+
+
+def test_defocus_counts_from_the_last_atom_wherever_the_cell_ends():
+    """Vacuum above and below changes nothing, and a plane that is given is where the wave is."""
+    waves = []
+    for vacuum in (0.0, 14.0):
+        atoms = Atoms("Au3", [(4.0, 4.0, 2.0 + 2.88 * n) for n in range(3)], cell=[8.0, 8.0, 10.0])
+        atoms.set_array("rms_displacement", np.full(3, 0.085))
+        atoms.positions[:, 2] += vacuum
+        atoms.cell[2, 2] += 2 * vacuum
+        waves.append(propagate(atoms, energy=300e3))
+    assert np.linalg.norm(waves[1] - waves[0]) < 0.01 * np.linalg.norm(waves[0] - 1.0)
+    farther = propagate(atoms, energy=300e3, plane=float(atoms.positions[-1, 2]) + 5.0)
+    k = np.fft.fftfreq(40, SAMPLING)
+    k2 = k[:, None] ** 2 + k**2
+    there = np.fft.ifft2(np.fft.fft2(waves[1]) * np.exp(-1j * np.pi * wavelength(300e3) * 5.0 * k2))
+    np.testing.assert_allclose(farther, there, atol=2e-5)
+
+
+def test_every_process_computes_the_same_wave():
+    """Plans of the Fourier transform that were chosen by timing would differ from process to process."""
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_exitwave import carbon, propagate\n"
+        "import hashlib; print(hashlib.sha256(propagate(carbon((3.3, 4.4), (5.1, 6.6))).tobytes()).hexdigest())"
+    )
+    # Fresh ones: plans that other tests of this process were timed for would be used again.
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in "ab"]
+    said = [one.communicate(timeout=300)[0] for one in both]
+    assert said[0] == said[1]
+    assert len(said[0].strip()) == 64
+
+
+def test_the_propagator_is_fresnels_and_its_library_is_pinned():
+    """Between slices of vacuum, whatever the default of the library is; its potentials decide waves too."""
+    pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name in ("abtem", "ase"):
+        assert f"{name}=={pins[name]}" in project["dependencies"]
+    # Two slices: what the first scatters crosses to the plane of the second by exp(-iπλΔz k²).
+    atoms = carbon((6.4, 6.4))
+    atoms.cell[2, 2] = 4.0
+    atoms.positions[:, 2] = 1.0
+    far, near = (np.fft.fft2(propagate(atoms, plane=plane) - 1.0) for plane in (3.0, 1.0))
+    k = np.fft.fftfreq(64, SAMPLING)
+    k2 = k[:, None] ** 2 + k**2
+    inside = k2 < 2.0
+    np.testing.assert_allclose(
+        np.exp(1j * np.angle(far / near))[inside],
+        np.exp(-1j * np.pi * wavelength(80e3) * 2.0 * k2)[inside],
+        atol=1e-3,
+    )
 
 
 def test_a_column_is_the_same_wherever_it_lies_between_pixels():

@@ -70,6 +70,17 @@ def test_the_size_of_tiles_changes_nothing(task, sampling, precision):
     np.testing.assert_allclose(whole.images, prediction.images, atol=2e-5)
 
 
+def test_the_size_of_tiles_changes_no_uncertainty(configuration):
+    """Of votes too, by a law that looks far around."""
+    torch.manual_seed(0)
+    task = instantiate(configuration(*TINY, "peaks.threshold=0.0").task).eval()
+    task.uncertainty.copy_(torch.tensor([-3.0, 0.5, 0.8, 0.05, -0.2, 0.05, -3.0, 5.0, -3.0, 5.0]))
+    image = micrograph(noise(1, 400, 600), 0.2)
+    whole, tiled = (Finder(task, tile=tile, precision="32-true").find(image).columns for tile in (1024, 448))
+    same(whole, tiled)
+    assert whole.sigmas.std() > 0.001
+
+
 def test_half_the_digits_move_columns_by_less_than_their_error(task):
     image = micrograph(noise(1, 200, 220), 0.2)
     single, half = (Finder(task, precision=word).find(image).columns for word in ("32-true", "bf16-mixed"))

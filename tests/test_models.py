@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, tiny
+from hydra.utils import instantiate
 from test_predict import micrograph, save
 
-from hrtem import models, runs, weights
+from hrtem import models, runs, testsets, weights
 from hrtem.errors import InputError
 from hrtem.inference import Finder
 from hrtem.micrograph import Micrograph
 from hrtem.models.__main__ import main
+from hrtem.task import ColumnFinder
 
 
 @pytest.fixture
@@ -113,6 +115,49 @@ def test_an_unknown_model_is_told_with_those_that_are_known(shipped, checkpoint,
         assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["folder", "checkpoint"])
+def test_a_model_is_calibrated_and_finds_what_it_found(shipped, checkpoint, capsys, kind):
+    path = models.export(checkpoint, "tiny") if kind == "folder" else checkpoint
+    before, old = models.load(path), models.checksum(path)
+    main(["calibrate", "tiny" if kind == "folder" else str(path), "views=1"])
+    assert str(path) in capsys.readouterr().out
+    assert models.checksum(path) != old
+    after = models.load(path)
+    measured = {"presence", "uncertainty"}
+    for name, value in before.task.state_dict().items():
+        theirs = after.task.state_dict()[name]
+        assert torch.equal(theirs.nan_to_num(), value.nan_to_num()) is (name not in measured), name
+    np.testing.assert_array_equal(answer(after).maps, answer(before).maps)
+    if kind == "checkpoint":
+        assert "optimizer_states" in torch.load(path, weights_only=True)
+    # The same images, the same measure.
+    main(["calibrate", str(path), "views=1"])
+    torch.testing.assert_close(models.load(path).task.uncertainty, after.task.uncertainty)
+
+
+def test_a_calibration_has_seeds_of_its_own():
+    assert models.SEED != testsets.SEED
+    assert models.SEED > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "say"),
+        (["tiny", "views=1", "views=2"], "say"),
+        (["tiny", "views=0"], "at least 1"),
+        (["tiny", "views=many"], "got many"),
+        (["none"], "none"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_told(shipped, checkpoint, words, told):
+    models.export(checkpoint, "tiny")
+    before = models.checksum("tiny")
+    with pytest.raises(InputError, match=told):
+        main(["calibrate", *words])
+    assert models.checksum("tiny") == before
+
+
 def test_predict_takes_a_model_by_name(shipped, checkpoint, tmp_path, start):
     models.export(checkpoint, "tiny")
     np.save(tmp_path / "a.npy", micrograph())
@@ -150,3 +195,15 @@ def test_package_data_name_every_file_of_a_model(shipped, checkpoint):
     folder = models.export(checkpoint, "tiny")
     for path in folder.iterdir():
         assert any(path.relative_to(shipped).match(pattern) for pattern in settings["hrtem.models"]), path.name
+
+
+def test_a_training_starts_from_the_weights_of_a_model(configuration):
+    """Of one that ships; its calibration and the state of its training stay behind."""
+    task = instantiate(configuration(*tiny("sample=gold"), "sample=gold", "focal=3", "target=count_classes").task)
+    shipped = ColumnFinder.load(models.find("gold"))
+    models.start(task, "gold")
+    for name, weight in task.net.state_dict().items():
+        torch.testing.assert_close(weight, shipped.net.state_dict()[name], rtol=0, atol=0)
+    other = instantiate(configuration(*tiny("sample=gold"), "sample=gold", "focal=2", "target=count_classes").task)
+    with pytest.raises(InputError, match=r"start must be a model with the network that is trained, and of .*gold "):
+        models.start(other, "gold")

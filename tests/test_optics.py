@@ -8,10 +8,15 @@ import abtem
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from hydra.utils import instantiate
 from skimage.registration import phase_cross_correlation
 
 from hrtem.errors import InputError
+from hrtem.exitwave import Multislice
 from hrtem.optics import Optics, filtered, frequencies, wavelength
+from hrtem.optics.coherence import HIGHEST_BEAM
+from hrtem.optics.microscope import COHERENCE
 
 SAMPLING = 0.2
 SETTINGS = dict(
@@ -213,7 +218,7 @@ def test_a_series_shares_its_dose_among_its_images():
         ({"misalignment": 50}, ["optics.misalignment", "50", "20 Å"]),
         ({"missing": 1.0}, ["optics.missing", "1.0"]),
         ({"dose_per": "pixel"}, ["optics.dose_per", "image, series", "pixel"]),
-        ({"defocus_points": 3}, ["optics.defocus_points", "3", "5 to 101"]),
+        ({"coherence": "partial"}, ["optics.coherence", "exact, envelope", "partial"]),
     ],
 )
 def test_bad_settings_are_refused_in_a_sentence(change, words):
@@ -264,50 +269,157 @@ def in_double(drawn):
     return {name: value.double() for name, value in drawn.items()}
 
 
-def test_defocus_integral_is_the_average_over_defoci():
-    """Against a plain sum over ten thousand random defoci of a coherent microscope."""
-    spread = 40.0
-    summed, coherent = optics(focal_spread=spread, defocus_points=25), optics(focal_spread=0.0)
-    wave = strong_object()
-    drawn = in_double(settings(summed))
-    offsets = np.random.default_rng(0).normal(scale=spread / math.sqrt(2), size=4000)
-    average = torch.zeros(96, 96, dtype=torch.float64)
-    spectrum = torch.fft.fft2(wave[0])
-    kx, ky = frequencies((96, 96), SAMPLING, wave.device, dtype=torch.float64)
-    # Only what the sum can tell apart, see Optics._defocused.
-    aperture = (kx**2 + ky**2) <= math.pi / (2 * 3.0 / 24) / (math.pi * wavelength(80e3) * spread)
-    base = {**drawn, "focal_spread": torch.zeros(1, dtype=torch.float64)}
-    for offset in offsets:
-        transfer = coherent.transfer((96, 96), {**base, "defocus": base["defocus"] + offset}, SAMPLING)[0, 0]
-        average += torch.fft.ifft2(spectrum * transfer * aperture).abs() ** 2
-    image = summed(wave, drawn, SAMPLING)[0, 0]
-    contrast = float(image.max() - image.min())
-    assert float((image - average / len(offsets)).abs().max()) < 0.02 * contrast
+def gold_columns(*numbers):
+    """Exit wave of gold columns along [110] with so many atoms, far apart, complex64 `(Y, X)`."""
+    step, pitch = 2.884, 9.6
+    places = [(pitch * (n + 0.5), 4.8, 1.0 + step * z) for n, number in enumerate(numbers) for z in range(number)]
+    atoms = Atoms("Au" * len(places), places, cell=[pitch * len(numbers), 9.6, 2.0 + step * max(numbers)])
+    atoms.set_array("rms_displacement", np.full(len(places), 0.085))
+    return torch.from_numpy(Multislice(300e3, SAMPLING)(atoms))
 
 
-def test_defocus_integral_converges_and_agrees_for_weak_objects_only():
-    def image(wave, points):
-        microscope = optics(focal_spread=40.0, defocus_points=points)
-        return microscope(wave, in_double(settings(microscope)), SAMPLING)[0, 0]
+def summed_image(wave, drawn, energy, points=241):
+    """The mean intensity over the focal spread, written by itself with numpy: sums over defocus, no modes."""
+    one = {name: float(np.ravel(value)[0]) for name, value in drawn.items()}
+    length = wavelength(energy)
+    ky, kx = (np.fft.fftfreq(size, SAMPLING) for size in wave.shape)
+    k, azimuth = np.hypot(kx, ky[:, None]), np.arctan2(ky[:, None], kx)
+    alpha = length * k
+    surface = (
+        alpha**2 / 2 * (one["astigmatism"] * np.cos(2 * (azimuth - one["astigmatism_angle"])) - one["defocus"])
+        + alpha**3 / 3 * one["coma"] * np.cos(azimuth - one["coma_angle"])
+        + alpha**3 / 3 * one["threefold"] * np.cos(3 * (azimuth - one["threefold_angle"]))
+        + alpha**4 / 4 * one["Cs"] + alpha**6 / 6 * one["C5"]
+    )  # fmt: skip
+    beams = np.fft.fft2(wave.numpy().astype(complex)) * (k <= HIGHEST_BEAM)
+    offsets = np.linspace(-3.2, 3.2, points)
+    shares = np.exp(-(offsets**2)) / np.exp(-(offsets**2)).sum()
+    total = np.zeros(wave.shape)
+    for share, offset in zip(shares, one["focal_spread"] * offsets, strict=True):
+        phase = 2 * np.pi / length * (surface + alpha**2 / 2 * offset)
+        total += share * np.abs(np.fft.ifft2(beams * np.exp(-1j * phase))) ** 2
+    return total
 
-    weak = torch.polar(torch.ones(1, 96, 96, dtype=torch.float64), 1e-3 * strong_object().angle())
-    difference = image(weak, 0) - image(weak, 25)
-    assert float(difference.abs().max()) < 1e-3 * float(torch.std(image(weak, 0)))
-    strong = strong_object()
-    exact = image(strong, 51)
-    scale = float(exact.std())
-    assert float((image(strong, 25) - exact).abs().max()) < 0.03 * scale
-    # The quasi-coherent envelope damps the interference of diffracted beams with each other too much.
-    assert 0.05 * scale < float((image(strong, 0) - exact).abs().max()) < 1.0 * scale
+
+@pytest.mark.parametrize("recipe", ["gold", "mos2", "graphene"])
+def test_modes_are_the_sum_over_the_focal_spread(recipe, configuration):
+    """Over the whole range of each recipe, on columns of 1 to 12 gold atoms and on sheets."""
+    config = configuration(f"sample={recipe}", "sample.extent=25.6", *(["sample.diameter=15"] * (recipe == "gold")))
+    still = dict.fromkeys(("vibration", "drift", "misalignment", "series_drift"), 0.0)
+    microscope = instantiate({**config.optics, **still})
+    if recipe == "gold":
+        wave = gold_columns(1, 2, 3, 4, 6, 9, 12)
+    else:
+        sheet, _ = instantiate(config.sample, _convert_="all")(np.random.default_rng(0))
+        wave = torch.from_numpy(Multislice(microscope.energy, SAMPLING)(sheet))
+    errors = []
+    for seed in range(6):
+        drawn = microscope.draw(np.random.default_rng(seed))
+        exact = summed_image(wave, drawn, microscope.energy)
+        batch = {name: torch.from_numpy(value)[None] for name, value in drawn.items()}
+        image = microscope(wave[None], batch, SAMPLING)[0, 0].numpy()
+        errors.append((image - exact).std() / exact.std())
+        assert image.mean() == pytest.approx(exact.mean(), abs=1e-3)
+    assert max(errors) < 0.01
 
 
-def test_an_image_by_integral_does_not_depend_on_its_batch():
-    microscope = optics(focal_spread=[10.0, 60.0], defocus_points=15)
-    drawn = in_double(settings(microscope, 0, 1, 2))
-    waves = strong_object().expand(3, -1, -1)
+def test_the_envelope_is_wrong_for_gold_and_right_for_a_weak_object():
+    exact, envelope = (optics(energy=300e3, focal_spread=30.0, defocus=-60.0, coherence=one) for one in COHERENCE)
+    drawn = settings(exact)
+
+    def difference(wave):
+        one, other = (microscope(wave[None], drawn, SAMPLING) for microscope in (exact, envelope))
+        return float((other - one).std() / one.std())
+
+    assert 0.2 < difference(gold_columns(1, 4, 6, 9)) < 0.6
+    weak = torch.polar(torch.ones(96, 96), 1e-3 * strong_object()[0].angle().float())
+    assert difference(weak) < 5e-3
+
+
+def test_peaks_of_gold_columns_are_those_of_the_sum():
+    """Heights of columns of 1, 4, 6 and 9 atoms at 60 Å overfocus and a spread of 30 Å: what a network counts by."""
+    microscope = optics(energy=300e3, focal_spread=30.0, defocus=-60.0, Cs=-15e4)
+    drawn = settings(microscope)
+    wave = gold_columns(1, 4, 6, 9)
+    image = microscope(wave[None], drawn, SAMPLING)[0, 0]
+    exact = summed_image(wave, {name: value.numpy() for name, value in drawn.items()}, 300e3)
+    peaks = [slice(48 * n, 48 * (n + 1)) for n in range(4)]
+    seen, true = ([float(one[:, part].max()) for part in peaks] for one in (image, exact))
+    np.testing.assert_allclose(seen, true, rtol=0.01)
+
+
+def test_no_electron_is_lost_to_the_focal_spread():
+    microscope = optics(energy=300e3, focal_spread=40.0)
+    image = microscope(gold_columns(4, 8)[None], settings(microscope), SAMPLING)
+    assert float(image.mean()) == pytest.approx(1.0, abs=2e-3)
+
+
+def test_an_exact_image_does_not_depend_on_its_batch():
+    microscope = optics(energy=80e3, focal_spread=[10.0, 60.0])
+    drawn = settings(microscope, 0, 1, 2)
+    waves = torch.stack([gold_columns(1, 9), gold_columns(3, 4), gold_columns(1, 1)])
     together = microscope(waves, drawn, SAMPLING)
     alone = microscope(waves[1:2], {name: value[1:2] for name, value in drawn.items()}, SAMPLING)
-    torch.testing.assert_close(together[1:2], alone, atol=1e-9, rtol=0)
+    torch.testing.assert_close(together[1:2], alone, atol=1e-6, rtol=0)
+
+
+def test_exact_images_are_differentiable():
+    microscope = optics(energy=300e3, focal_spread=30.0)
+    wave = gold_columns(2, 5).to(torch.complex128)[None].requires_grad_()
+    drawn = in_double(settings(microscope))
+    drawn["defocus"] = drawn["defocus"].clone().requires_grad_()
+    microscope(wave, drawn, SAMPLING).square().sum().backward()
+    for gradient in (wave.grad, drawn["defocus"].grad):
+        assert torch.isfinite(gradient.abs()).all()
+        assert float(gradient.abs().max()) > 0.0
+
+
+def test_a_large_focal_spread_keeps_enough_modes():
+    """Of a thermionic gun, 110 Å: far outside the recipes."""
+    microscope = optics(energy=300e3, focal_spread=110.0, defocus=-100.0)
+    drawn = settings(microscope)
+    wave = gold_columns(2, 7)
+    exact = summed_image(wave, {name: value.numpy() for name, value in drawn.items()}, 300e3, points=601)
+    image = microscope(wave[None], drawn, SAMPLING)[0, 0].numpy()
+    assert (image - exact).std() / exact.std() < 0.015
+
+
+def border_error(microscope, wave, drawn, patch, margin):
+    """Error of the border of a patch in the middle of a periodic ``wave``, over the contrast."""
+    middle = (wave.shape[-1] - patch) // 2
+    whole = microscope(wave[None], drawn, SAMPLING)[0, 0]
+    window = slice(middle - margin, middle + patch + margin)
+    image = microscope(wave[None, window, window].contiguous(), drawn, SAMPLING)[0, 0]
+    inner = (slice(margin, margin + patch),) * 2
+    error = image[inner] - whole[middle : middle + patch, middle : middle + patch]
+    rim = torch.ones(patch, patch, dtype=torch.bool)
+    rim[8:-8, 8:-8] = False
+    return float(error[rim].square().mean().sqrt() / whole.std())
+
+
+def test_the_margin_holds_what_the_optics_carries():
+    """Each microscope gets a margin that leaves about 1 % at the border of a patch of random atoms."""
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.fft2(rng.normal(size=(320, 320)))
+    k = np.hypot(*np.meshgrid(*[np.fft.fftfreq(320, SAMPLING)] * 2))
+    phase = np.fft.ifft2(spectrum * (1 + k**2 / 0.25) ** -1.25 * np.exp(-2 * (np.pi * 0.07 * k) ** 2)).real
+    wave = torch.from_numpy(np.exp(0.02j * phase / phase.std())).to(torch.complex64)
+    near = optics(defocus=50.0, Cs=0.0, focal_spread=40.0)
+    far = optics(defocus=-150.0, Cs=20e4, focal_spread=25.0)
+    margins = [microscope.margin(SAMPLING) for microscope in (near, far)]
+    assert margins[0] < margins[1]
+    for microscope, margin in zip((near, far), margins, strict=True):
+        assert border_error(microscope, wave, settings(microscope), 128, margin) < 0.02
+    assert border_error(far, wave, settings(far), 128, margins[0]) > 0.02
+
+
+def test_optics_that_no_margin_holds_are_refused():
+    with pytest.raises(InputError, match=r"optics carries parts of the image farther than 58 Å"):
+        optics(energy=300e3, Cs=1.2e7, defocus=580.0, focal_spread=20.0).margin(SAMPLING)
+    for said in (-8, 2.5, "wide", True):
+        with pytest.raises(InputError, match=r"data\.margin must be auto or a whole number"):
+            optics().margin(SAMPLING, said)
+    assert optics().margin(SAMPLING, 16) == 16
 
 
 def test_drift_smears_along_its_direction():

@@ -17,6 +17,22 @@ def test_a_processor_is_asked_for_tiles(monkeypatch, tiles, word):
     assert trainer.precision == word
 
 
+@pytest.mark.parametrize(("gain", "word"), [(1.8, "bf16-mixed"), (0.7, "32-true")])
+def test_a_processor_with_the_instructions_alone_is_tried(monkeypatch, gain, word):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False, "avx512_bf16": True})
+    monkeypatch.setattr(precision, "bfloat16_gain", lambda: gain)
+    assert precision.fastest("cpu") == word
+
+
+def test_the_trial_gives_a_ratio_and_leaves_the_random_numbers_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    precision.bfloat16_gain.cache_clear()
+    assert 0.02 < precision.bfloat16_gain() < 50.0
+    torch.testing.assert_close(torch.rand(3), expected)
+
+
 @pytest.mark.parametrize(("bfloat16", "word"), [(True, "bf16-mixed"), (False, "16-mixed")])
 def test_a_gpu_is_asked_for_bfloat16(monkeypatch, bfloat16, word):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

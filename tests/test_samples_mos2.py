@@ -131,6 +131,20 @@ def test_mos2_disorder_leaves_no_order_of_neighbours() -> None:
     assert np.mean(metal[pairs[:, 0]] == metal[pairs[:, 1]]) == pytest.approx(0.5, abs=0.04)
 
 
+def test_mos2_a_share_of_the_sheets_is_disordered() -> None:
+    sample = mos2(extent=30.0, disorder=1.0, disorder_probability=0.4)
+
+    def alike(seed: int) -> float:
+        columns = sample(np.random.default_rng(seed))[1]
+        metal = columns.labels == columns.classes.index("Mo")
+        pairs = cKDTree(columns.positions).query_pairs(2.0, output_type="ndarray")
+        return float(np.mean(metal[pairs[:, 0]] == metal[pairs[:, 1]]))
+
+    shares = np.array([alike(seed) for seed in range(60)])
+    assert set(np.round(shares[shares < 0.2])) == {0.0}  # the others are perfect
+    assert np.mean(shares > 0.2) == pytest.approx(0.4, abs=0.15)
+
+
 def test_mos2_tilt_splits_pairs_and_keeps_their_mean() -> None:
     atoms, columns = mos2(tilt=3.0)(np.random.default_rng(0))
     column = atoms.get_array("column")

@@ -14,7 +14,9 @@ from conftest import ROOT, tiny
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from hrtem.calibration import UNCORRECTED
+from hrtem.calibration import UNCORRECTED, Peaks
+from hrtem.calibration.widening import KNOTS
+from hrtem.columns import Columns
 from hrtem.data import collate
 from hrtem.errors import InputError
 from hrtem.task import ColumnFinder
@@ -210,14 +212,37 @@ print(json.dumps({"classes": task.classes, "maps": maps.flatten()[:50].tolist()}
 def test_what_an_uncertainty_means_is_measured_in_validation_and_kept(configuration, tmp_path):
     task, checkpoint = trained(configuration, tmp_path)
     state = torch.load(checkpoint.best_model_path, weights_only=True)
-    torch.testing.assert_close(state["state_dict"]["position_variance"], task.position_variance)
+    torch.testing.assert_close(state["state_dict"]["uncertainty"], task.uncertainty)
+    assert task.uncertainty.isfinite().all()
     # Checkpoints from before positions had an uncertainty still load.
-    for name in ("position_variance", "domain.side", "domain.mean", "domain.precision", "domain.distances"):
+    for name in (
+        "uncertainty",
+        "position_variance",
+        "domain.side",
+        "domain.mean",
+        "domain.precision",
+        "domain.distances",
+    ):
         del state["state_dict"][name]
     torch.save(state, tmp_path / "old.ckpt")
     old = ColumnFinder.load(tmp_path / "old.ckpt")
     torch.testing.assert_close(old.position_variance, torch.tensor(UNCORRECTED))
     assert not old.domain.known
+
+
+def test_a_model_from_before_says_what_it_always_said(configuration):
+    """Of the width of a peak alone, by its own measure."""
+    _, _, task = build(configuration)
+    old = {name: value for name, value in task.state_dict().items() if name != "uncertainty"}
+    said = torch.tensor(UNCORRECTED) * 0.6 + 0.01
+    old["position_variance"] = said
+    task.on_load_checkpoint({"state_dict": old})
+    task.load_state_dict(old)
+    sigma = task.find_peaks.sigma
+    columns = Columns([[5, 5], [9, 9]], [0, 0], ("C",), probabilities=[0.9, 0.8], sigmas=sigma * np.sqrt([1.03, 1.5]))
+    judged = task.judged(Peaks(columns, np.array([0.001, 0.3])))
+    excess = [0.03, 0.5]
+    np.testing.assert_allclose(judged.sigmas**2, sigma**2 * np.interp(excess, KNOTS, said.numpy()), rtol=1e-6)
 
 
 def test_a_test_says_how_reliable_the_answer_is(configuration):

@@ -39,7 +39,7 @@ def test_the_checksum_is_of_the_truth(task):
 def test_structures_grow_with_the_images(configuration):
     task = instantiate(configuration("sample=gold", *tiny("sample=gold")).task)
     found = simulated(task, views=1, patch=128, doses=(1e3,), changes={"sample": {"tilt": 0.0}})
-    assert found.images.cache.sample.extent == pytest.approx((128 + 2 * task.margin) * task.sampling)
+    assert found.images.cache.sample.extent == pytest.approx((128 + 2 * found.images.margin) * task.sampling)
     assert found.images.cache.sample.tilt.high == 0.0
     assert found.images.cache.sample.rms_displacement["Ce"] == 0.065
     assert len(found.images[0]["columns"])
@@ -65,3 +65,29 @@ def test_no_training_draws_from_the_seed_of_the_tests(configuration):
     assert configuration().seed != SEED
     first = [np.random.default_rng([seed, split, 0]).random() for seed in (0, SEED) for split in range(3)]
     assert len(set(first)) == 6
+
+
+def test_images_are_exact_whatever_the_model_was_trained_with(configuration):
+    task = instantiate(configuration("sample=mos2", *TINY, "optics.coherence=envelope").task)
+    assert simulated(task, views=1, patch=64).images.optics.coherence == "exact"
+    damped = simulated(task, views=1, patch=64, changes={"optics": {"coherence": "envelope"}})
+    assert damped.images.optics.coherence == "envelope"
+    # The truth is the same, and the images are not.
+    assert damped.checksum != simulated(task, views=1, patch=64).checksum
+
+
+def test_a_changed_energy_changes_the_wave_too(task):
+    found = simulated(task, views=1, patch=64, changes={"optics": {"energy": 300e3}})
+    assert found.images.optics.energy == found.images.cache.wave.energy == 300e3
+
+
+def test_contrasts_are_those_of_the_expected_images(task):
+    found = simulated(task, views=2, patch=64)
+    assert len(found.contrasts) == 2
+    assert found.contrasts == simulated(task, views=2, patch=64, doses=(5.0,)).contrasts
+    assert min(found.contrasts) > 0.0
+
+
+def test_margins_are_those_that_the_optics_needs(task):
+    found = simulated(task, views=1, patch=64)
+    assert found.images.margin == task.optics.margin(task.sampling) > task.margin

@@ -40,9 +40,42 @@ def test_a_task_comes_back_bit_for_bit(task, folder):
 
 
 def test_a_model_from_before_uncertainties_loads(task, tmp_path):
-    old = {name: value for name, value in task.state_dict().items() if name != "position_variance"}
+    lacking = ("position_variance", "uncertainty")
+    old = {name: value for name, value in task.state_dict().items() if name not in lacking}
     folder = weights.write(tmp_path / "old", dict(task.hparams), old, "")
-    assert torch.equal(ColumnFinder.load(folder).position_variance, task.position_variance)
+    again = ColumnFinder.load(folder)
+    assert torch.equal(again.position_variance, task.position_variance)
+    assert again.uncertainty.isnan().all()
+
+
+def test_some_values_are_changed_and_no_others(task, folder):
+    before, card, checksum = weights.read(folder), (folder / "card.md").read_text(), weights.checksum(folder)
+    mode = (folder / "model.safetensors").stat().st_mode
+    values = {"presence": task.presence + 1.0, "new": torch.arange(3.0)}
+    weights.change(folder, values)
+    settings, state = weights.read(folder)
+    assert settings == before[0]
+    assert (folder / "card.md").read_text() == card
+    assert weights.checksum(folder) != checksum
+    assert (folder / "model.safetensors").stat().st_mode == mode
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+    for name, value in {**before[1], **values}.items():
+        torch.testing.assert_close(state[name], value, rtol=0, atol=0, equal_nan=True)
+    assert len(state) == len(before[1]) + 1
+
+
+def test_a_model_that_cannot_be_changed_stays(folder, monkeypatch):
+    before = weights.checksum(folder)
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(weights.safetensors.torch, "save_file", full)
+    with pytest.raises(InputError, match="No space left"):
+        weights.change(folder, {"presence": torch.zeros(6)})
+    assert weights.checksum(folder) == before
+    weights.read(folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
 def test_the_folder_holds_what_it_says(folder):

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.loading import ReadAheadLoader, Share, processes_for
-from hrtem.noise import recorded
 from hrtem.wavecache import SPLITS, WaveCache
 from hrtem.workers import check, show
 
@@ -171,23 +170,6 @@ def collate(examples: Sequence[Example]) -> Example:
     }
 
 
-def detected(
-    optics: Any, noise: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float, margin: int
-) -> Tensor:
-    """Counts ``(B, F, Y, X)`` of collated waves, imaged with their margin and then cut by ``margin`` px.
-
-    Waves ``(B, N, Y, X)`` are N snapshots of each vibrating structure, whose intensities add up. Missing images are 0.
-    """
-    if wave.ndim == 4:
-        number = wave.shape[1]
-        repeated = {name: value.repeat_interleave(number, dim=0) for name, value in settings.items()}
-        expected = optics(wave.flatten(0, 1), repeated, sampling).unflatten(0, (-1, number)).mean(dim=1)
-    else:
-        expected = optics(wave, settings, sampling)
-    counts = recorded(noise, expected, settings, sampling, margin)
-    return counts * settings["present"][..., None, None] if "present" in settings else counts
-
-
 def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str], atoms: Tensor | None = None) -> list[Columns]:
     """Undo :func:`collate`: the columns of each example, with their counts if ``atoms`` are given."""
     counts = torch.zeros_like(labels) if atoms is None else atoms
@@ -210,7 +192,7 @@ class WaveDataModule(lightning.LightningDataModule):
         seed: of structures and examples.
         sampling: Å/px.
         patch: side of a training image, px; a multiple of 32.
-        margin: see :class:`SimulatedImages`.
+        margin: see :class:`SimulatedImages`; ``auto`` is :meth:`hrtem.optics.Optics.margin`.
         batch_size: examples a step and device.
         epoch_size: training examples that count as one epoch; shared by all devices.
         workers: loader processes; 0 loads in the training process, ``auto``: see :func:`hrtem.loading.processes_for`.
@@ -227,7 +209,7 @@ class WaveDataModule(lightning.LightningDataModule):
         seed: int,
         sampling: float,
         patch: int,
-        margin: int,
+        margin: int | str,
         batch_size: int,
         epoch_size: int,
         workers: int | str,
@@ -243,13 +225,14 @@ class WaveDataModule(lightning.LightningDataModule):
                 raise InputError(f"{name} must be at least 1, got {number}.")
         if workers != "auto" and (not isinstance(workers, int) or workers < 0):
             raise InputError(f"data.workers must be a number of processes from 0 up, or auto, got {workers}.")
-        extent = float(sample["extent"])
-        if (patch + 2 * margin) * sampling > extent + 1e-6:
-            raise InputError(
-                f"data.patch with its margins is {(patch + 2 * margin) * sampling:g} Å wide and must fit into "
-                f"sample.extent, which is {extent:g} Å."
-            )
         self.optics = instantiate(optics)
+        rim = self.optics.margin(sampling, margin)
+        extent, needed = float(sample["extent"]), (patch + 2 * rim) * sampling
+        if needed > extent + 1e-6:
+            raise InputError(
+                f"data.patch with the margins that optics needs, {rim} px on each side, is {needed:g} Å wide and must "
+                f"fit into sample.extent, which is {extent:g} Å; say sample.extent={needed:g} or a smaller data.patch."
+            )
         self.noise = instantiate(noise)
         if not self.optics.test_doses:
             raise InputError("optics.test_doses must name at least one dose in e/Å², got [].")
@@ -266,7 +249,7 @@ class WaveDataModule(lightning.LightningDataModule):
         # Maps of the waves, half a megabyte each, and columns; they stay from epoch to epoch.
         self.records: dict[str, dict[int, tuple[np.ndarray, Columns]]] = {split: {} for split in self.numbers}
         self.seed = seed
-        self.view: dict[str, Any] = {"patch": patch, "margin": margin, "sampling": sampling}
+        self.view: dict[str, Any] = {"patch": patch, "margin": rim, "sampling": sampling}
         self.batch_size = batch_size
         self.epoch_size = epoch_size
         self.workers = workers

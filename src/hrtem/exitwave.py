@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.fft
@@ -26,12 +26,26 @@ PROJECTIONS = ("infinite", "finite")
 #: more still matters to what heavy atoms scatter below, see docs/convergence.md.
 BAND = 0.75
 
-#: How abTEM computes: in one thread, since processes share the cores.
-ABTEM = {"diagnostics.progress_bar": False, "precision": "float32", "device": "cpu", "fftw.threads": 1}
+#: How abTEM computes: in one thread, since processes share the cores, and by plans of FFTW that do not depend on
+#: timing, so that every process on one kind of processor computes the same digits.
+ABTEM = {
+    "diagnostics.progress_bar": False,
+    "precision": "float32",
+    "device": "cpu",
+    "fftw.threads": 1,
+    "fftw.planning_effort": "FFTW_ESTIMATE",
+}
+
+#: Order of the propagator between slices. The first order is Fresnel's, ``exp(-iπλ Δz k²)`` (Kirkland 2010, equation
+#: 6.65), the small-angle approximation that the aberrations of the lens use too. abTEM's default has changed before.
+PROPAGATOR_ORDER: Literal[1, 2] = 1
 
 
 class Multislice:
     """Plane-wave multislice of a thermally smeared structure, or of snapshots of a vibrating one.
+
+    A wave is given in the plane of the last atom along the beam, the exit surface of the specimen, wherever the cell
+    ends. Defocus counts from there.
 
     Args:
         energy: beam energy, eV.
@@ -72,7 +86,7 @@ class Multislice:
         self.projection = projection
         self.frozen_phonons = frozen_phonons
 
-    def __call__(self, atoms: Atoms, rng: np.random.Generator | None = None) -> np.ndarray:
+    def __call__(self, atoms: Atoms, rng: np.random.Generator | None = None, plane: float | None = None) -> np.ndarray:
         """Exit wave of ``atoms``.
 
         Thermal motion enters as the Debye-Waller factor: each atom's potential is convolved with a Gaussian of
@@ -82,16 +96,20 @@ class Multislice:
         the mean of the N intensities.
 
         Args:
-            atoms: periodic in x and y, with an array ``rms_displacement`` in Å.
+            atoms: periodic in x and y, with an array ``rms_displacement`` in Å. Where they also have an array
+                ``occupancy``, each scatters with that multiple of its potential; derivatives with respect to numbers
+                of atoms need it.
             rng: of the displacements; neither needed nor touched without snapshots.
+            plane: height z in Å at which the wave is given and defocus is 0; None is the exit surface, the z of the
+                last atom. Structures that are compared with each other must share one.
 
         Returns:
             Complex64 ``(Y, X)``, or ``(N, Y, X)`` of snapshots, of mean intensity near 1; pixel ``[j, i]`` lies
             at ``(i, j) * sampling``.
 
         Raises:
-            InputError: the cell is no whole number of pixels wide, an atom's place is no number, or there are
-                snapshots and no ``rng``.
+            InputError: the cell is no whole number of pixels wide, an atom's place is no number, there are
+                snapshots and no ``rng``, or occupancies and ``projection=finite``, which has none.
         """
         width, height, thickness = atoms.cell.lengths()
         shape = (round(width / self.sampling), round(height / self.sampling))
@@ -100,8 +118,9 @@ class Multislice:
         displacements = atoms.get_array("rms_displacement")
         if not (np.isfinite(atoms.positions).all() and np.isfinite(displacements).all() and thickness > 0.0):
             raise InputError("sample gives a structure without thickness or with atoms whose positions are no numbers.")
+        plane = exit_surface(atoms) if plane is None else plane
         if not self.frozen_phonons:
-            return self._propagated(atoms, shape)
+            return self._propagated(atoms, shape, plane)
         if rng is None:
             raise InputError(
                 f"wave.frozen_phonons must be 0 where a wave must not be random, got {self.frozen_phonons}."
@@ -111,11 +130,11 @@ class Multislice:
             snapshot = atoms.copy()
             snapshot.positions += rng.normal(size=(len(atoms), 3)) * displacements[:, None]
             snapshot.set_array("rms_displacement", np.zeros(len(atoms)))
-            snapshots.append(self._propagated(snapshot, shape))
+            snapshots.append(self._propagated(snapshot, shape, plane))
         return np.stack(snapshots)
 
-    def _propagated(self, atoms: Atoms, shape: tuple[int, int]) -> np.ndarray:
-        """Wave ``(Y, X)`` behind one potential; ``shape`` counts pixels along x and y."""
+    def _propagated(self, atoms: Atoms, shape: tuple[int, int], plane: float) -> np.ndarray:
+        """Wave ``(Y, X)`` at the height ``plane`` Å behind one potential; ``shape`` counts pixels along x and y."""
         if len(atoms) == 0:
             return np.ones(shape[::-1], np.complex64)
         # abTEM takes seconds to import, and a warm cache never needs it.
@@ -128,9 +147,26 @@ class Multislice:
             # the first one costs a plane wave nothing.
             steps = [depth / len(slices)] * (len(slices) - 1) + [0.5 * depth / len(slices)]
             potential = abtem.PotentialArray(slices, slice_thickness=steps, extent=(width, height))
-            wave: Any = abtem.PlaneWave(energy=self.energy).multislice(potential, lazy=False)
+            algorithm = abtem.multislice.FourierMultislice(order=PROPAGATOR_ORDER)
+            wave: Any = abtem.PlaneWave(energy=self.energy).multislice(potential, lazy=False, algorithm=algorithm)
+        behind = band_limited(np.asarray(wave.array), shape)
         # abTEM's axes are (x, y); ours are (Y, X).
-        return np.ascontiguousarray(band_limited(np.asarray(wave.array), shape).T)
+        return np.ascontiguousarray(self.propagated(behind, (width, height), plane - depth).T)
+
+    def propagated(self, wave: np.ndarray, extent: tuple[float, float], distance: float) -> np.ndarray:
+        """A periodic ``wave`` in vacuum, ``distance`` Å farther along the beam, or back where that is negative.
+
+        Args:
+            wave: complex, over both axes of ``extent``.
+            extent: size of the cell along the axes of ``wave``, Å.
+            distance: Å.
+        """
+        from abtem.core.energy import energy2wavelength
+
+        first, second = (np.fft.fftfreq(n, length / n) for n, length in zip(wave.shape, extent, strict=True))
+        turns = 0.5 * energy2wavelength(self.energy) * distance * (first[:, None] ** 2 + second**2)
+        phases = np.exp(-2j * np.pi * (turns - np.rint(turns))).astype(np.complex64)
+        return scipy.fft.ifft2(scipy.fft.fft2(wave) * phases).astype(wave.dtype)
 
     def potential(self, atoms: Atoms, gpts: tuple[int, int]) -> np.ndarray:
         """Projected potential of each slice, smeared by each atom's ``rms_displacement``.
@@ -166,6 +202,7 @@ class Multislice:
         along_x = np.concatenate([along_x, along_x[:, :0:-1].conj()], axis=1)
         place = np.clip(atoms.positions[:, 2] * (number / thickness) - 0.5, 0.0, number - 1.0).astype(np.float32)
         displacements = atoms.get_array("rms_displacement")
+        occupancy = atoms.arrays.get("occupancy")
         sums = np.zeros((number, *k2.shape), np.complex64)
         for z, u in sorted(set(zip(atoms.numbers.tolist(), displacements.tolist(), strict=True))):
             form_factor = _parametrization(self.parametrization).projected_scattering_factor(chemical_symbols[z])
@@ -175,6 +212,8 @@ class Multislice:
                 here = np.flatnonzero(kind & (np.abs(place - layer) < 1.0))
                 if len(here):
                     shares = 1.0 - np.abs(place[here] - layer)
+                    if occupancy is not None:
+                        shares = shares * occupancy[here].astype(np.float32)
                     sums[layer] += smeared * ((along_x[here] * shares[:, None]).T @ along_y[here])
         slices = np.empty((number, *gpts), np.float32)
         spectrum = np.zeros((gpts[0], gpts[1] // 2 + 1), np.complex64)
@@ -188,6 +227,8 @@ class Multislice:
         """Atoms that reach through several slices, by abTEM's quadrature on the grid."""
         import abtem
 
+        if "occupancy" in atoms.arrays:
+            raise InputError("wave.projection must be infinite where atoms have an occupancy, got finite.")
         lengths = atoms.cell.lengths()
         kx, ky = np.fft.fftfreq(gpts[0], lengths[0] / gpts[0]), np.fft.rfftfreq(gpts[1], lengths[1] / gpts[1])
         k2 = (kx[:, None] ** 2 + ky**2).astype(np.float32)
@@ -204,6 +245,11 @@ class Multislice:
             smearing = np.exp(np.float32(-2.0 * np.pi**2 * displacement**2) * k2)
             slices += scipy.fft.irfft2(scipy.fft.rfft2(part.array) * smearing, s=gpts)
         return slices
+
+
+def exit_surface(atoms: Atoms) -> float:
+    """Height z of the last atom along the beam, Å; 0 where there is none."""
+    return float(atoms.positions[:, 2].max()) if len(atoms) else 0.0
 
 
 @cache

@@ -280,7 +280,7 @@ class ColumnMetrics(Metric):
         """For each group the scores under ``"all"``, whatever the class, and under each class name."""
         totals = self.compute()
         return [
-            self._scores(confusion, error2, *counts)
+            self.scored(confusion, error2, *counts)
             for confusion, error2, counts in zip(
                 totals["confusion"].cpu().numpy(),
                 totals["error2"].reshape(-1).tolist(),
@@ -289,9 +289,10 @@ class ColumnMetrics(Metric):
             )
         ]
 
-    def _scores(
+    def scored(
         self, confusion: np.ndarray, error2: float, counted: float, exact: float, near: float
     ) -> dict[str, Score]:
+        """Scores of sums that :meth:`compute` returns of one group, or of several added up; see :meth:`scores`."""
         pairs = confusion[:-1, :-1].sum()
         mean = error2 / pairs if pairs else float("nan")
         scores = {"all": Score.of(pairs, pairs, confusion[:, :-1].sum(), confusion[:-1].sum(), mean)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,25 @@ from torchmetrics import MeanMetric
 
 from hrtem import weights
 from hrtem.calibration import (
+    AS_DRAWN,
     CANDIDATE,
     MASS,
     UNCORRECTED,
+    UNKNOWN,
     Diagram,
+    Peaks,
     Presence,
     Reliability,
-    Widening,
+    Uncertainty,
     position_variance,
     probabilities,
+    variances,
 )
 from hrtem.columns import Columns
-from hrtem.data import collate, columns_of, detected
+from hrtem.data import collate, columns_of
 from hrtem.domain import ENOUGH, EXAMPLES, Domain, features
 from hrtem.errors import InputError
+from hrtem.imaging import detected
 from hrtem.metrics import ColumnMetrics, Score
 from hrtem.nets import Dihedral
 
@@ -50,7 +56,8 @@ class ColumnFinder(lightning.LightningModule):
         scheduler: ``_target_`` and arguments of the rate schedule, or None; an argument ``total_steps`` that
             is null becomes the number of training steps.
         sampling: Å/px of all images that the network sees.
-        margin: pixels of the simulated images to cut off on each side.
+        margin: pixels of the simulated images to cut off on each side, or ``auto``, which is
+            :meth:`hrtem.optics.Optics.margin`.
         monitor: metric that a schedule on a plateau watches.
     """
 
@@ -67,14 +74,13 @@ class ColumnFinder(lightning.LightningModule):
         optimizer: Settings,
         scheduler: Settings | None,
         sampling: float,
-        margin: int,
+        margin: int | str,
         monitor: str,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.classes = tuple(sample["classes"])
         self.sampling = sampling
-        self.margin = margin
         self.optics = instantiate(optics)
         self.noise = instantiate(noise)
         self.normalise = instantiate(normalisation)
@@ -91,15 +97,18 @@ class ColumnFinder(lightning.LightningModule):
                 "validation": ColumnMetrics(self.classes),
                 "testing": ColumnMetrics(self.classes, groups=len(self.optics.test_doses)),
                 "presence": Presence(self.find_peaks.sigma),
-                "widening": Widening(self.find_peaks.sigma),
+                "uncertainty": Uncertainty(self.find_peaks.sigma),
                 "reliability": Reliability(self.find_peaks.threshold, groups=len(self.optics.test_doses)),
             }
         )
         # Measured in each validation, and so part of the checkpoint that follows it.
-        self.position_variance: Tensor
+        self.uncertainty: Tensor
         self.presence: Tensor
-        self.register_buffer("position_variance", torch.tensor(UNCORRECTED))
+        self.register_buffer("uncertainty", torch.tensor(AS_DRAWN, dtype=torch.float64))
         self.register_buffer("presence", torch.tensor(MASS, dtype=torch.float64))
+        # What models have that were trained before uncertainties were measured as they are now.
+        self.position_variance: Tensor
+        self.register_buffer("position_variance", torch.tensor(UNCORRECTED))
         # Lightning's own mean is wrong where processes have different numbers of images.
         self.losses = torch.nn.ModuleDict({"val": MeanMetric(), "test": MeanMetric()})
         self.domain = Domain()
@@ -109,6 +118,11 @@ class ColumnFinder(lightning.LightningModule):
         self.test_confusion: dict[float, Tensor] = {}
         #: Reliability of the last test, under "all" and under each dose.
         self.test_reliability: dict[str, Diagram] = {}
+
+    @cached_property
+    def margin(self) -> int:
+        """Pixels of the simulated images to cut off on each side."""
+        return int(self.optics.margin(self.sampling, self.hparams["margin"]))
 
     @classmethod
     def load(cls, path: str | Path) -> ColumnFinder:
@@ -142,6 +156,7 @@ class ColumnFinder(lightning.LightningModule):
         """Let checkpoints load that were written before uncertainties and domains."""
         unknown = {f"domain.{name}": value for name, value in Domain().state_dict().items()}
         unknown["position_variance"] = torch.tensor(UNCORRECTED)
+        unknown["uncertainty"] = torch.tensor(UNKNOWN, dtype=torch.float64)
         unknown["presence"] = torch.tensor(MASS, dtype=torch.float64)
         for name, value in unknown.items():
             checkpoint["state_dict"].setdefault(name, value)
@@ -199,15 +214,15 @@ class ColumnFinder(lightning.LightningModule):
         sure = [one.probabilities >= self.find_peaks.threshold for one in judged]
         found = [one[keep] for one, keep in zip(judged, sure, strict=True)]
         self.metrics["validation"].update(found, true, *size, groups=batch["group"].tolist())
-        self.metrics["presence"].update(peaks, true, *size)
-        self.metrics["widening"].update([one[keep] for one, keep in zip(peaks, sure, strict=True)], true, *size)
+        self.metrics["presence"].update([one.columns for one in peaks], true, *size)
+        self.metrics["uncertainty"].update(peaks, sure, true, *size)
 
     def on_validation_epoch_end(self) -> None:
         metric = self.metrics["validation"]
         (scores,) = metric.scores()
         metric.reset()
         self._log_scores("val", scores)
-        for name, values in {"presence": self.presence, "widening": self.position_variance}.items():
+        for name, values in {"presence": self.presence, "uncertainty": self.uncertainty}.items():
             values.copy_(self.metrics[name].compute())
             self.metrics[name].reset()
 
@@ -236,20 +251,42 @@ class ColumnFinder(lightning.LightningModule):
         judged = [self.judged(peaks) for peaks in self.peaks(maps, min(CANDIDATE, threshold))]
         return [columns[columns.probabilities >= threshold] for columns in judged]
 
-    def peaks(self, maps: Tensor, threshold: float) -> list[Columns]:
-        """Peaks of a mass from ``threshold`` up, with their masses as probabilities and their widths as sigmas."""
-        variance = self.find_peaks.sigma**2
-        return self.find_peaks(maps, self.sampling, self.classes, threshold, lambda excess: excess + variance)
+    def calibrate(self, peaks: Sequence[Peaks], true: Sequence[Columns], width: float, height: float) -> None:
+        """Measure anew, on images of ``width`` x ``height`` Å, what the peaks in them mean.
 
-    def judged(self, peaks: Columns) -> Columns:
+        Args:
+            peaks: of each image, from :data:`hrtem.calibration.CANDIDATE` up.
+            true: true columns of each image.
+            width, height: largest x and y of a pixel centre, Å.
+        """
+        size = (width, height)
+        presence, uncertainty = Presence(self.find_peaks.sigma), Uncertainty(self.find_peaks.sigma)
+        presence.update([one.columns for one in peaks], true, *size)
+        self.presence.copy_(presence.compute())
+        sure = [self.judged(one).probabilities >= self.find_peaks.threshold for one in peaks]
+        uncertainty.update(peaks, sure, true, *size)
+        self.uncertainty.copy_(uncertainty.compute())
+
+    def peaks(self, maps: Tensor, threshold: float) -> list[Peaks]:
+        """Peaks of a mass from ``threshold`` up in maps ``(B, C, Y, X)``, of each example."""
+        variance = self.find_peaks.sigma**2
+        found = self.find_peaks(maps, self.sampling, self.classes, threshold, lambda excess: excess + variance)
+        return [
+            Peaks(columns, self.find_peaks.spreads(columns, answer, self.sampling))
+            for columns, answer in zip(found, maps, strict=True)
+        ]
+
+    def judged(self, peaks: Peaks) -> Columns:
         """What peaks are by the measure of the last validation: how probable columns are, and how sure positions."""
-        sigma = self.find_peaks.sigma
-        excess = peaks.sigmas**2 - sigma**2
-        sigmas = np.sqrt(position_variance(excess, sigma, self.position_variance.cpu().numpy()))
+        sigma, columns, law = self.find_peaks.sigma, peaks.columns, self.uncertainty.cpu().numpy()
+        if np.isnan(law).any():
+            variance = position_variance(columns.sigmas**2 - sigma**2, sigma, self.position_variance.cpu().numpy())
+        else:
+            variance = variances(peaks, sigma, law)
+        judged = replace(columns, sigmas=np.sqrt(variance))
         if not self.find_peaks.calibrated:
-            return replace(peaks, sigmas=sigmas)
-        chances = probabilities(peaks, sigma, self.presence.cpu().numpy())
-        return replace(peaks, sigmas=sigmas).believed(chances)
+            return judged
+        return judged.believed(probabilities(columns, sigma, self.presence.cpu().numpy()))
 
     def _check(self) -> None:
         """Refuse a target, a loss, peaks and a network that do not fit together."""

@@ -1,7 +1,8 @@
 """Simulated images that no training has seen, for any trained model: of its own recipe, or of one that is changed.
 
-Structures and images draw from seeds of their own, see :data:`SEED`. What they are is summed up in a checksum of the
-truth, so that two results can be known to be of the same images.
+Structures and images draw from seeds of their own, see :data:`SEED`. Images are those that a microscope records,
+whatever approximation a model was trained with. What they are is summed up in a checksum of the truth and in the
+contrasts of the images, so that two results can be known to be of the same images.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from hrtem.data import Example, SimulatedImages, WaveDataModule
+from hrtem.data import Example, SimulatedImages, WaveDataModule, collate
 from hrtem.errors import InputError
+from hrtem.imaging import expected
 from hrtem.recipes import composed
 from hrtem.task import ColumnFinder
 
@@ -64,8 +68,24 @@ class TestSet:
         return (self.images[number] for number in range(len(self.images)))
 
     @cached_property
+    def contrasts(self) -> list[float]:
+        """Standard deviation of the expected images of each view, before the detector, whatever the dose."""
+        images, answer = self.images, []
+        for number in range(0, len(images), len(self.doses)):
+            batch = collate([images[number]])
+            with torch.no_grad():
+                seen = expected(images.optics, batch["wave"], batch["settings"], images.sampling)
+            inner = slice(images.margin, seen.shape[-1] - images.margin)
+            answer.append(round(float(seen[..., inner, inner].std()), DIGITS + 2))
+        return answer
+
+    @cached_property
     def checksum(self) -> str:
-        """SHA-256 of the true columns and of the microscope and detector of each image, to :data:`DIGITS` decimals."""
+        """SHA-256 of the true columns, of the microscope and detector of each image, and of the images' mean contrast.
+
+        All are rounded, to :data:`DIGITS` decimals and the contrast to one more. Of each image by itself the contrast
+        would differ between processors where it lies half-way between two roundings; see :attr:`contrasts`.
+        """
         digest = hashlib.sha256()
         for example in self:
             columns = example["columns"]
@@ -73,6 +93,7 @@ class TestSet:
                 digest.update(_rounded(array))
             for name, value in sorted(example["settings"].items()):
                 digest.update(name.encode() + _rounded(value))
+        digest.update(_rounded(10.0 * np.mean(self.contrasts)))
         return digest.hexdigest()
 
 
@@ -104,31 +125,62 @@ def simulated(
     Raises:
         InputError: a setting is unknown or out of its range, or the waves cannot be simulated.
     """
+    data = structures(task, views, seed, changes, patch, scheduler)
+    doses = tuple(doses) or data.optics.test_doses
+    return TestSet(name, data.images("test", views * len(doses), doses=doses))
+
+
+def structures(
+    task: ColumnFinder,
+    number: int,
+    seed: int,
+    changes: Mapping[str, Any] | None = None,
+    patch: int | None = None,
+    scheduler: str = "inline",
+) -> WaveDataModule:
+    """Simulate structures of the recipe of a trained model, where the cache lacks them.
+
+    Args:
+        task: the trained model.
+        number: how many there are.
+        seed: of structures and images.
+        changes, patch, scheduler: see :func:`simulated`.
+
+    Returns:
+        What makes images of them, as its split ``test``.
+
+    Raises:
+        InputError: see :func:`simulated`.
+    """
     parts = {part: _changed(part, task.hparams[part], changes) for part in ("sample", "optics", "noise")}
     unknown = set(changes or {}) - set(parts)
     if unknown:
         raise InputError(f"a test set may change sample, optics and noise, got {', '.join(sorted(unknown))}.")
+    # As a microscope records it, whatever the model was trained with.
+    if "coherence" not in ((changes or {}).get("optics") or {}):
+        parts["optics"]["coherence"] = "exact"
     patch = PATCH if patch is None else patch
-    needed = (patch + 2 * task.margin) * task.sampling
+    margin = instantiate(parts["optics"]).margin(task.sampling)
+    needed = (patch + 2 * margin) * task.sampling
     parts["sample"]["extent"] = max(float(parts["sample"]["extent"]), needed)
     wave: Any = OmegaConf.to_container(composed().wave, resolve=True)
-    wave |= {"energy": task.optics.energy, "sampling": task.sampling, "scheduler": scheduler}
+    # The beam of the images, which changes of the optics may have changed.
+    wave |= {"energy": parts["optics"]["energy"], "sampling": task.sampling, "scheduler": scheduler}
     data = WaveDataModule(
         **parts,
         wave=wave,
         cache=os.environ.get("HRTEM_CACHE", "cache"),
-        numbers={"test": views},
+        numbers={"test": number},
         seed=seed,
         sampling=task.sampling,
         patch=patch,
-        margin=task.margin,
+        margin=margin,
         batch_size=1,
         epoch_size=1,
         workers=0,
     )
     data.prepare_data()
-    doses = tuple(doses) or data.optics.test_doses
-    return TestSet(name, data.images("test", views * len(doses), doses=doses))
+    return data
 
 
 def _changed(part: str, settings: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:

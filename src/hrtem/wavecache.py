@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hrtem.samples import Sample
 
 #: Counts up whenever the same recipe gives other waves or records, so that no stale one is ever read.
-GENERATION = 2
+GENERATION = 3
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 

@@ -9,9 +9,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -62,14 +64,78 @@ def write(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Tensor]
         said = {"format": FORMAT, "hrtem": hrtem.__version__, "task": dict(settings)}
         (place / SETTINGS).write_text(json.dumps(said, indent=1, allow_nan=False) + "\n")
         (place / CARD).write_text(card)
-        # The card may be edited; it decides no answer.
-        (place / CHECKSUMS).write_text("".join(f"{_sha256(place / name)}  {name}\n" for name in (WEIGHTS, SETTINGS)))
+        _sum(place)
         place.chmod(0o755)
         place.rename(folder)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     return folder
+
+
+def change(folder: Path, values: Mapping[str, Tensor]) -> None:
+    """Give some of a model's state other values; all else stays bit for bit.
+
+    The folder is replaced in one piece. Whoever reads it meanwhile finds the old one, the new one or none.
+
+    Args:
+        folder: that :func:`write` made.
+        values: by name; those that the state lacks are added.
+
+    Raises:
+        InputError: what :func:`read` raises, or the folder cannot be replaced.
+    """
+    _, state = read(folder)
+    folder = folder.resolve()
+    try:
+        place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"a model must be in a folder that can be written, and {folder} is not: {error}.") from None
+    old, new = place / "old", place / "new"
+    try:
+        shutil.copytree(folder, new)
+        changed = {name: value.detach().cpu().contiguous() for name, value in {**state, **values}.items()}
+        safetensors.torch.save_file(changed, new / WEIGHTS)
+        shutil.copymode(folder / WEIGHTS, new / WEIGHTS)
+        _sum(new)
+        folder.rename(old)
+        try:
+            new.rename(folder)
+        except BaseException:
+            old.rename(folder)
+            raise
+    except OSError as error:
+        raise InputError(f"the model {folder} cannot be replaced: {error}.") from None
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def change_checkpoint(path: Path, values: Mapping[str, Tensor]) -> None:
+    """As :func:`change`, of a checkpoint file that ``train.py`` wrote.
+
+    Args:
+        path: of the file, which is replaced in one step.
+        values: by name; those that the state lacks are added.
+
+    Raises:
+        InputError: the file cannot be read or replaced.
+    """
+    path = path.resolve()
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["state_dict"].update({name: value.detach().cpu() for name, value in values.items()})
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            place = Path(file.name)
+    except (OSError, RuntimeError, KeyError, UnpicklingError) as error:
+        raise InputError(f"the checkpoint {path} cannot be changed: {(str(error).splitlines() or ['?'])[0]}.") from None
+    try:
+        torch.save(checkpoint, place)
+        shutil.copymode(path, place)
+        place.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"the checkpoint {path} cannot be replaced: {error}.") from None
+    finally:
+        place.unlink(missing_ok=True)
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -147,6 +213,12 @@ def _allowed(target: Any, packages: tuple[str, ...]) -> bool:
         return False
     home = getattr(found, "__module__", "")
     return isinstance(found, type) and any(home == package or home.startswith(package + ".") for package in packages)
+
+
+def _sum(folder: Path) -> None:
+    """Write the checksums of a model; the card may be edited, for it decides no answer."""
+    lines = (f"{_sha256(folder / name)}  {name}\n" for name in (WEIGHTS, SETTINGS))
+    (folder / CHECKSUMS).write_text("".join(lines))
 
 
 def _sums(folder: Path) -> dict[str, str]:

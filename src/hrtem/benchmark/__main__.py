@@ -10,8 +10,10 @@ from hrtem.runs import told_in_one_sentence
 BENCHMARKS = (
     "imaging",
     "waves",
+    "coherence",
     "convergence",
     "limits",
+    "joint",
     "training",
     "detection",
     "inference",

@@ -79,7 +79,8 @@ def trust(propagate: Propagate, reference: np.ndarray, number: int = 10, tilt: f
 def ours(oversampling: int = 2, slice_thickness: float = 2.0, projection: str = "infinite") -> Propagate:
     """The exit wave stage with these settings."""
     wave = Multislice(ENERGY, SAMPLING, oversampling, slice_thickness, projection=projection)
-    return lambda atoms: wave(atoms, np.random.default_rng(0))
+    # Behind the whole cell, as abTEM's.
+    return lambda atoms: wave(atoms, np.random.default_rng(0), plane=float(atoms.cell.array[2, 2]))
 
 
 def plain(oversampling: int, slice_thickness: float) -> Propagate:

@@ -21,8 +21,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hrtem.data import SimulatedImages, View, WaveDataModule, collate, detected
+from hrtem.data import SimulatedImages, View, WaveDataModule, collate
 from hrtem.errors import InputError
+from hrtem.exitwave import exit_surface
+from hrtem.imaging import detected
 from hrtem.inference import Finder
 from hrtem.limits import Exposure, confusion
 from hrtem.metrics import ColumnMetrics, Score
@@ -61,7 +63,7 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
     inside = columns.moved(columns.positions - corner).inside(side, side, rim)
     first, errors = view.turned(whole[rows, width]), []
     for site in rng.permutation(np.flatnonzero(inside))[:SITES]:
-        without = cache.wave(atoms[atoms.get_array("column") != site])
+        without = cache.wave(atoms[atoms.get_array("column") != site], plane=exit_surface(atoms))
         apart = exposure.separation(first, view.turned(without[rows, width]))
         errors.append([confusion(apart * np.sqrt(dose)) for dose in images.doses])
     return 1.0 - np.mean(errors, axis=0)

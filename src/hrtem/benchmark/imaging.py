@@ -15,8 +15,9 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
-from hrtem.data import Example, ReadAheadLoader, SimulatedImages, collate, detected
+from hrtem.data import Example, ReadAheadLoader, SimulatedImages, collate
 from hrtem.exitwave import Multislice
+from hrtem.imaging import detected
 from hrtem.noise import Poisson
 from hrtem.normalisation import LocalContrast
 from hrtem.optics import Optics
@@ -47,6 +48,7 @@ def scene(root: Path, waves: int) -> SimulatedImages:
         angular_spread=0.0,
         vibration=0.0,
         dose=[1e3, 1e5],
+        coherence="envelope",  # as abTEM images
     )
     return SimulatedImages(cache, "train", waves, 10**6, 0, optics, Poisson(), PATCH, MARGIN, SAMPLING, seed=0)
 

@@ -6,7 +6,6 @@ The oracle knows the microscope and counts every electron, see :mod:`hrtem.limit
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from rich.progress import track
 from rich.table import Table
 
 from hrtem.columns import Columns
-from hrtem.data import collate, detected
-from hrtem.exitwave import Multislice
+from hrtem.data import collate
+from hrtem.exitwave import Multislice, exit_surface
+from hrtem.imaging import detected
 from hrtem.limits import Exposure, confusion, dose_for, moved_waves
 from hrtem.metrics import match
 from hrtem.noise import Poisson
@@ -77,7 +77,7 @@ def graphene(draws: int = 200) -> Iterator[tuple[str, str]]:
         single, joint = (np.sqrt(np.mean(values[counted] ** 2) / 2) for values in (limits.single, limits.joint))
         text = f"{joint:.1f} pm jointly, {single:.1f} pm with all other atoms known, along x or y"
         yield f"graphene position at {dose:.0e} e/Å², Cs −20 µm, defocus {focus:.0f} Å", text
-    void = wave(atoms[atoms.get_array("column") != nearest(columns, "C")])
+    void = wave(atoms[atoms.get_array("column") != nearest(columns, "C")], plane=exit_surface(atoms))
     separations = [exposure(microscope(), seed).separation(whole, void) for seed in range(draws)]
     for dose in (1e3, 3e3, 1e4):
         error = np.mean([confusion(one * np.sqrt(dose / 1e3)) for one in separations])
@@ -91,16 +91,17 @@ def mos2() -> Iterator[tuple[str, str]]:
     atoms, columns = MoS2("mos2", list(MoS2.known_classes), EXTENT, rms)(np.random.default_rng(0))
     member = atoms.get_array("column")
     metal, chalcogen = nearest(columns, "Mo"), nearest(columns, "S2")
+    plane = exit_surface(atoms)
     whole = wave(atoms)
     one_lost = np.ones(len(atoms), bool)
     one_lost[np.flatnonzero(member == chalcogen)[0]] = False
     alone, other = atoms[member == metal], atoms[member == chalcogen]
     other.positions[:, :2] = alone.positions[0, :2]
     pairs = {
-        "MoS2, Mo or vacancy": (whole, wave(atoms[member != metal])),
-        "MoS2, S2 or vacancy": (whole, wave(atoms[member != chalcogen])),
-        "MoS2, S2 or S": (whole, wave(atoms[one_lost])),
-        "Mo or S2 at an isolated site": (wave(alone), wave(other)),
+        "MoS2, Mo or vacancy": (whole, wave(atoms[member != metal], plane=plane)),
+        "MoS2, S2 or vacancy": (whole, wave(atoms[member != chalcogen], plane=plane)),
+        "MoS2, S2 or S": (whole, wave(atoms[one_lost], plane=plane)),
+        "Mo or S2 at an isolated site": (wave(alone, plane=plane), wave(other, plane=plane)),
     }
     lenses = [microscope(defocus=d, Cs=0, astigmatism=0, focal_spread=30) for d in (-60.0, 60.0)]
     for name, waves in pairs.items():
@@ -116,16 +117,17 @@ def gold(most: int = 9) -> Iterator[tuple[str, str]]:
     wave = Multislice(300e3, SAMPLING)
     step = 4.078 / np.sqrt(2.0)
 
-    def column(atoms: int) -> np.ndarray:
+    def column(atoms: int, longer: int) -> np.ndarray:
+        """A column that begins where all others do, at the exit surface of the ``longer`` one of a pair."""
         heights = [(4.8, 4.8, 2.0 + step * n) for n in range(atoms)]
         one = Atoms("Au" * atoms, heights, cell=[9.6, 9.6, 4.0 + step * most], pbc=[True, True, False])
         one.set_array("rms_displacement", np.full(atoms, 0.085))
-        return wave(one)
+        return wave(one, plane=2.0 + step * (longer - 1))
 
-    waves = [column(n) for n in range(most + 1)]
+    pairs = [(column(n, n + 1), column(n + 1, n + 1)) for n in range(most)]
     for defocus in (-40.0, -80.0, -160.0):
         lens = microscope(energy=300e3, defocus=defocus, Cs=-15e4, astigmatism=0, focal_spread=30, dose=1e2)
-        apart = [exposure(lens).separation(*pair) for pair in pairwise(waves)]
+        apart = [exposure(lens).separation(*pair) for pair in pairs]
         shares = []
         for dose in (1e2, 3e2, 1e3):
             errors = [confusion(one * np.sqrt(dose / 1e2)) for one in apart]

@@ -32,6 +32,8 @@ from hrtem.testsets import SEED, TestSet, simulated
 CHECKSUMS = Path(__file__).with_name("checksums.json")
 #: Columns this close to the border of an image do not count, Å, and pairs are no farther apart.
 BORDER, TOLERANCE = 1.0, 0.5
+#: Contrasts of images that differ by a smaller share are the same; processors differ by far less.
+SAME = 5e-3
 #: The set whose perfect lattice tells of false vacancies.
 PERFECT = "perfect"
 
@@ -58,10 +60,12 @@ def main(*words: str) -> None:
         sets = {"own": {}, **(config["sets"].get(name) or config["sets"].get(sample) or {})}
         found: dict[str, Any] = {}
         for set_name, changes in sets.items():
-            print(f"{name}, {set_name}", flush=True)
-            test_set = simulated(finder.task, set_name, config["views"], changes)
-            found[set_name] = measured(finder, test_set, min(config["decisions"], config["views"]))
-            found[set_name]["verified"] = verified(name, test_set, config["views"], config["record"])
+            views = max(config["views"], config["headline"].get(name, {}).get(set_name, 0) if config["many"] else 0)
+            print(f"{name}, {set_name}, {views} views", flush=True)
+            test_set = simulated(finder.task, set_name, views, changes)
+            found[set_name] = measured(finder, test_set, min(config["decisions"], views))
+            found[set_name]["verified"] = verified(name, test_set, views, config["record"])
+            found[set_name]["views"] = views
         facts = {"sha256": models.checksum(name), "sample": sample, "classes": list(finder.task.classes)}
         facts["focal"] = finder.task.optics.num_images
         results["models"][name] = {**facts, "sets": found, "real": on_real_micrographs(finder)}
@@ -165,14 +169,23 @@ def verified(name: str, test_set: TestSet, views: int, record: bool) -> bool | N
     key = f"{name}, {test_set.name}, {views} views"
     if key not in known:
         if record and name in models.names():
-            known[key] = test_set.checksum
-            CHECKSUMS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+            known[key] = {"checksum": test_set.checksum, "contrasts": test_set.contrasts}
+            lines = (f" {json.dumps(one)}: {json.dumps(known[one])}" for one in sorted(known))
+            CHECKSUMS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
             return True
         return None
-    if known[key] != test_set.checksum:
+    if known[key]["checksum"] != test_set.checksum:
         raise InputError(
-            f"the test set {key} must have the checksum {known[key][:12]}… of {CHECKSUMS.name}, and has "
+            f"the test set {key} must have the checksum {known[key]['checksum'][:12]}… of {CHECKSUMS.name}, and has "
             f"{test_set.checksum[:12]}…; take its line out of that file where it was changed on purpose."
+        )
+    mine, theirs = np.array(test_set.contrasts), np.array(known[key]["contrasts"])
+    change = np.abs(mine - theirs) / theirs.clip(1e-3)
+    if change.max() > SAME:
+        view = int(change.argmax())
+        raise InputError(
+            f"the test set {key} must have the images of {CHECKSUMS.name}, and the contrast of view {view} is "
+            f"{mine[view]:g} where it was {theirs[view]:g}."
         )
     return True
 

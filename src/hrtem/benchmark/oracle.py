@@ -15,6 +15,7 @@ from ase import Atoms
 from hrtem.benchmark.detection import settings_of
 from hrtem.columns import Columns
 from hrtem.data import View
+from hrtem.exitwave import exit_surface
 from hrtem.limits import Exposure, confusion, moved_waves
 from hrtem.testsets import TestSet
 from hrtem.wavecache import SPLITS
@@ -60,7 +61,9 @@ def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, l
     images = test_set.images
     cache = images.cache
     atoms, columns = cache.sample(np.random.default_rng([images.seed, SPLITS[images.split], number % images.waves]))
-    whole = cache.wave(atoms)
+    # All structures that are compared share a plane, so that a change at the exit surface does not change the focus.
+    plane = exit_surface(atoms)
+    whole = cache.wave(atoms, plane=plane)
     view, settings, rng = settings_of(images, number, whole.shape)
     seen = _Window(test_set, view)
     inside = columns.moved(columns.positions - seen.corner).inside(seen.side, seen.side, seen.rim)
@@ -68,7 +71,7 @@ def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, l
     for count, site in enumerate(rng.permutation(np.flatnonzero(inside))[:SITES]):
         window = seen.around(columns.positions[site] - seen.corner)
         options = alternatives(atoms, columns, int(site), counts)
-        waves = [seen.cut(cache.wave(one)) for one in options.values()]
+        waves = [seen.cut(cache.wave(one, plane=plane)) for one in options.values()]
         expected = exposure.expected(np.stack([seen.cut(whole), *waves]))[..., *window]
         apart: dict[str, list[float]] = {}
         for name, other in zip(options, expected[1:], strict=True):

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from hrtem.data import detected
 from hrtem.errors import InputError
+from hrtem.imaging import detected
 from hrtem.nets import Folded, UNet
 from hrtem.precision import fastest
 from hrtem.ranges import Range

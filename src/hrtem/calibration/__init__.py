@@ -1,10 +1,12 @@
 """Whether a network knows how sure it is, and what its peaks mean: probabilities and uncertainties that hold."""
 
+from hrtem.calibration.evidence import AROUND, Peaks
 from hrtem.calibration.presence import MASS, Presence, probabilities
 from hrtem.calibration.reliability import CANDIDATE, Diagram, Reliability
-from hrtem.calibration.widening import KNOTS, UNCORRECTED, Widening, position_variance
+from hrtem.calibration.uncertainty import AS_DRAWN, UNKNOWN, Uncertainty, variances
+from hrtem.calibration.widening import UNCORRECTED, position_variance
 
 __all__ = [
-    "CANDIDATE", "KNOTS", "MASS", "UNCORRECTED", "Diagram", "Presence", "Reliability", "Widening",
-    "position_variance", "probabilities",
+    "AROUND", "AS_DRAWN", "CANDIDATE", "MASS", "UNCORRECTED", "UNKNOWN", "Diagram", "Peaks", "Presence",
+    "Reliability", "Uncertainty", "position_variance", "probabilities", "variances",
 ]  # fmt: skip

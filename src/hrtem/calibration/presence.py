@@ -6,17 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from scipy.special import expit, logit
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from hrtem.calibration.evidence import mean_around
 from hrtem.columns import Columns
 from hrtem.metrics import TOLERANCE, counted_pairs
 
-#: Peaks this near tell how sharply the network sees in a place, Å.
-AROUND = 8.0
 #: Masses are kept this far from 0 and 1, variances over those of the Gaussians within this range.
 LEAST_MASS, VARIANCES = 0.01, (0.25, 20.0)
 #: Coefficients that take the mass of a peak for its probability.
@@ -27,7 +25,7 @@ def features(peaks: Columns, sigma: float) -> np.ndarray:
     """What of each peak its probability follows from, ``(N, 6)``.
 
     With u the log odds of its mass, w the logarithm of its variance over ``sigma**2``, and v the mean of w over the
-    peaks within :data:`AROUND`, weighted with their masses: 1, u, w, u w, v, u v.
+    peaks around it, see :func:`hrtem.calibration.evidence.mean_around`: 1, u, w, u w, v, u v.
 
     A disc of fixed size loses mass where positions are uncertain, which w shows; and a column that is present in
     half of all cases is another thing where the others are sharp than in an image with hardly any electrons, which
@@ -40,15 +38,7 @@ def features(peaks: Columns, sigma: float) -> np.ndarray:
     mass = peaks.probabilities
     u = logit(mass.clip(LEAST_MASS, 1.0 - LEAST_MASS))
     w = np.log(np.square(peaks.sigmas / sigma).clip(*VARIANCES))
-    v = np.zeros(len(peaks))
-    if len(peaks):
-        i, j = cKDTree(peaks.positions).query_pairs(AROUND, output_type="ndarray").T
-        # Each is one of those around itself.
-        weighted, weight = (
-            values + np.bincount(i, values[j], len(peaks)) + np.bincount(j, values[i], len(peaks))
-            for values in (mass * w, mass)
-        )
-        v = weighted / np.maximum(weight, 1e-12)
+    v = mean_around(peaks, w)
     return np.stack([np.ones(len(peaks)), u, w, u * w, v, u * v], axis=1)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from hrtem.calibration.widening import squared_error
+from hrtem.calibration.uncertainty import squared_error
 from hrtem.columns import Columns
 from hrtem.metrics import TOLERANCE, counted_pairs
 
@@ -35,6 +35,9 @@ class Diagram:
         sigma_pm, error_pm, pairs: of each bin of the matched columns that are reported the root mean square of the
             predicted standard deviation of a position along x or y, of the actual error along x or y, and their number.
         ratio: ``error_pm`` over ``sigma_pm``; 1 is right, more is overconfident. None where the prediction is 0.
+        sigma_ratio: standard deviation, over all these columns and both axes, of the error along an axis in units of
+            its own predicted standard deviation; 1 is right, more is overconfident. Those whose prediction is 0 do not
+            count; None where there are no others.
         count_ece: as ``ece`` of the numbers of atoms that are said of matched columns that are reported; None where
             there are none.
         count_probability, count_observed, counted: of each bin the mean probability of the number that is said, the
@@ -52,6 +55,7 @@ class Diagram:
     error_pm: list[float]
     pairs: list[int]
     ratio: list[float | None]
+    sigma_ratio: float | None
     count_ece: float | None
     count_probability: list[float]
     count_observed: list[float]
@@ -59,13 +63,20 @@ class Diagram:
 
     @classmethod
     def of(
-        cls, probabilities: np.ndarray, positions: np.ndarray, counts: np.ndarray, brier: float, missed: float
+        cls,
+        probabilities: np.ndarray,
+        positions: np.ndarray,
+        scaled: np.ndarray,
+        counts: np.ndarray,
+        brier: float,
+        missed: float,
     ) -> Diagram:
         """From the sums that :class:`Reliability` keeps."""
         number, predicted, hits = probabilities[:, probabilities[0] > 0]
         counted, said, right = counts[:, counts[0] > 0]
         pairs, variance, error2 = positions[:, positions[0] > 0]
         total = number.sum()
+        axes, first, second = scaled
         sigma, error = 100.0 * np.sqrt(variance / pairs), 100.0 * np.sqrt(error2 / pairs)
         return cls(
             candidates=int(total),
@@ -79,6 +90,7 @@ class Diagram:
             error_pm=error.tolist(),
             pairs=pairs.astype(int).tolist(),
             ratio=[float(e / s) if s > 0 else None for e, s in zip(error, sigma, strict=True)],
+            sigma_ratio=float(np.sqrt(max(second / axes - (first / axes) ** 2, 0.0))) if axes else None,
             count_ece=float(np.abs(said - right).sum() / counted.sum()) if len(counted) else None,
             count_probability=(said / counted).tolist(),
             count_observed=(right / counted).tolist(),
@@ -100,6 +112,7 @@ class Reliability(Metric):
     full_state_update = False
     probabilities: Tensor
     positions: Tensor
+    scaled: Tensor
     counts: Tensor
     brier: Tensor
     missed: Tensor
@@ -113,8 +126,10 @@ class Reliability(Metric):
         self.tolerance = tolerance
         self.border = border
         # [group, (number, summed probability, hits), bin] and [group, (pairs, summed variance, squared error), bin].
-        shapes = dict.fromkeys(("probabilities", "counts"), (groups, 3, bins))
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("probabilities", "counts"), (groups, 3, bins))
         shapes["positions"] = (groups, 3, len(SIGMA_EDGES) - 1)
+        # [group, (number, sum, summed squares)] of errors along x and y over their standard deviations.
+        shapes["scaled"] = (groups, 3)
         for name, shape in {**shapes, "brier": (groups,), "missed": (groups,)}.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
@@ -140,11 +155,15 @@ class Reliability(Metric):
             sigmas = answer.sigmas[i[sure]]
             place = np.searchsorted(SIGMA_EDGES, 100.0 * sigmas, side="right") - 1
             self._add(self.positions[group], place, sigmas**2, squared_error(answer, truth, i[sure], j[sure]))
+            said = sigmas > 0.0
+            error = (answer.positions[i[sure]] - truth.positions[j[sure]])[said] / sigmas[said, None]
+            sums = np.array([error.size, error.sum(), np.square(error).sum()])
+            self.scaled[group] += torch.as_tensor(sums, device=self.scaled.device)
             if answer.count_probabilities.shape[1]:
                 known = sure & (truth.counts[j] > 0)
-                said, right = answer.counts[i[known]], truth.counts[j[known]]
-                probability = answer.count_probabilities[i[known], said - 1]
-                self._add(self.counts[group], self._bin(probability), probability, said == right)
+                number, right = answer.counts[i[known]], truth.counts[j[known]]
+                probability = answer.count_probabilities[i[known], number - 1]
+                self._add(self.counts[group], self._bin(probability), probability, number == right)
 
     def _bin(self, probability: np.ndarray) -> np.ndarray:
         return np.minimum((probability * self.bins).astype(int), self.bins - 1)
@@ -156,7 +175,8 @@ class Reliability(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The sums that are kept, by name."""
-        return {name: getattr(self, name) for name in ("probabilities", "positions", "counts", "brier", "missed")}
+        names = ("probabilities", "positions", "scaled", "counts", "brier", "missed")
+        return {name: getattr(self, name) for name in names}
 
     def diagrams(self) -> list[Diagram]:
         """One of all groups together, then one of each."""

@@ -156,7 +156,7 @@ class SimulatedMovie:
         )
         return cls(
             dynamics, cache, optics, instantiate(plain["noise"]), number, plain["data"]["sampling"],
-            plain["data"]["margin"], limits,
+            optics.margin(plain["data"]["sampling"], plain["data"]["margin"]), limits,
         )  # fmt: skip
 
     @property

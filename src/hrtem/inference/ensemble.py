@@ -26,7 +26,8 @@ class Ensemble(torch.nn.Module):
     equally. A column that some members see and others do not has the mean of their probabilities. Where they see it at
     different places, its peak is wider by the variance of these places (law of total variance), and a peak's width is
     what its ``sigma`` comes from; what mass and width mean is the mean of what they have been measured to mean for
-    each. Of maps with offsets only the discs are wider; the disagreement of the offsets themselves is not counted.
+    each. Of maps with offsets, where positions are uncertain by the spread of votes, the disagreement of the offsets
+    themselves is not counted.
 
     Args:
         tasks: one or more.
@@ -78,7 +79,7 @@ class Ensemble(torch.nn.Module):
             judged = [member.judged(peaks) for member in self.members]
             probabilities = np.mean([one.probabilities for one in judged], axis=0)
             variance = np.mean([np.square(one.sigmas) for one in judged], axis=0)
-            columns = replace(peaks.believed(probabilities), sigmas=np.sqrt(variance))
+            columns = replace(peaks.columns.believed(probabilities), sigmas=np.sqrt(variance))
             answers.append(columns[probabilities >= threshold])
         return answers
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrtem.calibration.presence import AROUND
+from hrtem.calibration import AROUND
 from hrtem.errors import InputError
 from hrtem.inference.ensemble import Ensemble
 from hrtem.inference.prediction import Canvas, Prediction

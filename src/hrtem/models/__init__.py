@@ -10,12 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from hrtem import runs, weights
+from hrtem.calibration import CANDIDATE
+from hrtem.data import collate
 from hrtem.errors import InputError
+from hrtem.imaging import detected
 from hrtem.inference import Finder
 from hrtem.models.card import card
 from hrtem.task import ColumnFinder
+from hrtem.testsets import structures
 
+#: Seed of the images that a model is calibrated with. Trainings count theirs from 0, tests have their own.
+SEED = 19310624
+#: How many structures calibrate a model unless another number is said.
+VIEWS = 96
+#: How many images are taken of each, each with its own field of view, microscope, detector and dose.
+EXPOSURES = 4
 #: Where the shipped models lie.
 SHIPPED = Path(__file__).resolve().parent
 
@@ -111,6 +124,85 @@ def export(checkpoint: str | Path, name: str, notes: str | Path | None = None) -
             raise InputError(f"notes must be a text file, and {notes} cannot be read: {error}.") from None
     settings = _plain(dict(task.hparams))
     return weights.write(folder, settings, task.state_dict(), card(folder.name, task, checkpoint, text))
+
+
+def calibrate(model: str | Path, views: int = VIEWS, seed: int = SEED) -> Path:
+    """Measure anew what the peaks of a trained model mean, and write that into the model.
+
+    Images are those of its recipe as they are simulated today, of structures that neither a training nor a test set
+    has. Its weights stay as they are, and so does all that it finds; probabilities and uncertainties change.
+
+    Args:
+        model: name, folder or checkpoint file, see :func:`find`.
+        views: number of structures; there are :data:`EXPOSURES` images of each.
+        seed: of structures and images.
+
+    Returns:
+        The folder or the file.
+
+    Raises:
+        InputError: there is no such model, it cannot be written, or the number of views is none.
+    """
+    if views < 1:
+        raise InputError(f"views must be at least 1, got {views}.")
+    path = find(model)
+    values = measured(path, views, seed)
+    change = weights.change if path.is_dir() else weights.change_checkpoint
+    change(path, values)
+    return path
+
+
+def start(task: ColumnFinder, model: str | Path) -> None:
+    """Give a task the weights of a trained network, to go on from what that has learnt.
+
+    What the trained network does not have, such as a part of ``model=folded_context`` that ``model=folded_segresnet``
+    lacks, begins as it would by itself.
+
+    Args:
+        task: to be trained.
+        model: name, folder or checkpoint file, see :func:`find`.
+
+    Raises:
+        InputError: there is no such model, or its network is another one.
+    """
+    path = find(model)
+    state, mine = ColumnFinder.load(path).net.state_dict(), task.net.state_dict()
+    for name, weight in sorted(state.items()):
+        needed = tuple(mine[name].shape) if name in mine else "absent"
+        if tuple(weight.shape) != needed:
+            raise InputError(
+                f"start must be a model with the network that is trained, and of {path} {name} is "
+                f"{tuple(weight.shape)} where {needed} is needed."
+            )
+    task.net.load_state_dict(mine | state)
+
+
+def measured(path: Path, views: int, seed: int) -> dict[str, Tensor]:
+    """What a validation measures, of a model's folder or a checkpoint file; see :func:`calibrate`.
+
+    Returns:
+        The buffers ``presence`` and ``uncertainty`` of :class:`hrtem.task.ColumnFinder`.
+    """
+    # In the precision in which a model predicts.
+    finder = Finder.load(path)
+    task = finder.task
+    data = structures(task, views, seed)
+    images = data.images("test", views * EXPOSURES)
+    peaks, true = [], []
+    for number in range(len(images)):
+        example = images[number]
+        batch = collate([example])
+        with torch.inference_mode():
+            # With the margin that the optics needs, which may be wider than that of the training.
+            counts = detected(
+                images.optics, images.noise, batch["wave"], batch["settings"], images.sampling, images.margin
+            )
+            maps = finder.maps(task.normalise(counts, images.sampling))
+            peaks += task.peaks(maps, CANDIDATE)
+        true.append(example["columns"])
+    rows, columns = maps.shape[-2:]
+    task.calibrate(peaks, true, (columns - 1) * task.sampling, (rows - 1) * task.sampling)
+    return {"presence": task.presence, "uncertainty": task.uncertainty}
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,28 @@ import torch
 from torch import Tensor
 
 from hrtem.errors import InputError
+from hrtem.optics import coherence
+from hrtem.optics.delocalisation import FIELD, PIXEL, errors_beyond
 from hrtem.optics.fourier import filtered, frequencies, inner, spread
-from hrtem.optics.transfer import Lens, Parameters, highest_harmonic, lens, transfer_function, wavelength
+from hrtem.optics.transfer import (
+    Lens,
+    Parameters,
+    highest_harmonic,
+    lens,
+    quasi_coherent_envelope,
+    transfer_function,
+    wavelength,
+)
 from hrtem.ranges import Range
 
 #: Complex pixels that are imaged at a time on a CPU, about a megabyte.
 CACHED_PIXELS = 2**17
 
-#: The defocus integral ends at this many 1/e widths, where the distribution is exp(-9).
-REACH = 3.0
+#: How the focal spread enters: ``exact`` is the sum of intensities, ``envelope`` the quasi-coherent approximation.
+COHERENCE = ("exact", "envelope")
+
+#: What :meth:`Optics.margin` keeps wrong at most, from how many draws, and what it is at least, Å.
+MARGIN_ERROR, MARGIN_DRAWS, LEAST_MARGIN = 0.01, 18, 5.0
 
 #: Aberrations that have a random azimuth, with the fold of their symmetry.
 ROTATED = {"astigmatism": 2, "threefold": 3, "coma": 1, "drift": 1, "series_drift": 1}
@@ -60,9 +73,8 @@ class Optics:
         defocus_error: standard deviation of each image's defocus from its place in the series, Å.
         misalignment: standard deviation, along x and y, of each image's shift against the middle one, Å.
         series_drift: further shift from image to image, Å, in a random direction.
-        defocus_points: 0 treats the focal spread as an envelope on the wave (quasi-coherent); a number of
-            points sums intensities over the defocus distribution instead, which is exact for strong objects
-            and costs as many images.
+        coherence: ``exact`` sums intensities over the focal spread, see :mod:`hrtem.optics.coherence`; ``envelope``
+            treats it as an envelope on the wave (quasi-coherent), which is wrong for strong objects.
         dose_per: ``image``: doses are those of each image; ``series``: those of a whole series, of which each image
             gets an equal share, so that series of different lengths cost the specimen the same.
         missing: probability that an image of a series is not there, each by itself; one is always left. A network that
@@ -91,15 +103,14 @@ class Optics:
         defocus_error: Any = 0.0,
         misalignment: Any = 0.0,
         series_drift: Any = 0.0,
-        defocus_points: int = 0,
+        coherence: str = "exact",
         dose_per: str = "image",
         missing: float = 0.0,
     ) -> None:
         if isinstance(num_images, bool) or not isinstance(num_images, int) or not 1 <= num_images <= 64:
             raise InputError(f"focal must be a whole number of images from 1 to 64, got {num_images}.")
-        if not isinstance(defocus_points, int) or not (defocus_points == 0 or 5 <= defocus_points <= 101):
-            raise InputError(f"optics.defocus_points must be 0 or a whole number from 5 to 101, got {defocus_points}.")
-
+        if coherence not in COHERENCE:
+            raise InputError(f"optics.coherence must be one of {', '.join(COHERENCE)}, got {coherence}.")
         if dose_per not in DOSE_PER:
             raise InputError(f"optics.dose_per must be one of {', '.join(DOSE_PER)}, got {dose_per}.")
 
@@ -108,7 +119,7 @@ class Optics:
 
         self.num_images = num_images
         self.dose_per = dose_per
-        self.defocus_points = defocus_points
+        self.coherence = coherence
         self.energy = parsed("energy", energy, "eV", 1e4, 1e6).low
         self.defocus = parsed("defocus", defocus, "Å", -1e5, 1e5)
         self.defocus_step = parsed("defocus_step", defocus_step, "Å", -1e4, 1e4)
@@ -186,27 +197,78 @@ class Optics:
             settings["present"] = present
         return {name: np.asarray(value, dtype=np.float32) for name, value in settings.items()}
 
-    def __call__(self, wave: Tensor, parameters: Parameters, sampling: float) -> Tensor:
+    def margin(self, sampling: float, said: int | str = "auto") -> int:
+        """Pixels that a window of the wave must be wider on each side than the patch of the image made from it.
+
+        Beyond it the optics carries so little that the border of a patch is wrong by :data:`MARGIN_ERROR` of the
+        contrast, as a root mean square over :data:`MARGIN_DRAWS` draws of the settings; see
+        :mod:`hrtem.optics.delocalisation`.
+
+        Args:
+            sampling: Å/px.
+            said: in a recipe; a number is taken as it is, ``auto`` is what the optics needs.
+
+        Raises:
+            InputError: ``said`` is neither ``auto`` nor a whole number from 0 up, or the optics carries more than that
+                farther than half the field that is looked at.
+        """
+        if said != "auto":
+            if isinstance(said, bool) or not isinstance(said, int) or said < 0:
+                raise InputError(f"data.margin must be auto or a whole number of px from 0 up, got {said}.")
+            return said
+        total = torch.zeros(FIELD // 2, dtype=torch.float64)
+        for number in range(MARGIN_DRAWS):
+            drawn = {
+                name: torch.from_numpy(one)[None] for name, one in self.draw(np.random.default_rng(number)).items()
+            }
+            drawn["defocus"] = drawn["defocus"][:, number % self.num_images, None]
+            total += errors_beyond(lens(drawn, self.energy))[0].square()
+        enough = torch.nonzero((total / MARGIN_DRAWS).sqrt() <= MARGIN_ERROR).flatten()
+        if not len(enough):
+            raise InputError(
+                f"optics carries parts of the image farther than {FIELD // 2 * PIXEL:.0f} Å, which no margin can hold; "
+                "smaller ranges of optics.defocus, optics.Cs and optics.C5 keep them nearer, a larger "
+                "optics.angular_spread or optics.focal_spread takes them away."
+            )
+        return 8 * math.ceil(max(float(enough[0]) * PIXEL, LEAST_MARGIN) / sampling / 8)
+
+    def __call__(self, wave: Tensor, parameters: Parameters, sampling: float, modes: int | None = None) -> Tensor:
         """Expected image intensity.
 
         Args:
             wave: exit waves, complex ``(B, Y, X)``.
             parameters: as :meth:`draw` gives them, with a leading batch axis.
             sampling: Å/px.
+            modes: number of coherent modes of each image, see :mod:`hrtem.optics.coherence`; None is as many as each
+                needs. Images whose difference matters must have as many as each other.
 
         Returns:
             Intensity, real ``(B, F, Y, X)``, 1 where nothing scatters.
         """
         one = lens(parameters, self.energy)
-        if self.defocus_points == 0:
-            intensity = _intensity(wave, one, sampling)
+        if self.coherence == "envelope":
+            intensity = _quasi_coherent(wave, one, sampling)
         else:
-            intensity = torch.zeros((), device=wave.device)
-            for weight, defocused in self._defocused(one, parameters["focal_spread"]):
-                intensity = intensity + weight * _intensity(wave, defocused, sampling)
+            intensity = _summed(wave, one, sampling, self._points, modes)
         if bool(sum((parameters[name] != 0).any() for name in ("vibration", "drift", "shift"))):
             return filtered(intensity, self.motion(wave.shape[-2:], parameters, sampling))
         return intensity
+
+    @property
+    def _points(self) -> int:
+        """Of the recipe, not of the batch: an image must not depend on what it is made with."""
+        return coherence.points_for(0.5 * math.pi * wavelength(self.energy) * self.ranges["focal_spread"].high)
+
+    def modes_needed(self, wave: Tensor, parameters: Parameters, sampling: float) -> int:
+        """Coherent modes that the most demanding of the images needs; arguments as of :meth:`__call__`."""
+        if self.coherence == "envelope":
+            return 1
+        one = lens(parameters, self.energy)
+        shape = (wave.shape[-2], wave.shape[-1])
+        band = highest_harmonic(shape, sampling, _coherent(one))
+        power = inner(torch.fft.fft2(wave), band).abs().square()
+        places = coherence.beams(shape, band, sampling, wave.device)
+        return max(coherence.number_needed(power, places, coherence.kept_modes(one.decay.sqrt(), self._points)))
 
     def transfer(self, shape: tuple[int, int] | torch.Size, parameters: Parameters, sampling: float) -> Tensor:
         """Coherent transfer function with its envelopes, complex ``(B, F, Y, X)``, zero frequency first."""
@@ -224,36 +286,63 @@ class Optics:
         phase = -2.0 * math.pi * (shift[..., 0] * kx + shift[..., 1] * ky)
         return torch.polar(torch.ones_like(phase), phase) * blur
 
-    def _defocused(self, one: Lens, focal_spread: Tensor) -> Iterator[tuple[float, Lens]]:
-        """Coherent lenses over the defocus distribution ``exp(-(δ / focal_spread)²)``, with their weights.
 
-        The sum over points that lie ``step`` widths apart cannot tell a phase of π per step from its negative.
-        Beams beyond that are left out; from 15 points on they are below the quasi-coherent envelope's
-        :data:`~hrtem.optics.transfer.PASSED`.
-        """
-        points = np.linspace(-REACH, REACH, self.defocus_points)
-        weights = np.exp(-(points**2)) / np.exp(-(points**2)).sum()
-        phase = math.pi * wavelength(self.energy) * focal_spread  # of k² at one 1/e width
-        highest = math.pi / float(points[1] - points[0]) / phase.clamp_min(1e-30)
-        coherent = one._replace(decay=torch.zeros_like(one.decay), highest=highest)
-        for weight, point in zip(weights.tolist(), points.tolist(), strict=True):
-            yield weight, coherent.refocused(phase * point)
+def _summed(wave: Tensor, one: Lens, sampling: float, points: int, modes: int | None) -> Tensor:
+    """Intensity ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` behind the lens, summed over the focal spread."""
+    shape = (wave.shape[-2], wave.shape[-1])
+    coherent = _coherent(one)
+    band = highest_harmonic(shape, sampling, coherent)
+    spectrum = inner(torch.fft.fft2(wave), band)
+    places = coherence.beams(shape, band, sampling, wave.device)
+    table = coherence.kept_modes(one.decay.sqrt(), points)
+    if modes is None:
+        numbers = coherence.number_needed(spectrum.detach().abs().square(), places, table)
+    else:
+        numbers = [min(modes, table.shape[1])] * len(wave)
+    # One example at a time stays in a processor's cache and has no more modes than it needs; a GPU takes all at once.
+    together = 1 if wave.device.type == "cpu" else len(wave)
+    images = []
+    for first in range(0, len(wave), together):
+        part = slice(first, first + together)
+        beams = transfer_function(coherent.of(part), shape, band, sampling) * spectrum[part, None]
+        envelope = quasi_coherent_envelope(one.of(part), shape, band, sampling)
+        intensity = _squared(beams * envelope, shape, band)
+        for number in range(1, max(numbers[part])):
+            used = torch.tensor([number < each for each in numbers[part]], device=wave.device)
+            mode = coherence.on_grid((table[part, number] * used[:, None]).to(wave.real.dtype), places)
+            intensity = intensity + _squared(beams * mode[:, None], shape, band)
+        images.append(intensity)
+    return torch.cat(images)
 
 
-def _intensity(wave: Tensor, one: Lens, sampling: float) -> Tensor:
-    """Squared magnitude ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` behind the lens."""
+def _coherent(one: Lens) -> Lens:
+    """The lens without its focal spread, which passes all beams that count."""
+    highest = torch.full_like(one.highest, coherence.HIGHEST_BEAM**2)
+    return one._replace(decay=torch.zeros_like(one.decay), highest=highest)
+
+
+def _squared(beams: Tensor, shape: tuple[int, int], band: int | None) -> Tensor:
+    """Squared magnitude ``(B, F, Y, X)`` of the wave of ``beams``, the harmonics up to ``band``."""
+    # Nothing passes beyond the band, so its rows are transformed first and all others stay zero.
+    if band is None:
+        wave = torch.fft.ifft2(beams)
+    else:
+        rows = torch.fft.ifft(spread(beams, band, shape[1]))
+        wave = torch.fft.ifft(spread(rows.mT, band, shape[0])).mT
+    # Several times faster than the square of abs(), which guards against overflow.
+    return torch.addcmul(wave.real.square(), wave.imag, wave.imag)
+
+
+def _quasi_coherent(wave: Tensor, one: Lens, sampling: float) -> Tensor:
+    """Squared magnitude ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` behind the lens and its envelope."""
     shape = (wave.shape[-2], wave.shape[-1])
     band = highest_harmonic(shape, sampling, one)
     spectrum = inner(torch.fft.fft2(wave), band)[:, None]
     # A few examples at a time stay in a processor's cache, which is twice as fast; a GPU takes all at once.
     step = max(1, CACHED_PIXELS // spectrum[0].numel()) if wave.device.type == "cpu" else len(wave)
-    intensity = torch.empty(*one.weights.shape[:2], *shape, device=wave.device, dtype=wave.real.dtype)
+    images = []
     for first in range(0, len(wave), step):
         part = slice(first, first + step)
-        # Nothing passes beyond the band, so its rows are transformed first and all others stay zero.
         transfer = transfer_function(one.of(part), shape, band, sampling)
-        rows = spread(transfer.mul_(spectrum[part]), band, shape[1])
-        image_wave = torch.fft.ifft(spread(torch.fft.ifft(rows).mT, band, shape[0])).mT
-        # Several times faster than the square of abs(), which guards against overflow.
-        torch.addcmul(image_wave.real.square(), image_wave.imag, image_wave.imag, out=intensity[part])
-    return intensity
+        images.append(_squared(transfer * spectrum[part], shape, band))
+    return torch.cat(images)

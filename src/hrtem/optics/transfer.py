@@ -50,12 +50,6 @@ class Lens(NamedTuple):
         """The lenses of some examples."""
         return Lens(*(values[part] for values in self))
 
-    def refocused(self, change: Tensor) -> Lens:
-        """The lens at a C10 that is larger by ``change`` ``(B,)``, in the unit of its weight."""
-        weights = self.weights.clone()
-        weights[..., 0] += change[:, None]
-        return self._replace(weights=weights)
-
 
 def lens(parameters: Parameters, energy: float) -> Lens:
     """The lens of settings as :meth:`hrtem.optics.Optics.draw` gives them, with a leading batch axis."""
@@ -100,13 +94,19 @@ def transfer_function(lens: Lens, shape: tuple[int, int], band: int | None, samp
     grid = (shape, band, sampling, weights.device, weights.dtype)
     chi = torch.tensordot(weights[..., used], _monomials(*grid)[list(used)], dims=1)
     k2 = _monomials(*grid)[0]
-    envelope = torch.exp(-lens.decay[:, None, None, None] * k2**2)
+    envelope = quasi_coherent_envelope(lens, shape, band, sampling)
     if bool((lens.cone > 0).any()):
         slope = torch.tensordot(weights, _gradients(*grid), dims=1).square().sum(dim=2)
         envelope = envelope * torch.exp(-lens.cone[:, None, None, None] * slope)
     if bool(torch.isfinite(lens.highest).any()):
         envelope = envelope * (k2 <= lens.highest[:, None, None, None])
     return torch.complex(torch.cos(chi).mul_(envelope), torch.sin(chi).mul_(-envelope))
+
+
+def quasi_coherent_envelope(lens: Lens, shape: tuple[int, int], band: int | None, sampling: float) -> Tensor:
+    """``exp(-(πλΔ/2)² k⁴)``, real ``(B, 1, Y, X)`` over the harmonics of a band."""
+    k2 = _monomials(shape, band, sampling, lens.weights.device, lens.weights.dtype)[0]
+    return torch.exp(-lens.decay[:, None, None, None] * k2**2)
 
 
 @lru_cache(maxsize=32)

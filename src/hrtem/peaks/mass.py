@@ -100,6 +100,16 @@ class MassPeaks:
             )
         return answers
 
+    def spreads(self, columns: Columns, maps: Tensor, sampling: float) -> np.ndarray:
+        """How uncertain maps draw positions along x or y, ``(N,)`` Å²: by how much peaks are wider than ``sigma``.
+
+        Args:
+            columns: N peaks of one example, with their widths in Å as ``sigmas``.
+            maps: of that example, as in :meth:`__call__`.
+            sampling: Å/px.
+        """
+        return columns.sigmas**2 - self.sigma**2
+
     def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Found:
         """Maxima within ``reach`` pixels, and lower ones beside them where both have a mass of their own."""
         single = Found.alone(maxima(smooth, reach), smooth)

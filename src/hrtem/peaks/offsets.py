@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,6 +61,20 @@ class OffsetPeaks(MassPeaks):
         """
         found = super().__call__(self.votes(maps, sampling), sampling, classes, threshold, variance)
         return [self._located(columns, answer, sampling) for columns, answer in zip(found, maps, strict=True)]
+
+    def spreads(self, columns: Columns, maps: Tensor, sampling: float) -> np.ndarray:
+        """How uncertain maps draw positions along x or y, ``(N,)`` Å²: the variance of the votes for each.
+
+        Args:
+            columns: N peaks of one example.
+            maps: of that example, as in :meth:`__call__`.
+            sampling: Å/px.
+        """
+        votes, weights, _ = self._voters(columns, maps, sampling)
+        weights = weights / weights.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+        away = votes - (votes * weights).sum(dim=(2, 3), keepdim=True)
+        variance = 0.5 * (away.square().sum(dim=0) * weights).sum(dim=(1, 2))
+        return variance.double().cpu().numpy()
 
     def votes(self, maps: Tensor, sampling: float) -> Tensor:
         """Maps ``(B, C, Y, X)`` with a Gaussian of height 1 at each certain column; see :meth:`__call__`."""
@@ -146,6 +161,10 @@ class CountedOffsetPeaks(OffsetPeaks):
     def votes(self, maps: Tensor, sampling: float) -> Tensor:
         """Of maps ``(B, 1 + K + 2, Y, X)``, discs, probabilities of 1 … K atoms, offsets in Å; as of those without."""
         return super().votes(_uncounted(maps, dim=1), sampling)
+
+    def spreads(self, columns: Columns, maps: Tensor, sampling: float) -> np.ndarray:
+        """As of :class:`OffsetPeaks`; numbers of atoms have no part in it."""
+        return super().spreads(columns, _uncounted(maps, dim=0), sampling)
 
     def _located(self, columns: Columns, answer: Tensor, sampling: float) -> Columns:
         located, counts = _uncounted(answer, dim=0), answer[1:-2]

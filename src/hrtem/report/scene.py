@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 
 from hrtem import models
 from hrtem.columns import Columns
-from hrtem.data import collate, detected
+from hrtem.data import collate
 from hrtem.errors import InputError
+from hrtem.imaging import detected
 from hrtem.inference import Finder
 from hrtem.ranges import Range
 from hrtem.testsets import simulated
@@ -60,7 +61,7 @@ class Scene:
         batch = collate([example])
         settings = batch["settings"]
         with torch.inference_mode():
-            counts = detected(images.optics, images.noise, batch["wave"], settings, task.sampling, task.margin)
+            counts = detected(images.optics, images.noise, batch["wave"], settings, images.sampling, images.margin)
             seen = task.normalise(counts, task.sampling)
             maps = finder.maps(seen)
             (found,) = finder.ensemble.find(maps)

@@ -73,6 +73,11 @@ class Crystal:
             cells = cells[np.all(cells % 2 == cells[:, :1] % 2, axis=1)]
         return 3 * cells[np.sum(cells**2, axis=1) <= (reach / 3) ** 2]
 
+    def spacing(self, axis: Direction) -> float:
+        """Distance of two atoms of a column along ``axis``, a/6."""
+        joined = sum(axis) % 2 == 0 if self.structure == "fcc" else len({index % 2 for index in axis}) == 1
+        return float(3 * np.linalg.norm(axis)) * (1 if joined else 2)
+
 
 FCC = Crystal("fcc", np.array(_family(1, 1, 1) + _family(1, 0, 0)), 4, 4.5, 12, 3, ((1, 1, 0), (1, -1, 1)))
 BCC = Crystal("bcc", np.array(_family(1, 1, 0) + _family(1, 0, 0)), 2, 6.1, 14, 4, ((1, 0, 0), (0, 1, 1)))

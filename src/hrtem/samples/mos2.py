@@ -70,6 +70,7 @@ class MoS2(Sheet):
         chalcogen_antisite: fraction of the metal sites that hold one or two chalcogen atoms, a number or a range.
         disorder: fraction of the sites that hold metal or chalcogen at random, a number or a range. At 1, no
             neighbour tells what a column is; an empty site is still named after its sublattice.
+        disorder_probability: share of the sheets that are disordered at all.
         sheet: holes, edges, strain, corrugation, tilt and contamination, see :class:`Sheet`.
     """
 
@@ -92,6 +93,7 @@ class MoS2(Sheet):
         metal_antisite: Any = 0.0,
         chalcogen_antisite: Any = 0.0,
         disorder: Any = 0.0,
+        disorder_probability: float = 1.0,
         **sheet: Any,
     ) -> None:
         for key, element in (("metal", metal), ("chalcogen", chalcogen)):
@@ -132,6 +134,9 @@ class MoS2(Sheet):
             Range.parse("sample.metal_antisite", metal_antisite, minimum=0.0, maximum=0.5),
         )
         self.disorder = Range.parse("sample.disorder", disorder, minimum=0.0, maximum=1.0)
+        self.disorder_probability = Range.parse(
+            "sample.disorder_probability", disorder_probability, minimum=0.0, maximum=1.0
+        ).low
 
     def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
         """Draw one sheet; see :class:`Sample`."""
@@ -186,7 +191,10 @@ class MoS2(Sheet):
             [chance[METAL] < self.antisite[METAL].draw(rng), chance[CHALCOGEN] < self.antisite[CHALCOGEN].draw(rng)]
         )
         metal ^= swapped
-        disordered = rng.random(shape) < self.disorder.draw(rng)
+        share = self.disorder.draw(rng)
+        if self.disorder_probability < 1.0 and rng.random() >= self.disorder_probability:
+            share = 0.0
+        disordered = rng.random(shape) < share
         metal = np.where(disordered, rng.random(shape) < 0.5, metal)
         chance = rng.random(shape)
         no_metal, single, double = self.metal_vacancy.draw(rng), self.single.draw(rng), self.double.draw(rng)

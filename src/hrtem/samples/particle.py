@@ -37,6 +37,11 @@ class Particle(Sample):
         lattice_constant: cubic, Å, a number or a range; None is that of ASE's table.
         strain: relative change of the lattice constant, a number or a range.
         diameter: of the sphere of equal volume before erosion, Å, a number or a range.
+        longest: atoms in a column through the middle of the particle, a number or a range; the Wulff shape is
+            stretched or flattened along the beam to that, which makes its inclined facets stepped. None leaves the
+            shape as it is.
+        stretched: share of the particles in which that is so; the others keep their shape.
+        thickest: of a shape that is stretched, Å along the beam; ``longest`` ends there.
         surface_energy_ratio: energy of a {100} facet over that of the closest packed, a number or a range.
         facet_spread: each facet's distance varies by at most this fraction to either side, a number or a range.
         contact: distance of the support's surface from the centre over that of a free facet (Winterbottom's
@@ -69,6 +74,9 @@ class Particle(Sample):
         terraces: Any = 0,
         adatoms: Any = 0,
         adatom_length: Any = (1, 4),
+        longest: Any = None,
+        stretched: float = 1.0,
+        thickest: float = 60.0,
     ) -> None:
         self.crystal, tabulated = crystal_of(element)
         self.known_classes = (element,)
@@ -100,6 +108,11 @@ class Particle(Sample):
         self.terraces = _whole_numbers("sample.terraces", terraces, minimum=0)
         self.adatoms = _whole_numbers("sample.adatoms", adatoms, minimum=0)
         self.adatom_length = _whole_numbers("sample.adatom_length", adatom_length, minimum=1)
+        self.longest: Range | None = None
+        if longest is not None:
+            self.longest = Range.parse("sample.longest", longest, unit="atoms", minimum=2.0, maximum=100.0)
+        self.stretched = Range.parse("sample.stretched", stretched, minimum=0.0, maximum=1.0).low
+        self.thickest = Range.parse("sample.thickest", thickest, unit="Å", minimum=5.0, maximum=500.0).low
 
     def cell(self, rng: np.random.Generator) -> float:
         """The lattice constant of one particle, Å."""
@@ -122,17 +135,25 @@ class Particle(Sample):
         """
         unit = a / 6.0
         normals, energies = self.crystal.facets, self._energies(rng)
-        sites = self.crystal.sites(diameter / unit + SHELL)
         centre = rng.uniform(-3.0, 3.0, size=3)
+        stretch = self._stretch(a, diameter, axis, rng)
+        sites = self.crystal.sites(max(1.0, stretch) * diameter / unit + SHELL)
+        if stretch > 1.0:
+            # A rod fills little of the sphere around it.
+            across = np.linalg.norm(np.cross(sites, axis), axis=1) / np.linalg.norm(axis)
+            sites = sites[across <= diameter / unit + SHELL]
+
+        def size_of(sites: np.ndarray, facets: np.ndarray) -> np.ndarray:
+            return wulff_size(_compressed(sites - centre, axis, stretch), facets, energies)
+
         twins = TWIN_PLANES[axis] if self.crystal.structure == "fcc" else []
         if twins:
             plane, partial = twins[rng.integers(len(twins))]
             sites, turned = restacked(sites, plane, partial, self._planes(diameter / a, rng))
-            mirrored = wulff_size(sites - centre, mirror_images(normals, plane), energies)
-            size = np.where(turned, mirrored, wulff_size(sites - centre, normals, energies))
+            size = np.where(turned, size_of(sites, mirror_images(normals, plane)), size_of(sites, normals))
         else:
-            size = wulff_size(sites - centre, normals, energies)
-        number = round(np.pi / 6.0 * (diameter / a) ** 3 * self.crystal.atoms_per_cell)
+            size = size_of(sites, normals)
+        number = round(np.pi / 6.0 * stretch * (diameter / a) ** 3 * self.crystal.atoms_per_cell)
         below = np.full(len(sites), -np.inf)
         if supported:
             down = np.array(self.crystal.epitaxy[1])
@@ -151,6 +172,13 @@ class Particle(Sample):
             cluster.add_adatoms(axis, _drawn(self.adatom_length, rng), rng)
         return sites[cluster.filled]
 
+    def _stretch(self, a: float, diameter: float, axis: Direction, rng: np.random.Generator) -> float:
+        """How many times longer along the beam a particle is than its Wulff shape."""
+        if self.longest is None or rng.random() >= self.stretched:
+            return 1.0
+        length = self.longest.draw(rng) * self.crystal.spacing(axis) * (a / 6.0)
+        return min(length, self.thickest) / diameter
+
     def _energies(self, rng: np.random.Generator) -> np.ndarray:
         """Surface energies of the facets, ``(F,)``, relative to the closest packed one."""
         spread = self.facet_spread.draw(rng)
@@ -168,6 +196,14 @@ class Particle(Sample):
             if rng.random() < 0.25:
                 planes.append(planes[-1] + 1)
         return planes
+
+
+def _compressed(sites: np.ndarray, axis: Direction, stretch: float) -> np.ndarray:
+    """``sites`` ``(N, 3)`` of a shape that is ``stretch`` times too long along ``axis``, brought to its own length."""
+    if stretch == 1.0:
+        return sites
+    along = np.array(axis) / np.linalg.norm(axis)
+    return sites - (1.0 - 1.0 / stretch) * np.outer(sites @ along, along)
 
 
 def _whole_numbers(name: str, value: Any, minimum: int) -> Range:

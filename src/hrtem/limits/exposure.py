@@ -1,4 +1,4 @@
-"""What no method can beat: bounds on positions and on decisions, from the forward model of the training images.
+"""Bounds of an oracle that knows the microscope: on positions of columns and on decisions between two structures.
 
 Counts are Gaussian about their mean with the covariance ``C = H diag(s) Hᵀ + r² I`` of the detector
 (see :mod:`hrtem.noise`). The microscope and all atoms but those in question are taken as known, so that these are
@@ -65,27 +65,56 @@ class Exposure:
         changed = {name: np.full_like(self.settings[name], value) for name, value in settings.items()}
         return Exposure(self.optics, self.noise, {**self.settings, **changed}, self.sampling)
 
-    def expected(self, waves: np.ndarray) -> Tensor:
-        """Expected intensities ``(N, F, Y, X)``, in double precision, of the exit waves ``(N, Y, X)``."""
+    def expected(self, waves: np.ndarray, modes: int | None = None) -> Tensor:
+        """Expected intensities ``(N, F, Y, X)``, in double precision, of the exit waves ``(N, Y, X)``.
 
-        def image(part: Tensor) -> Tensor:
-            settings = self._batch(len(part))
-            return self.noise.flaws.illuminated(self.optics(part, settings, self.sampling), settings, self.sampling)
+        All images have as many coherent ``modes`` as each other, since their differences matter; None is as many as the
+        most demanding one needs, see :meth:`hrtem.optics.Optics.modes_needed`.
+        """
+        images = self.imaged(waves, self.modes_needed(waves) if modes is None else modes)
+        return self.noise.flaws.illuminated(images, self._batch(len(images)), self.sampling)
 
-        return torch.cat([image(part) for part in torch.from_numpy(waves).to(torch.complex128).split(BATCH)])
+    def imaged(self, waves: np.ndarray, modes: int) -> Tensor:
+        """What :meth:`expected` gives where the illumination is even."""
+        return torch.cat(
+            [self.optics(part, self._batch(len(part)), self.sampling, modes) for part in _doubles(waves).split(BATCH)]
+        )
 
-    def information(self, changes: Tensor, expected: Tensor) -> np.ndarray:
+    def modes_needed(self, waves: np.ndarray) -> int:
+        """Coherent modes that the most demanding image of the exit waves ``(N, Y, X)`` needs."""
+        return max(
+            self.optics.modes_needed(part, self._batch(len(part)), self.sampling)
+            for part in _doubles(waves).split(BATCH)
+        )
+
+    def illumination(self, shape: tuple[int, int]) -> Tensor:
+        """What the intensity of an image of ``shape`` is multiplied by at each pixel, ``(1, 1, Y, X)``."""
+        return self.noise.flaws.illuminated(
+            torch.ones(1, 1, *shape, dtype=torch.float64), self._batch(1), self.sampling
+        )
+
+    def response(self, shape: tuple[int, int]) -> Tensor:
+        """MTF of the detector on the half plane of :func:`hrtem.optics.frequencies`, ``(1, Y, X//2 + 1)``."""
+        return self.noise.signal_transfer(shape, self._batch(1), self.sampling)[0].double()
+
+    @property
+    def readout(self) -> float:
+        """Variance of the detector's white noise, e² per pixel of the image."""
+        return float(self.noise.readout_variance(self._batch(1), self.sampling)[0])
+
+    def information(self, changes: Tensor, expected: Tensor, residual: float = RESIDUAL) -> np.ndarray:
         """Fisher information ``(P, P)`` of the parameters that change the expected image.
 
         Args:
             changes: derivatives of the expected intensity, ``(P, F, Y, X)``.
             expected: the expected intensity, ``(F, Y, X)``.
+            residual: relative one at which the conjugate gradients stop, which detectors with readout noise need.
         """
-        one, many = self._batch(1), self._batch(len(changes))
+        one = self._batch(1)
         shot = self.noise.shot_variance(expected[None], one, self.sampling).clamp_min(1e-12)
         transfer = self.noise.noise_transfer(expected.shape[-2:], one, self.sampling).double()
-        readout = float(self.noise.readout_variance(one, self.sampling)[0])
-        response = self.noise.signal_transfer(expected.shape[-2:], many, self.sampling).double()
+        readout = self.readout
+        response = self.response((expected.shape[-2], expected.shape[-1]))
         electrons = float(self.settings["dose"]) * self.sampling**2
         signal = filtered(changes, response) * electrons
         if readout == 0.0:
@@ -99,7 +128,8 @@ class Exposure:
         def preconditioner(images: Tensor) -> Tensor:
             return filtered(images, 1.0 / (mean * transfer**2 + readout))
 
-        solved = _solved(covariance, preconditioner, signal)
+        # A few at a time, since the solver keeps half a dozen copies of them.
+        solved = torch.cat([_solved(covariance, preconditioner, part, residual) for part in signal.split(BATCH)])
         return (signal.flatten(1) @ solved.flatten(1).T).numpy()
 
     def changes(self, moved: np.ndarray) -> Tensor:
@@ -176,7 +206,11 @@ def moved_waves(wave: Multislice, atoms: Atoms, columns: Sequence[int]) -> np.nd
     return np.stack(result).reshape(len(columns), 2, 2, *result[0].shape)
 
 
-def _solved(matrix: Any, preconditioner: Any, right: Tensor) -> Tensor:
+def _doubles(waves: np.ndarray) -> Tensor:
+    return torch.from_numpy(waves).to(torch.complex128)
+
+
+def _solved(matrix: Any, preconditioner: Any, right: Tensor, relative: float) -> Tensor:
     """``matrix⁻¹ right`` for each of the images ``(P, F, Y, X)``, by preconditioned conjugate gradients."""
 
     def dot(first: Tensor, second: Tensor) -> Tensor:
@@ -186,7 +220,7 @@ def _solved(matrix: Any, preconditioner: Any, right: Tensor) -> Tensor:
     residual = right.clone()
     step = preconditioner(residual)
     power = dot(residual, step)
-    goal = RESIDUAL**2 * dot(right, right)
+    goal = relative**2 * dot(right, right)
     for _ in range(200):
         forward = matrix(step)
         length = power / dot(step, forward).clamp_min(1e-300)

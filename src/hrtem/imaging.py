@@ -1,0 +1,30 @@
+"""The forward model behind the exit wave, in one place: from waves to the counts of a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from hrtem.noise import recorded
+
+
+def expected(optics: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float) -> Tensor:
+    """Expected intensity ``(B, F, Y, X)`` of collated waves; arguments as of :func:`detected`."""
+    if wave.ndim == 3:
+        return optics(wave, settings, sampling)
+    number = wave.shape[1]
+    repeated = {name: value.repeat_interleave(number, dim=0) for name, value in settings.items()}
+    return optics(wave.flatten(0, 1), repeated, sampling).unflatten(0, (-1, number)).mean(dim=1)
+
+
+def detected(
+    optics: Any, noise: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float, margin: int
+) -> Tensor:
+    """Counts ``(B, F, Y, X)`` of collated waves, imaged with their margin and then cut by ``margin`` px.
+
+    Waves ``(B, N, Y, X)`` are N snapshots of each vibrating structure, whose intensities add up. Missing images are 0.
+    """
+    counts = recorded(noise, expected(optics, wave, settings, sampling), settings, sampling, margin)
+    return counts * settings["present"][..., None, None] if "present" in settings else counts

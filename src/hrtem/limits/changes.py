@@ -1,0 +1,238 @@
+"""How the images of a focal series change with everything that an experimenter does not know.
+
+Columns of the particle, its pose, the microscope and the camera, all by central differences of the forward model. Atoms
+that belong to no column, those of a support, are known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from hrtem.errors import InputError
+from hrtem.exitwave import Multislice
+from hrtem.limits.exposure import Exposure
+from hrtem.limits.particle import OF_COLUMN, column_waves, pose_waves
+from hrtem.optics import filtered
+
+#: Side of the field in which the change by a column is imaged, Å: aberrations carry it some ångströms from the column.
+FIELD = 24.0
+#: Columns up to this far beyond the border of what is seen are sought too, Å; those farther away are known.
+RIM = 3.0
+#: Modes of the focal spread beyond those that the image of the whole needs; columns are smaller than the whole.
+MORE_MODES = 2
+
+#: Steps to either side of settings that all images share, in their own units.
+SHARED_STEPS = {"Cs": 1e3, "C5": 2e5, "focal_spread": 0.5, "vibration": 0.01}
+#: Those of settings that have a magnitude and an angle, along both components; and their folds.
+POLAR_STEPS = {"astigmatism": (0.5, 2), "coma": (5.0, 1), "threefold": (5.0, 3), "drift": (0.01, 1)}
+#: Steps of each image's own settings, Å.
+IMAGE_STEPS = {"defocus": 0.5, "shift": 0.01}
+#: Steps of the camera's MTF, where the detector has these settings.
+CAMERA_STEPS = {"half": 2e-3, "power": 0.01}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The square window of a wave that is imaged, of which all but a margin is seen.
+
+    Attributes:
+        row, column: of its first pixel in the wave.
+        side: of the window, px.
+        margin: further pixels on each side that are imaged and then cut off, part of ``side``, px.
+        sampling: Å/px.
+    """
+
+    row: int
+    column: int
+    side: int
+    margin: int
+    sampling: float
+
+    def cut(self, wave: np.ndarray) -> np.ndarray:
+        """The window of waves or images ``(..., Y, X)``."""
+        return wave[..., self.row : self.row + self.side, self.column : self.column + self.side]
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What is seen of images ``(..., side, side)``."""
+        inner = slice(self.margin, self.side - self.margin)
+        return images[..., inner, inner]
+
+    def depth(self, places: np.ndarray) -> np.ndarray:
+        """How far inside the border of what is seen ``places`` ``(N, 2)`` Å lie, ``(N,)`` Å, negative outside."""
+        low = (np.array([self.column, self.row]) + self.margin) * self.sampling
+        high = low + (self.side - 2 * self.margin - 1) * self.sampling
+        return np.minimum(places - low, high - places).min(axis=1)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Derivatives of the expected images with respect to all that is unknown.
+
+    Attributes:
+        exposure: of the images; its dose does not matter.
+        names: of the ``P`` parameters; the first ``4 N`` are those of :data:`OF_COLUMN` of each column in turn.
+        images: ``(P, F, Y, X)``, intensity per unit of the parameter: Å, atoms, degrees, and what settings have.
+        expected: ``(F, Y, X)``, 1 in vacuum.
+        columns: ``(N,)``, values of the atoms' array ``column``.
+        depth: ``(N,)``, how far inside the border of what is seen each column lies, Å.
+    """
+
+    exposure: Exposure
+    names: tuple[str, ...]
+    images: Tensor
+    expected: Tensor
+    columns: np.ndarray
+    depth: np.ndarray
+
+
+def series_changes(exposure: Exposure, wave: Multislice, atoms: Atoms, frame: Frame) -> Changes:
+    """Derivatives of a focal series of one view.
+
+    Args:
+        exposure: microscope and detector.
+        wave: propagates, without snapshots.
+        atoms: with the array ``column``, in which -1 is what stays known.
+        frame: what is seen of the wave.
+
+    Raises:
+        InputError: no column lies in the frame, or the wave is one of snapshots.
+    """
+    if wave.frozen_phonons:
+        raise InputError(f"wave.frozen_phonons must be 0 for limits, got {wave.frozen_phonons}.")
+    column = atoms.get_array("column")
+    known = np.unique(column[column >= 0])
+    places = np.array([atoms.positions[column == one, :2].mean(axis=0) for one in known]).reshape(-1, 2)
+    depth = frame.depth(places)
+    near = depth > -RIM
+    if not near.any():
+        raise InputError("limits need a view that shows at least one column.")
+    plane = float(atoms.positions[:, 2].max())
+    whole = wave(atoms, plane=plane)
+    middle = frame.cut(whole)
+    modes = exposure.modes_needed(middle[None]) + MORE_MODES
+    light = exposure.illumination((frame.side, frame.side))[0]
+    expected = exposure.imaged(middle[None], modes)[0] * light
+    names: list[str] = list(OF_COLUMN) * int(near.sum())
+    images = [_columns(exposure, wave, atoms, frame, known[near], whole, modes) * frame.seen(light)]
+    for name, change in pose_waves(wave, atoms, plane):
+        names.append(name)
+        images.append(frame.seen(_imaged_change(exposure, middle, frame.cut(change)[None], modes) * light))
+    for name, image in _optics(exposure, middle, modes):
+        names.append(name)
+        images.append(frame.seen(image * light)[None])
+    for name, image in _camera(exposure, expected):
+        names.append(name)
+        images.append(frame.seen(image)[None])
+    # Images that were not taken tell nothing.
+    present = torch.as_tensor(exposure.settings.get("present", np.ones(1))).double().reshape(-1, 1, 1)
+    seen = frame.seen(expected).contiguous()
+    return Changes(exposure, tuple(names), torch.cat(images) * present, seen, known[near], depth[near])
+
+
+def _columns(
+    exposure: Exposure,
+    wave: Multislice,
+    atoms: Atoms,
+    frame: Frame,
+    columns: np.ndarray,
+    whole: np.ndarray,
+    modes: int,
+) -> Tensor:
+    """What is seen of the changes of each column, ``(4 N, F, Y, X)``, under even illumination."""
+    plane = float(atoms.positions[:, 2].max())
+    rows, width = whole.shape
+    size = min(round(FIELD / wave.sampling), rows, width)
+    number = len(np.atleast_1d(exposure.settings["defocus"]))
+    side = frame.side - 2 * frame.margin
+    images = torch.zeros(len(OF_COLUMN) * len(columns), number, side, side, dtype=torch.float64)
+    for count, column in enumerate(columns):
+        waves, first = column_waves(wave, atoms, int(column), plane)
+        around = (size - waves.shape[-1]) // 2
+        where = [(first[axis] - around + np.arange(size)) % (rows, width)[axis] for axis in (0, 1)]
+        changes = np.zeros((len(waves), size, size), np.complex128)
+        changes[:, around : around + waves.shape[1], around : around + waves.shape[2]] = waves
+        local = _imaged_change(exposure, whole[np.ix_(*where)], changes, modes)
+        # Only the part of the field that is seen.
+        start = (frame.row + frame.margin, frame.column + frame.margin)
+        inside = [where[axis] - start[axis] for axis in (0, 1)]
+        kept = [(one >= 0) & (one < side) for one in inside]
+        target = torch.from_numpy(inside[0][kept[0]])[:, None], torch.from_numpy(inside[1][kept[1]])
+        chosen = local[:, :, torch.from_numpy(kept[0])][..., torch.from_numpy(kept[1])]
+        images[4 * count : 4 * count + 4, :, target[0], target[1]] = chosen
+    return images
+
+
+def _imaged_change(exposure: Exposure, wave: np.ndarray, changes: np.ndarray, modes: int) -> Tensor:
+    """Derivatives of the image ``(N, F, Y, X)`` where those of the ``wave`` ``(Y, X)`` are ``changes`` ``(N, Y, X)``.
+
+    The image is of second order in the wave, so that the central difference is exact whatever its step.
+    """
+    up, down = exposure.imaged(np.concatenate([wave + changes, wave - changes]), modes).chunk(2)
+    return 0.5 * (up - down)
+
+
+def _optics(exposure: Exposure, middle: np.ndarray, modes: int) -> Iterator[tuple[str, Tensor]]:
+    """Changes ``(F, Y, X)`` with the settings of the microscope, from the wave ``(Y, X)`` of the window."""
+    settings = {name: np.asarray(value, dtype=np.float64) for name, value in exposure.settings.items()}
+
+    def difference(up: dict[str, np.ndarray], down: dict[str, np.ndarray], step: float) -> Tensor:
+        images = [replace(exposure, settings=settings | one).imaged(middle[None], modes)[0] for one in (up, down)]
+        return (images[0] - images[1]) / (2.0 * step)
+
+    number = len(settings["defocus"])
+    step = IMAGE_STEPS["defocus"]
+    change = difference({"defocus": settings["defocus"] + step}, {"defocus": settings["defocus"] - step}, step)
+    for image in range(number):
+        yield "defocus", _only(change, image)
+    step = IMAGE_STEPS["shift"]
+    for along in step * np.eye(2):
+        change = difference({"shift": settings["shift"] + along}, {"shift": settings["shift"] - along}, step)
+        for image in range(number):
+            if image != number // 2:
+                yield "shift", _only(change, image)
+    for name, step in SHARED_STEPS.items():
+        yield name, difference({name: settings[name] + step}, {name: settings[name] - step}, step)
+    for name, (step, fold) in POLAR_STEPS.items():
+        angle = fold * settings[f"{name}_angle"]
+        parts = settings[name] * np.array([np.cos(angle), np.sin(angle)])
+        for along in step * np.eye(2):
+            yield name, difference(_polar(name, parts + along, fold), _polar(name, parts - along, fold), step)
+
+
+def _camera(exposure: Exposure, expected: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Changes ``(F, Y, X)`` with the MTF, with the scale of all counts and with an offset to them.
+
+    What the MTF changes is said as the change of the expected image that the MTF would turn into it.
+    """
+    yield "scale", expected
+    yield "offset", torch.ones_like(expected)
+    if not CAMERA_STEPS.keys() <= exposure.settings.keys():
+        return
+    shape = (expected.shape[-2], expected.shape[-1])
+    for name, step in CAMERA_STEPS.items():
+        value = float(exposure.settings[name])
+        up, down = (
+            replace(exposure, settings={**exposure.settings, name: np.asarray(one)}).response(shape).log()
+            for one in (value + step, value - step)
+        )
+        yield name, filtered(expected, (up - down) / (2.0 * step))
+
+
+def _polar(name: str, parts: np.ndarray, fold: int) -> dict[str, np.ndarray]:
+    """Settings of magnitude and angle whose two components are ``parts``."""
+    angle = math.atan2(parts[1], parts[0]) / fold
+    return {name: np.asarray(np.hypot(*parts)), f"{name}_angle": np.asarray(angle)}
+
+
+def _only(change: Tensor, image: int) -> Tensor:
+    """The change ``(F, Y, X)`` of one image alone."""
+    alone = torch.zeros_like(change)
+    alone[image] = change[image]
+    return alone
