@@ -301,3 +301,21 @@ def test_scores_count_by_number_of_atoms_and_by_antisite(finder):
         assert sum(found) == row["all"]["true"]
     disordered = simulated(finder.task, views=1, patch=64, changes={"sample": {"disorder": 1.0}})
     assert not evaluation.on_a_lattice(disordered)
+
+
+def test_what_is_known_of_a_score_stands_in_its_table():
+    row = {
+        "dose_image": 1e3,
+        "all": {"f1": 0.9, "error_pm": 7.0},
+        "intervals": {"f1": [0.88, 0.91], "count_exact": [0.5, 0.625]},
+        "antisites": {"Mo": [4, 3]},
+        "by_count": [[0, 4, 0, 2], [0, 3, 0, 1]],
+    }
+    assert tables._found(row) == "0.900 (0.880 … 0.910), 7.0"
+    assert tables._interval("count_exact")(row) == "0.500 … 0.625"
+    assert tables._interval("count_exact")({}) == ""
+    assert tables._antisite("Mo")(row) == "0.75 (4)"
+    assert tables._antisite("S2")(row) == ""
+    lines = list(tables._by_count({"own": {"doses": [row]}}))
+    assert lines[2] == "| | 1 | 2 | 3 |"
+    assert lines[4] == "| own, 1,000 e/Å² | 0.75 (4) |  | 0.50 (2) |"

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from hrtem import models
 from hrtem.benchmark import classical, mixture, oracle, real, tables
 from hrtem.benchmark.evaluation import Answer, answers, false_vacancies, pair_error, scores
+from hrtem.benchmark.joint import interval, view_limits
 from hrtem.errors import InputError
 from hrtem.inference import Finder
 from hrtem.metrics import counted_pairs
@@ -45,7 +46,7 @@ def main(*words: str) -> None:
         InputError: a word is unknown or has no use, there is no such model, or a test set is not what it was.
     """
     config: Any = OmegaConf.to_container(composed(*words, name="benchmark"), resolve=True)
-    for name, least in (("views", 1), ("decisions", 0)):
+    for name, least in (("views", 1), ("decisions", 0), ("joint", 0)):
         if not isinstance(config[name], int) or config[name] < least:
             raise InputError(f"{name} must be a whole number of at least {least}, got {config[name]}.")
     chosen = config["models"] or models.names()
@@ -63,7 +64,10 @@ def main(*words: str) -> None:
             views = max(config["views"], config["headline"].get(name, {}).get(set_name, 0) if config["many"] else 0)
             print(f"{name}, {set_name}, {views} views", flush=True)
             test_set = simulated(finder.task, set_name, views, changes)
-            found[set_name] = measured(finder, test_set, min(config["decisions"], views))
+            headline = set_name in config["headline"].get(name, {})
+            found[set_name] = measured(
+                finder, test_set, min(config["decisions"], views), min(config["joint"], views) if headline else 0
+            )
             found[set_name]["verified"] = verified(name, test_set, views, config["record"])
             found[set_name]["views"] = views
         facts = {"sha256": models.checksum(name), "sample": sample, "classes": list(finder.task.classes)}
@@ -77,8 +81,15 @@ def main(*words: str) -> None:
     print(f"Tables, numbers and figures are in {folder}")
 
 
-def measured(finder: Finder, test_set: TestSet, decisions: int) -> dict[str, Any]:
-    """Scores of a model on a test set, of classical methods on part of it, and what an oracle could do there."""
+def measured(finder: Finder, test_set: TestSet, decisions: int, joint: int = 0) -> dict[str, Any]:
+    """Scores of a model on a test set, of classical methods on part of it, and what an oracle could do there.
+
+    Args:
+        finder: the model.
+        test_set: the images.
+        decisions: views in which the oracle decides and classical methods are tuned.
+        joint: views in which counts are bounded where all is unknown, see :mod:`hrtem.limits.joint`.
+    """
     classes = finder.task.classes
     given = list(answers(finder, test_set))
     counts = bool(len(given)) and any(one.candidates.count_probabilities.shape[1] for one in given)
@@ -86,6 +97,7 @@ def measured(finder: Finder, test_set: TestSet, decisions: int) -> dict[str, Any
     names = pairs(classes)
     some = given[: decisions * len(test_set.doses)]
     errors, limits = oracle.decided(test_set, decisions, counts) if decisions else ({}, [])
+    bounds = joint_counts(test_set, joint) if counts and joint else []
     control = by_mixture(finder, test_set, some) if counts and decisions else {}
     blobs = by_laplacian(finder, test_set, some) if decisions else {}
     for number, row in enumerate(rows):
@@ -96,8 +108,19 @@ def measured(finder: Finder, test_set: TestSet, decisions: int) -> dict[str, Any
         row["limits"]["sites"] = {name: len(each) for name, each in errors.items()}
         if limits:
             row["limits"]["position_pm"] = float(np.median([one[number] for one in limits]))
+        if counts and joint:
+            row["limits"]["count_joint"] = bounds[number]
         row["mixture"], row["laplacian"] = control.get(number), blobs.get(number)
     return {"checksum": test_set.checksum, "doses": rows}
+
+
+def joint_counts(test_set: TestSet, views: int) -> list[list[float]]:
+    """Share of exact counts at each dose where all is unknown: the mean over views and its 95 % interval."""
+    images = test_set.images
+    doses = [images.optics.image_dose(dose) for dose in test_set.doses]
+    shares = np.array([[one.exact.mean() for one in view_limits(images, n, doses)] for n in range(views)])
+    rng = np.random.default_rng(0)
+    return [[float(each.mean()), *interval(each, rng)] for each in shares.T]
 
 
 def pairs(classes: Sequence[str]) -> dict[str, tuple[int, int]]:

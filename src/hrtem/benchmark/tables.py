@@ -29,8 +29,10 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines = [
         "# Benchmark",
         "",
-        f"`{results['command']}`: {results['views']} views of each test set, from seed {results['seed']}, which no "
-        "training draws from. Doses are in e/Å², of each image and, in brackets, of the whole series. Columns are "
+        f"`{results['command']}`: {results['views']} views of each test set, or as many as stand beside its checksum, "
+        f"from seed {results['seed']}, which no training draws from. Images are exact, whatever a model was trained "
+        "with. Brackets after a score are its 95 % interval over views. Doses are in e/Å², of each image and, in "
+        "brackets, of the whole series. Columns are "
         "matched one to one within 0.5 Å. Limits are those of an oracle that knows the microscope, and all of the "
         "structure but for what it decides: a bound, not what any method has met.",
         "",
@@ -62,10 +64,21 @@ def _model(name: str, model: Mapping[str, Any]) -> Iterator[str]:
     counts: dict[str, list[str]] = {}
     for one in sets:
         counts[f"{one}, exact / within 1"] = _each(sets[one], _counts)
+        counts[f"{one}, 95 % interval of exact"] = _each(sets[one], _interval("count_exact"))
         counts[f"{one}, calibration error"] = _each(sets[one], lambda row: _number(row["count_ece"], 3))
         counts[f"{one}, limit of exact counts"] = _each(sets[one], _count_limit)
+        counts[f"{one}, limit of exact counts, all unknown"] = _each(sets[one], _joint_limit)
         counts[f"{one}, mixture of intensities, exact / within 1"] = _each(sets[one], _mixture)
     yield from _table("Number of atoms in the columns that were found, shares", heads, counts)
+    yield from _by_count(sets)
+    rows = {
+        f"{one}, {name}": _each(sets[one], _antisite(name))
+        for one in sets
+        for name in sorted({name for row in sets[one]["doses"] for name in row.get("antisites", {})})
+    }
+    yield from _table("Antisites by what stands there: recall (number)", heads, rows)
+    sigmas = {one: _each(sets[one], lambda row: _number(row.get("sigma_ratio"), 2)) for one in sets}
+    yield from _table("Standard deviation of position errors in units of sigma_pm", heads, sigmas)
     eces = {one: _each(sets[one], lambda row: _number(row["ece"], 3)) for one in sets}
     yield from _table("Calibration error of what is there", heads, eces)
     if len(model["classes"]) > 1:
@@ -78,7 +91,10 @@ def _model(name: str, model: Mapping[str, Any]) -> Iterator[str]:
             for case, s in model["real"].items()}  # fmt: skip
     yield from _table("Real micrographs", ["F1", "precision", "recall", "position error (pm)"], real)
     yield "Checksums: " + "; ".join(
-        f"{one} `{sets[one]['checksum'][:16]}`" + (" (verified)" if sets[one].get("verified") else "") for one in sets
+        f"{one} `{sets[one]['checksum'][:16]}`"
+        + (f", {sets[one]['views']} views" if "views" in sets[one] else "")
+        + (" (verified)" if sets[one].get("verified") else "")
+        for one in sets
     )
     yield ""
 
@@ -115,7 +131,44 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _found(row: Row) -> str:
-    return f"{_number(row['all']['f1'], 3)}, {_number(row['all']['error_pm'], 1)}"
+    return f"{_number(row['all']['f1'], 3)}{_bracket(row, 'f1')}, {_number(row['all']['error_pm'], 1)}"
+
+
+def _bracket(row: Row, name: str) -> str:
+    """The interval of a score in brackets, or nothing where it is not known."""
+    ends = row.get("intervals", {}).get(name)
+    return "" if ends is None else f" ({ends[0]:.3f} … {ends[1]:.3f})"
+
+
+def _interval(name: str) -> Callable[[Row], str]:
+    return lambda row: _bracket(row, name).strip(" ()")
+
+
+def _antisite(name: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        total, right = row["antisites"].get(name, (0, 0))
+        return f"{right / total:.2f} ({total})" if total else ""
+
+    return cell
+
+
+def _by_count(sets: Mapping[str, Any]) -> Iterator[str]:
+    """Exact counts by the true number of atoms, at the middle dose of each set."""
+    middle = {name: one["doses"][len(one["doses"]) // 2] for name, one in sets.items()}
+    known = {name: row for name, row in middle.items() if row.get("by_count")}
+    most = max(
+        (number for row in known.values() for number, total in enumerate(row["by_count"][0]) if total), default=0
+    )
+    rows = {
+        f"{name}, {row['dose_image']:,.0f} e/Å²": [
+            f"{row['by_count'][1][number] / row['by_count'][0][number]:.2f} ({row['by_count'][0][number]})"
+            if row["by_count"][0][number]
+            else ""
+            for number in range(1, most + 1)
+        ]
+        for name, row in known.items()
+    }
+    yield from _table("Exact counts by number of atoms: share (columns)", [str(n) for n in range(1, most + 1)], rows)
 
 
 def _position(row: Row) -> str:
@@ -159,6 +212,11 @@ def _counts(row: Row) -> str:
 def _count_limit(row: Row) -> str:
     limit = row["limits"].get("count")
     return "" if limit is None else f"{1.0 - limit:.3f}"
+
+
+def _joint_limit(row: Row) -> str:
+    limit = row["limits"].get("count_joint")
+    return "" if limit is None else f"{limit[0]:.3f} ({limit[1]:.3f} … {limit[2]:.3f})"
 
 
 def _mixture(row: Row) -> str:
