@@ -27,8 +27,6 @@ from hrtem.testsets import structures
 SEED = 19310624
 #: How many structures calibrate a model unless another number is said.
 VIEWS = 96
-#: How many images are taken of each, each with its own field of view, microscope, detector and dose.
-EXPOSURES = 4
 #: Where the shipped models lie.
 SHIPPED = Path(__file__).resolve().parent
 
@@ -134,7 +132,7 @@ def calibrate(model: str | Path, views: int = VIEWS, seed: int = SEED) -> Path:
 
     Args:
         model: name, folder or checkpoint file, see :func:`find`.
-        views: number of structures; there are :data:`EXPOSURES` images of each.
+        views: number of structures, each shown at each of the doses that the tests of the model tell apart.
         seed: of structures and images.
 
     Returns:
@@ -187,7 +185,9 @@ def measured(path: Path, views: int, seed: int) -> dict[str, Tensor]:
     finder = Finder.load(path)
     task = finder.task
     data = structures(task, views, seed)
-    images = data.images("test", views * EXPOSURES)
+    # At each dose that its tests tell apart: the ends of the range count as much as its middle.
+    doses = task.optics.test_doses
+    images = data.images("test", views * len(doses), doses=doses)
     peaks, true = [], []
     for number in range(len(images)):
         example = images[number]
