@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import hydra
-import pytorch_lightning as lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -25,6 +24,9 @@ def main(config: DictConfig) -> float:
 
 def experiment(config: DictConfig) -> float:
     """Simulate, train, test and report."""
+    # Behind hrtem, which says how threads wait.
+    import pytorch_lightning as lightning
+
     folder = Path(HydraConfig.get().runtime.output_dir)
     with runs.folder_kept_on_success(folder):
         lightning.seed_everything(config.seed, workers=True, verbose=False)

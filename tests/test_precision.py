@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from conftest import ROOT
 
 from hrtem import precision
 from hrtem.errors import InputError
@@ -48,3 +53,22 @@ def test_a_precision_that_is_said_is_taken():
 def test_a_mistake_is_named(words, named):
     with pytest.raises(InputError, match=named):
         precision.trainer(**{"accelerator": "cpu", "logger": False, **words})
+
+
+def test_threads_sleep_after_some_spins_unless_the_user_says_otherwise(monkeypatch):
+    """Said before torch is imported, which train.py and predict.py leave to hrtem."""
+    code = "import os, hrtem, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+
+    def said(**environment):
+        plain = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+        run = subprocess.run([sys.executable, "-c", code], env=plain | environment, capture_output=True, text=True)
+        return run.stdout.split()
+
+    assert said() == ["2000", "False"]
+    assert said(GOMP_SPINCOUNT="7") == ["7", "False"]
+    assert said(OMP_WAIT_POLICY="PASSIVE") == ["None", "False"]
+    for script in ("train.py", "predict.py"):
+        lines = (ROOT / script).read_text().splitlines()
+        assert not any(
+            line.startswith(("import torch", "import pytorch", "from torch", "from pytorch")) for line in lines
+        )

@@ -14,6 +14,7 @@ From Python, ``hrtem.load("graphene").find("image.dm4")`` gives a table of atoms
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from hrtem.interface import Model
 
 __version__ = "0.1.0"
+
+# Threads of torch wait for each other by spinning, and beside another busy process one that spins keeps the other from
+# its work: on two cores a training step then takes twice as long as by one thread. After so many spins they sleep. This
+# is read when torch is first imported; whoever says how threads wait is left alone.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def load(model: str | Path, device: str = "cpu", symmetric: bool = False) -> Model:
