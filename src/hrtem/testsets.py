@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from hrtem.data import Example, SimulatedImages, WaveDataModule, collate
 from hrtem.errors import InputError
-from hrtem.imaging import expected
+from hrtem.imaging import detected, expected
 from hrtem.recipes import composed
 from hrtem.task import ColumnFinder
 
@@ -95,6 +96,13 @@ class TestSet:
                 digest.update(name.encode() + _rounded(value))
         digest.update(_rounded(10.0 * np.mean(self.contrasts)))
         return digest.hexdigest()
+
+
+def exposed(images: SimulatedImages, example: Example) -> Tensor:
+    """The counts ``(1, F, Y, X)`` of one of the ``images``, with their margin, whatever a model was trained with."""
+    batch = collate([example])
+    with torch.no_grad():
+        return detected(images.optics, images.noise, batch["wave"], batch["settings"], images.sampling, images.margin)
 
 
 def simulated(

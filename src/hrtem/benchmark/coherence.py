@@ -4,7 +4,7 @@ Waves and microscopes are drawn from the recipes, and each image is made three t
 :mod:`hrtem.optics.coherence`, with the quasi-coherent envelope, and by a plain sum of intensities over :data:`POINTS`
 defoci that is written here by itself. The same is done for the illumination's angular spread, whose envelope stands
 beside a sum over directions of the beam. ``models=[old,new]`` instead scores models on the test sets of the first one's
-recipe, imaged both ways; further words are those of ``conf/benchmark.yaml``.
+recipe, imaged both ways; ``sample.…``, ``optics.…`` and ``noise.…`` change it, ``views=`` and ``images=`` say how many.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
     """
     seed, cache = [images.seed, SPLITS[images.split]], images.cache
     atoms, columns = cache.sample(np.random.default_rng([*seed, number % images.waves]))
-    whole = cache.wave(atoms)
+    plane = exit_surface(atoms)
+    whole = cache.wave(atoms, plane=plane)
     view, settings, rng = settings_of(images, number, whole.shape)
     rows, width = (slice(start, start + images.side) for start in (view.row, view.column))
     exposure = Exposure(images.optics, images.noise, settings, images.sampling).at(dose=images.optics.image_dose(1.0))
@@ -63,7 +64,7 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
     inside = columns.moved(columns.positions - corner).inside(side, side, rim)
     first, errors = view.turned(whole[rows, width]), []
     for site in rng.permutation(np.flatnonzero(inside))[:SITES]:
-        without = cache.wave(atoms[atoms.get_array("column") != site], plane=exit_surface(atoms))
+        without = cache.wave(atoms[atoms.get_array("column") != site], plane=plane)
         apart = exposure.separation(first, view.turned(without[rows, width]))
         errors.append([confusion(apart * np.sqrt(dose)) for dose in images.doses])
     return 1.0 - np.mean(errors, axis=0)

@@ -11,10 +11,10 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from hrtem import testsets
 from hrtem.calibration import CANDIDATE, Reliability
 from hrtem.columns import Columns
-from hrtem.data import Example, collate
-from hrtem.imaging import detected
+from hrtem.data import Example
 from hrtem.inference import Finder
 from hrtem.metrics import ColumnMetrics, counted_pairs
 from hrtem.testsets import TestSet
@@ -50,10 +50,8 @@ class Answer:
 
 
 def exposed(test_set: TestSet, example: Example) -> Tensor:
-    """The counts ``(1, F, Y, X)`` of an example as the model was trained on them."""
-    images, batch = test_set.images, collate([example])
-    with torch.no_grad():
-        return detected(images.optics, images.noise, batch["wave"], batch["settings"], images.sampling, images.margin)
+    """The counts ``(1, F, Y, X)`` of an example of a test set, an :data:`Exposure`."""
+    return testsets.exposed(test_set.images, example)
 
 
 def answers(finder: Finder, test_set: TestSet, expose: Exposure = exposed) -> Iterator[Answer]:

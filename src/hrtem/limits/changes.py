@@ -16,7 +16,7 @@ from ase import Atoms
 from torch import Tensor
 
 from hrtem.errors import InputError
-from hrtem.exitwave import Multislice
+from hrtem.exitwave import Multislice, exit_surface
 from hrtem.limits.exposure import Exposure
 from hrtem.limits.particle import OF_COLUMN, column_waves, pose_waves
 from hrtem.optics import filtered
@@ -113,7 +113,7 @@ def series_changes(exposure: Exposure, wave: Multislice, atoms: Atoms, frame: Fr
     near = depth > -RIM
     if not near.any():
         raise InputError("limits need a view that shows at least one column.")
-    plane = float(atoms.positions[:, 2].max())
+    plane = exit_surface(atoms)
     whole = wave(atoms, plane=plane)
     middle = frame.cut(whole)
     modes = exposure.modes_needed(middle[None]) + MORE_MODES
@@ -146,7 +146,7 @@ def _columns(
     modes: int,
 ) -> Tensor:
     """What is seen of the changes of each column, ``(4 N, F, Y, X)``, under even illumination."""
-    plane = float(atoms.positions[:, 2].max())
+    plane = exit_surface(atoms)
     rows, width = whole.shape
     size = min(round(FIELD / wave.sampling), rows, width)
     number = len(np.atleast_1d(exposure.settings["defocus"]))

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from hrtem import runs, weights
 from hrtem.calibration import CANDIDATE
-from hrtem.data import collate
 from hrtem.errors import InputError
-from hrtem.imaging import detected
 from hrtem.inference import Finder
 from hrtem.models.card import card
 from hrtem.task import ColumnFinder
-from hrtem.testsets import structures
+from hrtem.testsets import exposed, structures
 
 #: Seed of the images that a model is calibrated with. Trainings count theirs from 0, tests have their own.
 SEED = 19310624
@@ -191,13 +189,8 @@ def measured(path: Path, views: int, seed: int) -> dict[str, Tensor]:
     peaks, true = [], []
     for number in range(len(images)):
         example = images[number]
-        batch = collate([example])
         with torch.inference_mode():
-            # With the margin that the optics needs, which may be wider than that of the training.
-            counts = detected(
-                images.optics, images.noise, batch["wave"], batch["settings"], images.sampling, images.margin
-            )
-            maps = finder.maps(task.normalise(counts, images.sampling))
+            maps = finder.maps(task.normalise(exposed(images, example), images.sampling))
             peaks += task.peaks(maps, CANDIDATE)
         true.append(example["columns"])
     rows, columns = maps.shape[-2:]

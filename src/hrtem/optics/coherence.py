@@ -19,6 +19,7 @@ eigenfunctions of what the envelope leaves out, weighted by how strongly an atom
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -148,6 +149,13 @@ def number_needed(power: Tensor, places: Beams, modes: Tensor) -> list[int]:
     enough = 1.0 - passed <= TOLERANCE * diffracted.clamp_min(1e-12).sqrt()[:, None]
     enough[:, -1] = True
     return (enough.int().argmax(dim=1) + 1).tolist()
+
+
+def cut(modes: Tensor, numbers: Sequence[int]) -> Tensor:
+    """As many modes as any image needs, ``(B, max(numbers), FINE)``; those that an image does not need are 0 for it."""
+    most = torch.arange(max(numbers), device=modes.device)
+    needed = most < torch.tensor(numbers, device=modes.device)[:, None]
+    return modes[:, : len(most)] * needed[..., None]
 
 
 def on_grid(mode: Tensor, places: Beams) -> Tensor:

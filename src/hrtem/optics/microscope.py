@@ -299,6 +299,7 @@ def _summed(wave: Tensor, one: Lens, sampling: float, points: int, modes: int | 
         numbers = coherence.number_needed(spectrum.detach().abs().square(), places, table)
     else:
         numbers = [min(modes, table.shape[1])] * len(wave)
+    table = coherence.cut(table, numbers).to(wave.real.dtype)
     # One example at a time stays in a processor's cache and has no more modes than it needs; a GPU takes all at once.
     together = 1 if wave.device.type == "cpu" else len(wave)
     images = []
@@ -308,8 +309,7 @@ def _summed(wave: Tensor, one: Lens, sampling: float, points: int, modes: int | 
         envelope = quasi_coherent_envelope(one.of(part), shape, band, sampling)
         intensity = _squared(beams * envelope, shape, band)
         for number in range(1, max(numbers[part])):
-            used = torch.tensor([number < each for each in numbers[part]], device=wave.device)
-            mode = coherence.on_grid((table[part, number] * used[:, None]).to(wave.real.dtype), places)
+            mode = coherence.on_grid(table[part, number], places)
             intensity = intensity + _squared(beams * mode[:, None], shape, band)
         images.append(intensity)
     return torch.cat(images)
