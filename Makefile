@@ -43,13 +43,13 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 benchmark: $(VENV)/.runtime  ## the models that come with the package on all test sets, beside limits and classical methods
-	$(BIN)/python -m hrtem.benchmark models
+	$(BIN)/python -m benchmarks models
 
 benchmark-speed: $(VENV)/.runtime  ## speed of simulation, imaging and training beside others', and the limits of an oracle
-	$(BIN)/python -m hrtem.benchmark imaging
-	$(BIN)/python -m hrtem.benchmark waves
-	$(BIN)/python -m hrtem.benchmark limits
-	$(BIN)/python -m hrtem.benchmark training
+	$(BIN)/python -m benchmarks imaging
+	$(BIN)/python -m benchmarks waves
+	$(BIN)/python -m benchmarks limits
+	$(BIN)/python -m benchmarks training
 
 clean:  ## remove the environment, the caches and the runs
 	rm -rf $(VENV) cache runs predictions .pytest_cache .mypy_cache .ruff_cache

@@ -15,7 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from hrtem import runs
+from hrtem import command, commandline
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores; threads of each would wait for each other's.
@@ -63,7 +63,7 @@ def tiny(*words: str) -> list[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
-    runs.prepare()
+    commandline.prepare()
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +104,9 @@ def rng() -> np.random.Generator:
 def start(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, cache_folder: Path
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run a script of the repository in ``tmp_path``: status, stdout and stderr of ``start("train.py", "focal=0")``.
+    """Run a script of the repository, or ``hrtem``, in ``tmp_path``: ``start("train.py", "focal=0")``.
+
+    Returns status, stdout and stderr.
 
     In this process, since a new one spends seconds on imports; one test of each script starts a real process.
     """
@@ -114,10 +116,13 @@ def start(
 
         GlobalHydra.instance().clear()
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [str(ROOT / script), *words])
+        monkeypatch.setattr(sys, "argv", [script if script == "hrtem" else str(ROOT / script), *words])
         capfd.readouterr()
         try:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
+            if script == "hrtem":
+                command.main()
+            else:
+                runpy.run_path(str(ROOT / script), run_name="__main__")
             status = 0
         except SystemExit as end:
             status = int(end.code or 0)

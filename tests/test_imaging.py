@@ -8,8 +8,8 @@ import torch
 from conftest import TINY
 from hydra.utils import instantiate
 
-from hrtem.data import collate
 from hrtem.imaging import detected, expected
+from hrtem.training.data import collate
 
 
 @pytest.fixture

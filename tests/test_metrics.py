@@ -157,7 +157,7 @@ def test_files_are_scored(tmp_path):
     result = score_files(found, truth, sampling=0.2, mask=tmp_path / "mask.png")
     assert (result.precision, result.recall, result.found, result.true) == (1.0, 0.5, 2, 2)
     assert result.error_pm == pytest.approx(20.0)
-    words = [sys.executable, "-m", "hrtem.metrics", str(found), str(truth), "0.2", str(tmp_path / "mask.png")]
+    words = [sys.executable, "-m", "hrtem", "score", str(found), str(truth), "0.2", str(tmp_path / "mask.png")]
     printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert "F1 0.667" in printed
 
@@ -168,6 +168,6 @@ def test_a_bad_table_is_refused(tmp_path):
         score_files(table, table, sampling=0.2)
     with pytest.raises(InputError, match="does not exist"):
         score_files(tmp_path / "none.csv", table, sampling=0.2)
-    done = subprocess.run([sys.executable, "-m", "hrtem.metrics", str(table)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "hrtem", "score", str(table)], capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

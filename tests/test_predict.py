@@ -15,26 +15,13 @@ import pytest
 import tifffile
 import torch
 import yaml
-from conftest import ROOT, TINY, told
-from hydra.utils import instantiate
+from conftest import ROOT, told
 from skimage.io import imread, imsave
+from untrained import micrograph, save
 
-from hrtem import runs
-from hrtem.benchmark.inference import SAMPLING, sheet
+from benchmarks.inference import SAMPLING, sheet
+from hrtem import provenance
 from hrtem.metrics import score_files
-
-
-def save(configuration, path: Path, *words: str) -> Path:
-    """A checkpoint of an untrained network, as Lightning writes it."""
-    import pytorch_lightning as lightning
-
-    task = instantiate(configuration(*TINY, *words).task)
-    trainer = lightning.Trainer(
-        logger=False, enable_progress_bar=False, accelerator="cpu", default_root_dir=path.parent
-    )
-    trainer.strategy.connect(task)
-    trainer.save_checkpoint(path)
-    return path
 
 
 @pytest.fixture
@@ -46,13 +33,6 @@ def predict(start):
 @pytest.fixture
 def checkpoint(configuration, tmp_path):
     return save(configuration, tmp_path / "graphene.ckpt", "peaks.threshold=0.0")
-
-
-def micrograph(shape=(100, 90)):
-    x = np.arange(shape[1]) * 0.15
-    y = np.arange(shape[0])[:, None] * 0.15
-    noise = np.random.default_rng(0).normal(size=shape)
-    return (1000 + 20 * np.cos(2 * np.pi * x / 2.1) + 20 * np.cos(2 * np.pi * y / 2.4) + noise).astype(np.float32)
 
 
 def only(folder: Path) -> Path:
@@ -115,11 +95,11 @@ def test_an_image_becomes_a_table_and_an_overlay(tmp_path, predict, checkpoint, 
         "atoms.cif", "atoms.csv", "atoms.extxyz", "atoms.parquet", "maps.hspy", "overlay.png", "overlay.svg",
         "report.html",
     }  # fmt: skip
-    digest = runs.sha256(checkpoint)
+    digest = provenance.sha256(checkpoint)
     assert json.loads((folder / "provenance.json").read_text())["model_sha256"] == digest
     settings = yaml.safe_load((folder / "settings.yaml").read_text())
     assert (settings["model_sha256"], settings["symmetric"]) == (digest, False)
-    assert settings["images_sha256"] == {str(path): runs.sha256(path)}
+    assert settings["images_sha256"] == {str(path): provenance.sha256(path)}
     assert digest in (folder / "flake" / "report.html").read_text()
 
 

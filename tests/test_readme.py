@@ -8,6 +8,10 @@ import shlex
 import pytest
 from conftest import ROOT, tiny
 
+from hrtem.command import COMMANDS
+from hrtem.command.find import FILES
+from hrtem.commandline import settings
+
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
@@ -41,13 +45,11 @@ def test_every_job_of_a_multirun_composes(configuration, command):
 
 
 @pytest.mark.parametrize("command", PREDICTIONS)
-def test_every_prediction_command_composes(configuration, command):
+def test_every_prediction_command_composes(command):
     """All words are known to `predict.py`; its own tests run it on files."""
-    words = [re.sub("^model=", "named=", word) for word in shlex.split(command)[2:]]
-    words = [re.sub("^task=", "analysis=", word) for word in words]
-    config = configuration(*words, name="predict")
-    assert config.checkpoint or config.named
-    assert config.images
+    said = settings(shlex.split(command)[2:], "prediction/find", files=FILES)
+    assert said["checkpoint"] or said["model"]
+    assert said["images"]
 
 
 @pytest.mark.parametrize("command", OTHERS)
@@ -56,9 +58,9 @@ def test_other_commands_exist(command):
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     elif words[:2] == ["python", "-m"]:
-        module = ROOT / "src" / words[2].replace(".", "/")
-        module = module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
-        assert 'if __name__ == "__main__":' in module.read_text()
+        assert (ROOT / words[2] / "__main__.py").is_file()
+    elif words[0] == "hrtem":
+        assert words[1] in COMMANDS
     else:
         assert words[0] in {"git", "cd", "wandb", ".venv/bin/python", "."}
 

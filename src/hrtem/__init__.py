@@ -9,7 +9,7 @@ Conventions, kept by every module:
 * positive defocus is underfocus: ``defocus = -C10``.
 
 From Python, ``hrtem.load("graphene").find("image.dm4")`` gives a table of atoms, an
-:class:`hrtem.interface.AtomTable`.
+:class:`hrtem.api.AtomTable`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hrtem.interface import Model
+    from hrtem.api import Model
 
 __version__ = "0.1.0"
 
@@ -42,6 +42,6 @@ def load(model: str | Path, device: str = "cpu", symmetric: bool = False) -> Mod
         InputError: there is no such model, it is damaged, or the device is not there.
     """
     # Only here: importing the package alone must not take the seconds that torch does.
-    from hrtem.interface import load as loaded
+    from hrtem.api import load as loaded
 
     return loaded(model, device, symmetric)

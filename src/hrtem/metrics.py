@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -302,24 +301,3 @@ class ColumnMetrics(Metric):
         if counted:
             scores["all"] = replace(scores["all"], count_exact=exact / counted, count_within_one=near / counted)
         return scores
-
-
-def main(words: Sequence[str]) -> None:
-    """``python -m hrtem.metrics atoms.csv truth.csv SAMPLING [mask.png]``."""
-    if len(words) not in (3, 4):
-        raise InputError("say: python -m hrtem.metrics FOUND.csv TRUE.csv SAMPLING [MASK], with SAMPLING in Å/px.")
-    result = score_files(
-        words[0], words[1], Range.parse("SAMPLING", words[2]).low, words[3] if len(words) == 4 else None
-    )
-    print(
-        f"precision {result.precision:.3f}, recall {result.recall:.3f}, F1 {result.f1:.3f}, "
-        f"position error {result.error_pm:.1f} pm ({result.found} found, {result.true} true)"
-    )
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        sys.exit(2)

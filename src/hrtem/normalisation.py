@@ -51,12 +51,12 @@ class LocalContrast:
         variance = _average(images.square().mean(dim=1, keepdim=True), rows, columns) - mean.square()
         return (images - mean) * variance.clamp_min(FLOOR).rsqrt()
 
-    def surroundings(self, shape: tuple[int, int], sampling: float) -> Surroundings:
+    def surroundings(self, shape: tuple[int, int], sampling: float) -> LocalMoments:
         """The same for one image (or series) of ``shape`` (Y, X) px that is seen piece by piece."""
-        return Surroundings(shape, self.sigma / sampling)
+        return LocalMoments(shape, self.sigma / sampling)
 
 
-class Surroundings:
+class LocalMoments:
     """Local mean and variance of an image too large to be held: every piece is added once, then any is normalised.
 
     How the image is cut matters only within rounding, and what comes out is what :class:`LocalContrast` makes of the

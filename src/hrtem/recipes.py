@@ -1,17 +1,31 @@
-"""The recipes under ``conf/``, for those who use them without Hydra's command line."""
+"""The recipes under ``conf/``: composed without Hydra's command line, described, and searched for what a typo meant."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 import hrtem
 from hrtem.errors import InputError
 
-#: The folder of the recipes, beside the source.
-CONF = Path(hrtem.__file__).resolve().parents[2] / "conf"
+_HERE = Path(hrtem.__file__).resolve().parent
+#: The folder of the recipes: within an installed package, or beside the source of a clone.
+CONF = next((place for place in (_HERE / "conf", _HERE.parents[1] / "conf") if place.is_dir()), _HERE / "conf")
+
+#: What Hydra and OmegaConf say of a word that they do not know.
+UNKNOWN = (r"Could not override '([\w.@/]+)'", r"Key '([\w.]+)' is not in struct")
+#: Other names of choices, by group, in lower case.
+ALIASES = {"sample": {"au": "gold"}}
 
 
 def register() -> None:
@@ -19,14 +33,179 @@ def register() -> None:
     OmegaConf.register_new_resolver("len", lambda *lists: sum(map(len, lists)), replace=True)
 
 
-def composed(*words: str, name: str = "train") -> DictConfig:
+def compose(*words: str, name: str = "train") -> DictConfig:
     """The configuration that a command line of these ``words`` has.
 
+    Args:
+        words: ``key=value`` each, in Hydra's grammar.
+        name: of the recipe; ``prediction/find`` is ``find`` in a folder of its own.
+
     Raises:
-        InputError: the recipes do not lie beside the source.
+        InputError: there are no recipes, or a word is none that they know.
     """
-    if not (CONF / f"{name}.yaml").is_file():
-        raise InputError(f"the recipes must lie beside the source, and {CONF / name}.yaml does not exist.")
+    place, _, name = name.rpartition("/")
+    if not (CONF / place / f"{name}.yaml").is_file():
+        raise InputError(f"the recipes must lie beside the source, and {CONF / place / name}.yaml does not exist.")
     register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, overrides=list(words))
+    with initialize_config_dir(str(CONF / place), version_base="1.3"):
+        try:
+            return hydra_compose(name, overrides=spell(words) if not place else list(words))
+        except (HydraException, OmegaConfBaseException) as error:
+            meant = suggestion(error, hydra_compose(name))
+            if meant is None:
+                raise
+            raise InputError(meant) from None
+
+
+def spell(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with each choice of a group as its file is called: ``sample=Au`` is gold.
+
+    Upper and lower case count alike; what is no choice stays as it is.
+    """
+    return [_spelt(word) for word in words]
+
+
+def _spelt(word: str) -> str:
+    group, equals, said = word.partition("=")
+    if not equals or group not in groups():
+        return word
+    choices = {place.stem.lower(): place.stem for place in (CONF / group).glob("*.yaml")} | ALIASES.get(group, {})
+    return f"{group}={','.join(choices.get(one.lower(), one) for one in said.split(','))}"
+
+
+def suggestion(error: BaseException, config: DictConfig | None = None) -> str | None:
+    """A sentence with the words that a misspelt one may have meant, or None where ``error`` is of another kind.
+
+    Args:
+        error: of Hydra or OmegaConf.
+        config: whose words may have been meant; None: those of ``train``.
+    """
+    text = str(error)
+    found = next((match for pattern in UNKNOWN if (match := re.search(pattern, text))), None)
+    if found is None:
+        return None
+    word = found.group(1)
+    known = sorted(set(keys(compose() if config is None else config)) | groups())
+    near = get_close_matches(word, known, n=3, cutoff=0.6)
+    # optics.defocs, or defocus alone: what the last part resembles.
+    last = word.rpartition(".")[2]
+    near += [one for one in known if "." in one and get_close_matches(last, [one.rpartition(".")[2]], cutoff=0.85)]
+    near = list(dict.fromkeys(near))[:3]
+    return f"{word} is no word of the recipe{f'; did you mean {_listed(near)}?' if near else '.'}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def keys(config: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """All words of a configuration, ``optics.dose`` and so on."""
+    raw = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
+    assert isinstance(raw, Mapping)
+    for key, value in raw.items():
+        name = str(key)
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from keys(value, f"{prefix}{name}.")
+
+
+def groups() -> set[str]:
+    """The groups of recipes, each a folder of choices."""
+    return {place.name for place in CONF.iterdir() if place.is_dir() and place.name != "prediction"}
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a recipe.
+
+    Attributes:
+        name: as it is said on the command line.
+        value: as it stands in the file.
+        about: its comment: meaning, unit, choices.
+    """
+
+    name: str
+    value: str
+    about: str
+
+
+def described(path: Path, prefix: str = "") -> Iterator[Word]:
+    """The words of a recipe's file, with its comments.
+
+    Args:
+        path: of the file.
+        prefix: what the words begin with, such as ``optics.``.
+    """
+    parents: list[tuple[int, str]] = []
+    skipped = -1
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"^( *)([A-Za-z_]\w*):\s*(.*?)\s*(?:#\s*(.*))?$", line)
+        if match is None:
+            continue
+        indent, name, value, about = len(match[1]), match[2], match[3], match[4] or ""
+        if 0 <= skipped < indent:
+            continue
+        skipped = -1
+        if not prefix and indent == 0 and name in ("defaults", "hydra"):
+            skipped = indent
+            continue
+        while parents and parents[-1][0] >= indent:
+            parents.pop()
+        full = prefix + ".".join([*(parent for _, parent in parents), name])
+        if not value:
+            parents.append((indent, name))
+        # What only passes on a word that is said elsewhere, and what has parts, needs no line without a comment.
+        if not name.startswith("_") and (about or (value and "${" not in value)):
+            yield Word(full, value, about)
+
+
+def first_comment(path: Path) -> str:
+    """What a recipe's file says of itself in its first lines."""
+    lines: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# @"):
+            continue
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def help_of(name: str) -> str:
+    """The words of a recipe with their values, units, meanings and choices, from the comments of its files."""
+    path = CONF / f"{name}.yaml"
+    parts = [first_comment(path), *_table(list(described(path)))]
+    if name != "prediction/find":
+        if name != "train":
+            parts += ["", "The words of a training:", *_table(list(described(CONF / "train.yaml")))]
+        parts += ["", "Choices, said as group=choice:"]
+        chosen = _chosen(CONF / "train.yaml")
+        for group in sorted(groups()):
+            choices = sorted(one.stem for one in (CONF / group).glob("*.yaml"))
+            parts += ["", f"{group}: {' | '.join(choices)}{f' (now {chosen[group]})' if group in chosen else ''}"]
+            if group in chosen:
+                prefix = {"loss": "task.loss.", "peaks": "task.peaks.", "target": ""}.get(group, f"{group}.")
+                file = CONF / group / f"{chosen[group]}.yaml"
+                parts += [f"  {line}" for line in [first_comment(file), *_table(list(described(file, prefix)))] if line]
+    return "\n".join(parts)
+
+
+def _chosen(path: Path) -> dict[str, str]:
+    """The choice of each group in the defaults of a recipe."""
+    answer: dict[str, str] = {}
+    raw = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert isinstance(raw, dict)
+    for entry in raw.get("defaults", []):
+        if isinstance(entry, dict):
+            for group, choice in entry.items():
+                if choice:
+                    answer[str(group)] = answer.get("sample", "") if "$" in str(choice) else str(choice)
+    return answer
+
+
+def _table(words: Sequence[Word]) -> list[str]:
+    """Lines with a word, its value and its meaning."""
+    if not words:
+        return []
+    width = min(34, max(len(f"{word.name}={word.value}") for word in words))
+    return [f"  {f'{word.name}={word.value}':<{width}}  {word.about}".rstrip() for word in words]

@@ -1,4 +1,7 @@
-"""Hydra's door to :mod:`hrtem.search`: ``python train.py -m sweep=search``. Hydra looks for sweepers only here."""
+"""Hydra's door to :mod:`hrtem.sweeps.search`: ``python train.py -m sweep=search``.
+
+Hydra looks for sweepers only here.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class SearchSweeper(Sweeper):
     """Runs the trials of a search with Hydra's launcher.
 
     Args:
-        trials, startup, seed: see :class:`hrtem.search.Search`.
+        trials, startup, seed: see :class:`hrtem.sweeps.search.Search`.
         max_batch_size: trials that the launcher gets at once.
         params: words to search over, in Hydra's sweep grammar; those of the command line come on top.
     """
@@ -50,7 +53,7 @@ class SearchSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before :meth:`sweep`."""
-        from hrtem.search import Attempt
+        from hrtem.sweeps.search import Attempt
 
         self.hydra_context = hydra_context
         self.config = config
@@ -60,7 +63,7 @@ class SearchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Search with the words of a command line, print the best and return its metric."""
-        from hrtem.search import Search, split
+        from hrtem.sweeps.search import Search, split
 
         config, context = self.config, self.hydra_context
         assert config is not None

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from hrtem.calibration import CANDIDATE
+from hrtem.calibration.domain import places
 from hrtem.columns import Columns
-from hrtem.domain import places
 from hrtem.errors import InputError
-from hrtem.task import ColumnFinder
+from hrtem.inference.network import ColumnNetwork
 
 #: What the members must have in common, for a sentence.
 COMMON = ("classes", "pixel size", "number of images", "target", "normalisation")
 
 
 class Ensemble(torch.nn.Module):
-    """Trained tasks whose maps are averaged; one task is an ensemble of itself.
+    """Trained networks whose maps are averaged; one network is an ensemble of itself.
 
     The maps of networks with a proper loss are expectations, and so is their mean, in which each member is believed
     equally. A column that some members see and others do not has the mean of their probabilities. Where they see it at
@@ -30,17 +30,17 @@ class Ensemble(torch.nn.Module):
     themselves is not counted.
 
     Args:
-        tasks: one or more.
+        networks: one or more.
 
     Raises:
         InputError: they differ in what :data:`COMMON` names.
     """
 
-    def __init__(self, tasks: Sequence[ColumnFinder]) -> None:
+    def __init__(self, networks: Sequence[ColumnNetwork]) -> None:
         super().__init__()
-        if not tasks:
+        if not networks:
             raise InputError("checkpoint must name at least one file, got an empty list.")
-        facts = [_facts(task) for task in tasks]
+        facts = [_facts(network) for network in networks]
         for number, theirs in enumerate(facts[1:], start=2):
             for name, one, other in zip(COMMON, facts[0], theirs, strict=True):
                 if one != other:
@@ -48,12 +48,12 @@ class Ensemble(torch.nn.Module):
                         f"checkpoints that answer together must have the same {name}, and number 1 has {one}, "
                         f"number {number} has {other}."
                     )
-        self.tasks = torch.nn.ModuleList(tasks)
+        self.networks = torch.nn.ModuleList(networks)
 
     @property
-    def members(self) -> list[ColumnFinder]:
-        """The tasks."""
-        return [task for task in self.tasks if isinstance(task, ColumnFinder)]
+    def members(self) -> list[ColumnNetwork]:
+        """The networks."""
+        return [network for network in self.networks if isinstance(network, ColumnNetwork)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean maps ``(B, C, Y, X)`` of normalised images ``(B, F, Y, X)``.
@@ -91,7 +91,7 @@ class Ensemble(torch.nn.Module):
             shape: (Y, X) px of the image.
 
         Returns:
-            See :meth:`hrtem.domain.Domain.likeness`; None where no member knows its training images.
+            See :meth:`hrtem.calibration.domain.Domain.likeness`; None where no member knows its training images.
         """
         said = []
         for member in self.members:
@@ -105,13 +105,13 @@ class Ensemble(torch.nn.Module):
         return min(said, default=None)
 
 
-def _facts(task: ColumnFinder) -> tuple[object, ...]:
+def _facts(network: ColumnNetwork) -> tuple[object, ...]:
     """What the members of an ensemble must have in common, as :data:`COMMON` names it."""
-    settings = task.hparams
+    settings = network.settings
     return (
-        list(task.classes),
-        f"{task.sampling:g} Å",
-        task.optics.num_images,
+        list(network.classes),
+        f"{network.sampling:g} Å",
+        network.optics.num_images,
         dict(settings["target"]),
         dict(settings["normalisation"]),
     )

@@ -10,8 +10,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from hrtem.calibration.domain import LEAST
 from hrtem.columns import Columns
-from hrtem.domain import LEAST
 from hrtem.inference.tiles import GRID, Tile
 from hrtem.micrograph import Micrograph
 
@@ -65,14 +65,18 @@ class Prediction:
         """The middle image of the input, ``(Y, X)``, as it was read."""
         return self.micrograph.images[len(self.micrograph.images) // 2]
 
+    @property
+    def warning(self) -> str | None:
+        """A sentence where the image is unlike those of the training."""
+        if self.in_domain is not False:
+            return None
+        return f"Do not trust this: fewer than {LEAST:.0%} of the training images are as unusual as this one."
+
     def summary(self) -> str:
-        """How many columns of each class, and a warning where the image is unlike those of the training."""
+        """How many columns of each class."""
         names = self.columns.classes
         numbers = np.bincount(self.columns.labels, minlength=len(names))
-        counts = ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
-        if self.in_domain is not False:
-            return counts
-        return f"{counts}. Do not trust this: fewer than {LEAST:.0%} of the training images are as unusual as this one."
+        return ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
 
 
 class Canvas:

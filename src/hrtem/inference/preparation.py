@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrtem.inference.resampling import Axis, resampled, unchanged
+from hrtem.inference.resampling import ResampledAxis, resampled, unchanged
 from hrtem.micrograph.cleaning import HOT_CONTRASTS, HOT_SIGMAS
-from hrtem.normalisation import LocalContrast, Surroundings
+from hrtem.normalisation import LocalContrast, LocalMoments
 
 #: Side of the pieces in which an image is first looked at, px.
 PIECE = 512
@@ -40,7 +40,7 @@ class Prepared:
     def __init__(self, images: np.ndarray, sampling: float, target: float, normalise: LocalContrast) -> None:
         self.images = images
         same = unchanged(images.shape[-2:], sampling, target)
-        self.rows, self.columns = (Axis(size, sampling, target, same) for size in images.shape[-2:])
+        self.rows, self.columns = (ResampledAxis(size, sampling, target, same) for size in images.shape[-2:])
         self.shape = self.rows.size, self.columns.size
         self.number = len(images)
         self.noise = [_noise(image) for image in images]
@@ -63,7 +63,7 @@ class Prepared:
         seen = self._pixels(top, bottom - below, left, right - beside)
         return F.pad(self.surroundings.normalise(seen, top, left), (0, beside, 0, below), mode="replicate")
 
-    def _look(self, surroundings: Surroundings) -> Surroundings:
+    def _look(self, surroundings: LocalMoments) -> LocalMoments:
         rows, columns = self.shape
         for top in range(0, rows, PIECE):
             for left in range(0, columns, PIECE):

@@ -16,7 +16,7 @@ FREQUENCIES = 4096
 CHUNK = 128
 
 
-class Axis:
+class ResampledAxis:
     """One axis of an image brought to another pixel size.
 
     Pixel i of the output lies at ``i * target``, pixel n of the input at ``n * sampling``. Cubic splines interpolate;
@@ -81,7 +81,7 @@ def unchanged(shape: tuple[int, int], sampling: float, target: float) -> bool:
     return all(abs((length - 1) * (sampling / target - 1.0)) <= NEGLIGIBLE for length in shape)
 
 
-def resampled(values: Tensor, axis: Axis, first: int, last: int) -> Tensor:
+def resampled(values: Tensor, axis: ResampledAxis, first: int, last: int) -> Tensor:
     """Pixels ``first`` to ``last`` of an axis.
 
     Args:

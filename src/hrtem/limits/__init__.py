@@ -5,7 +5,7 @@ Two kinds of bound. An oracle knows the microscope and all columns but those in 
 Gaussian about their mean with the covariance of the detector.
 """
 
-from hrtem.limits.changes import Changes, Frame, series_changes
+from hrtem.limits.changes import Changes, Window, series_changes
 from hrtem.limits.exposure import (
     BATCH,
     RESIDUAL,
@@ -26,9 +26,9 @@ __all__ = [
     "STEP",
     "Changes",
     "Exposure",
-    "Frame",
     "JointLimits",
     "PositionLimits",
+    "Window",
     "confusion",
     "dose_for",
     "exact_chance",

@@ -16,10 +16,10 @@ from ase import Atoms
 from torch import Tensor
 
 from hrtem.errors import InputError
-from hrtem.exitwave import Multislice, exit_surface
 from hrtem.limits.exposure import Exposure
 from hrtem.limits.particle import OF_COLUMN, column_waves, pose_waves
 from hrtem.optics import filtered
+from hrtem.waves.multislice import Multislice, exit_surface
 
 #: Side of the field in which the change by a column is imaged, Å: aberrations carry it some ångströms from the column.
 FIELD = 24.0
@@ -39,7 +39,7 @@ CAMERA_STEPS = {"half": 2e-3, "power": 0.01}
 
 
 @dataclass(frozen=True)
-class Frame:
+class Window:
     """The square window of a wave that is imaged, of which all but a margin is seen.
 
     Attributes:
@@ -92,7 +92,7 @@ class Changes:
     depth: np.ndarray
 
 
-def series_changes(exposure: Exposure, wave: Multislice, atoms: Atoms, frame: Frame) -> Changes:
+def series_changes(exposure: Exposure, wave: Multislice, atoms: Atoms, frame: Window) -> Changes:
     """Derivatives of a focal series of one view.
 
     Args:
@@ -140,7 +140,7 @@ def _columns(
     exposure: Exposure,
     wave: Multislice,
     atoms: Atoms,
-    frame: Frame,
+    frame: Window,
     columns: np.ndarray,
     whole: np.ndarray,
     modes: int,

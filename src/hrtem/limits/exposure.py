@@ -18,8 +18,8 @@ from ase import Atoms
 from scipy.special import erfc, erfcinv
 from torch import Tensor
 
-from hrtem.exitwave import Multislice
 from hrtem.optics import Optics, filtered
+from hrtem.waves.multislice import Multislice
 
 #: Waves that are imaged at a time.
 BATCH = 64

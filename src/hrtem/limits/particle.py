@@ -13,8 +13,8 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
-from hrtem.exitwave import Multislice
 from hrtem.limits.exposure import STEP
+from hrtem.waves.multislice import Multislice
 
 #: Side of the cell in which the wave of a changed column is propagated, Å. Electrons that passed the column have seen
 #: little of what lies 6 Å away: behind 40 Å of gold the change of the image is right to 2 % of its root mean square.

@@ -13,14 +13,21 @@ from hrtem.micrograph.image import Micrograph, checked_shape
 from hrtem.micrograph.stack import Stack
 from hrtem.micrograph.units import given, pixel_size
 
+
+def _digital_micrograph(path: Path) -> Stack:
+    from hrtem.micrograph.digital_micrograph import read_digital_micrograph
+
+    return read_digital_micrograph(path)
+
+
 #: Name and reader of each format by its suffix.
 FORMATS: dict[str, tuple[str, Callable[[Path], Stack]]] = {
     ".tif": ("TIFF", pictures.read_tiff),
     ".tiff": ("TIFF", pictures.read_tiff),
     ".png": ("PNG", pictures.read_png),
     ".npy": ("NPY", arrays.read_npy),
-    ".dm3": ("DM3", microscopes.read_digital_micrograph),
-    ".dm4": ("DM4", microscopes.read_digital_micrograph),
+    ".dm3": ("DM3", _digital_micrograph),
+    ".dm4": ("DM4", _digital_micrograph),
     ".mrc": ("MRC", microscopes.read_mrc),
     ".mrcs": ("MRC", microscopes.read_mrc),
     ".st": ("MRC", microscopes.read_mrc),

@@ -1,4 +1,4 @@
-"""Files of microscopes and cameras: DM3 and DM4 of Gatan, MRC, SER and EMI of TIA."""
+"""Files of microscopes and cameras: MRC, and SER and EMI of TIA."""
 
 from __future__ import annotations
 
@@ -7,79 +7,20 @@ import re
 import struct
 import warnings
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import mrcfile
 import numpy as np
-from rsciio.digitalmicrograph._api import DigitalMicrographReader, ImageObject
 
 from hrtem.errors import InputError
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Stack, grey, of_array, only, within
+from hrtem.micrograph.stack import Stack, of_array, within
 from hrtem.micrograph.units import Axis
 
 #: Types of pixels in SER files by their number.
 SER_TYPES = {1: "<u1", 2: "<u2", 3: "<u4", 4: "<i1", 5: "<i2", 6: "<i4", 7: "<f4", 8: "<f8", 9: "<c8", 10: "<c16"}
-#: Longest text and largest structure in a DM file; more is a damaged length.
-LONGEST_TEXT, LARGEST_STRUCTURE = 2**16, 1000
 #: What IMOD writes at word 40 of an MRC file, and the bit that says that its bytes are signed.
 IMOD_STAMP, IMOD_SIGNED = 1146047817, 1
-
-
-class _Bounded(DigitalMicrographReader):
-    """RosettaSciIO's reader of DM tags, which refuses lengths that its file cannot hold before it builds lists."""
-
-    def __init__(self, file: Any, held: int) -> None:
-        super().__init__(file)
-        self.held = held
-
-    def parse_struct_definition(self) -> tuple[int, ...]:
-        place = self.f.tell()
-        self.read_l_or_q(self.f, "big")
-        self._fits(self.read_l_or_q(self.f, "big"), LARGEST_STRUCTURE)
-        self.f.seek(place)
-        definition: tuple[int, ...] = super().parse_struct_definition()
-        return definition
-
-    def read_string(self, length: int, skip: bool = False) -> Any:
-        self._fits(length, LONGEST_TEXT)
-        return super().read_string(length, skip=skip)
-
-    def read_array(self, size: int, enc_eltype: int, extra: Any = None, skip: bool = False) -> Any:
-        self._fits(size, self.held - self.f.tell())
-        if extra is not None and size > 1 and not self._fits(min(extra.get("size", 1), extra.get("length", 1)), 2**31):
-            raise ValueError("it has arrays of nothing")
-        return super().read_array(size, enc_eltype, extra, skip)
-
-    def _fits(self, length: int, most: int) -> int:
-        if not 0 <= length <= most:
-            raise ValueError(f"it declares {length:,} entries where {max(most, 0):,} fit")
-        return length
-
-
-def read_digital_micrograph(path: Path) -> Stack:
-    """The one image or series in a DM3 or DM4 file, mapped into memory; thumbnails do not count."""
-    with path.open("rb") as file:
-        reader = _Bounded(file, path.stat().st_size)
-        reader.parse_file()
-        images = [ImageObject(tags, file) for tags in reader.get_image_dictionaries() or ()]
-        only(path, [tuple(image.shape) for image in images])
-        image = images[0]
-        kind, dtype, shape = image.imdict.ImageData.DataType, np.dtype(image.dtype), tuple(image.shape)
-        if kind in (5, 27, 28):  # packed, and so of another shape
-            raise InputError(f"{path} holds complex numbers, and an image must hold real ones.")
-        within(path, shape, dtype.itemsize * 8)
-        axes = [Axis(float(s), str(u or "")) for s, u in list(zip(image.scales, image.units, strict=True))[-2:]]
-        data = image.imdict.ImageData.Data
-        if reader.endian == "big" and dtype.names is None:
-            dtype = dtype.newbyteorder(">")
-        voltage = image.imdict.get("ImageTags.Microscope Info.Voltage")
-    pixels: np.ndarray = np.memmap(path, dtype, "r", offset=int(data.offset), shape=shape)
-    if dtype.names:
-        pixels = grey(path, np.stack([pixels[channel] for channel in "RGB"], axis=-1))
-    energy = float(voltage) if isinstance(voltage, int | float) and voltage > 0 else None
-    return of_array(pixels, axes, Acquisition(energy=energy))
 
 
 def read_mrc(path: Path) -> Stack:

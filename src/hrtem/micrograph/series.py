@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 from scipy import fft, ndimage
-from scipy.signal.windows import tukey
 from skimage.registration import phase_cross_correlation
 
 from hrtem.micrograph.image import Micrograph, calibrated
@@ -133,6 +132,9 @@ def displacement(reference: np.ndarray, image: np.ndarray, sampling: float) -> t
 
 def _windowed(image: np.ndarray) -> np.ndarray:
     """The central square, of mean 0 and variance 1, faded out towards its edges."""
+    # Its import takes most of a second, and only a series needs it.
+    from scipy.signal.windows import tukey
+
     rows, columns = ((length - min(length, SQUARE)) // 2 for length in image.shape)
     square = image[rows : rows + SQUARE, columns : columns + SQUARE].astype(np.float64)
     window = np.outer(*(tukey(length, 0.5) for length in square.shape))

@@ -10,21 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from hrtem import runs, weights
-from hrtem.calibration import CANDIDATE
+from hrtem import provenance
 from hrtem.errors import InputError
-from hrtem.inference import Finder
+from hrtem.inference import Predictor, weights
+from hrtem.inference.network import ColumnNetwork
 from hrtem.models.card import card
-from hrtem.task import ColumnFinder
-from hrtem.testsets import exposed, structures
 
-#: Seed of the images that a model is calibrated with. Trainings count theirs from 0, tests have their own.
-SEED = 19310624
-#: How many structures calibrate a model unless another number is said.
-VIEWS = 96
 #: Where the shipped models lie.
 SHIPPED = Path(__file__).resolve().parent
 
@@ -68,26 +59,26 @@ def chosen(model: str | None, checkpoint: str | Sequence[str] | None) -> list[st
 
 def load(
     model: str | Path | Sequence[str | Path], device: str = "cpu", symmetric: bool = False, precision: str = "auto"
-) -> Finder:
+) -> Predictor:
     """A model, ready to find columns, or several that answer together.
 
     Args:
         model: name, folder or checkpoint file, see :func:`find`, or a list of them.
         device: where the network runs.
         symmetric: average over the orientations of the image, as :class:`hrtem.nets.Dihedral` does.
-        precision: of matrix products, see :func:`hrtem.precision.reduced`.
+        precision: of matrix products, see :func:`hrtem.inference.precision.reduced`.
 
     Raises:
         InputError: there is no such model, it is damaged, or the device is not there.
     """
     several = [model] if isinstance(model, (str, Path)) else model
-    return Finder.load([find(one) for one in several], device=device, symmetric=symmetric, precision=precision)
+    return Predictor.load([find(one) for one in several], device=device, symmetric=symmetric, precision=precision)
 
 
 def checksum(model: str | Path | Sequence[str | Path]) -> str:
     """SHA-256 of a model or of a checkpoint file, for the record; of several with commas between them."""
     paths = map(find, [model] if isinstance(model, (str, Path)) else model)
-    return ",".join(weights.checksum(path) if path.is_dir() else runs.sha256(path) for path in paths)
+    return ",".join(weights.checksum(path) if path.is_dir() else provenance.sha256(path) for path in paths)
 
 
 def export(checkpoint: str | Path, name: str, notes: str | Path | None = None) -> Path:
@@ -108,7 +99,7 @@ def export(checkpoint: str | Path, name: str, notes: str | Path | None = None) -
         InputError: the checkpoint or the notes cannot be read, the folder exists, or the name is no name.
     """
     checkpoint = Path(checkpoint)
-    task = ColumnFinder.load(checkpoint)
+    network = ColumnNetwork.load(checkpoint)
     folder = Path(name) if "/" in str(name) else SHIPPED / name
     if not folder.name.replace("-", "").replace("_", "").isalnum():
         raise InputError(f"the name of a model must be letters, digits, - and _, got {folder.name}.")
@@ -118,84 +109,8 @@ def export(checkpoint: str | Path, name: str, notes: str | Path | None = None) -
             text = Path(notes).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"notes must be a text file, and {notes} cannot be read: {error}.") from None
-    settings = _plain(dict(task.hparams))
-    return weights.write(folder, settings, task.state_dict(), card(folder.name, task, checkpoint, text))
-
-
-def calibrate(model: str | Path, views: int = VIEWS, seed: int = SEED) -> Path:
-    """Measure anew what the peaks of a trained model mean, and write that into the model.
-
-    Images are those of its recipe as they are simulated today, of structures that neither a training nor a test set
-    has. Its weights stay as they are, and so does all that it finds; probabilities and uncertainties change.
-
-    Args:
-        model: name, folder or checkpoint file, see :func:`find`.
-        views: number of structures, each shown at each of the doses that the tests of the model tell apart.
-        seed: of structures and images.
-
-    Returns:
-        The folder or the file.
-
-    Raises:
-        InputError: there is no such model, it cannot be written, or the number of views is none.
-    """
-    if views < 1:
-        raise InputError(f"views must be at least 1, got {views}.")
-    path = find(model)
-    values = measured(path, views, seed)
-    change = weights.change if path.is_dir() else weights.change_checkpoint
-    change(path, values)
-    return path
-
-
-def start(task: ColumnFinder, model: str | Path) -> None:
-    """Give a task the weights of a trained network, to go on from what that has learnt.
-
-    What the trained network does not have, such as a part of ``model=folded_context`` that ``model=folded_segresnet``
-    lacks, begins as it would by itself.
-
-    Args:
-        task: to be trained.
-        model: name, folder or checkpoint file, see :func:`find`.
-
-    Raises:
-        InputError: there is no such model, or its network is another one.
-    """
-    path = find(model)
-    state, mine = ColumnFinder.load(path).net.state_dict(), task.net.state_dict()
-    for name, weight in sorted(state.items()):
-        needed = tuple(mine[name].shape) if name in mine else "absent"
-        if tuple(weight.shape) != needed:
-            raise InputError(
-                f"start must be a model with the network that is trained, and of {path} {name} is "
-                f"{tuple(weight.shape)} where {needed} is needed."
-            )
-    task.net.load_state_dict(mine | state)
-
-
-def measured(path: Path, views: int, seed: int) -> dict[str, Tensor]:
-    """What a validation measures, of a model's folder or a checkpoint file; see :func:`calibrate`.
-
-    Returns:
-        The buffers ``presence`` and ``uncertainty`` of :class:`hrtem.task.ColumnFinder`.
-    """
-    # In the precision in which a model predicts.
-    finder = Finder.load(path)
-    task = finder.task
-    data = structures(task, views, seed)
-    # At each dose that its tests tell apart: the ends of the range count as much as its middle.
-    doses = task.optics.test_doses
-    images = data.images("test", views * len(doses), doses=doses)
-    peaks, true = [], []
-    for number in range(len(images)):
-        example = images[number]
-        with torch.inference_mode():
-            maps = finder.maps(task.normalise(exposed(images, example), images.sampling))
-            peaks += task.peaks(maps, CANDIDATE)
-        true.append(example["columns"])
-    rows, columns = maps.shape[-2:]
-    task.calibrate(peaks, true, (columns - 1) * task.sampling, (rows - 1) * task.sampling)
-    return {"presence": task.presence, "uncertainty": task.uncertainty}
+    settings = _plain(dict(network.settings))
+    return weights.write(folder, settings, network.state_dict(), card(folder.name, network, checkpoint, text))
 
 
 def _plain(value: Any) -> Any:

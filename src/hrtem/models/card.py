@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import hrtem
-from hrtem import runs
-from hrtem.task import ColumnFinder
+from hrtem import provenance
+from hrtem.inference.network import ColumnNetwork
 
 #: What each part of the settings says, in the order of the card.
 STAGES = {"sample": "Structures", "optics": "Microscope", "noise": "Detector", "model": "Network", "peaks": "Peaks"}
@@ -18,29 +18,29 @@ STAGES = {"sample": "Structures", "optics": "Microscope", "noise": "Detector", "
 SCORES = {"f1": "F1", "precision": "precision", "recall": "recall", "error_pm": "position error (pm)"}
 
 
-def card(name: str, task: ColumnFinder, checkpoint: Path, notes: str = "") -> str:
+def card(name: str, network: ColumnNetwork, checkpoint: Path, notes: str = "") -> str:
     """The card in Markdown.
 
     Args:
         name: of the model.
-        task: the trained task.
+        network: the trained network.
         checkpoint: the file it is from; ``metrics.json`` of its run folder is read where there is one.
         notes: to be put at the end.
     """
-    hparams = task.hparams
-    images = task.optics.num_images
+    hparams = network.settings
+    images = network.optics.num_images
     takes = "single images" if images == 1 else f"focal series of {images} images"
-    domain = "knows" if task.domain.known else "does not know"
+    domain = "knows" if network.domain.known else "does not know"
     lines = [
         f"# {name}",
         "",
-        f"Finds {', '.join(task.classes)} in {takes}. Trained on simulated images only; it has seen no real one.",
+        f"Finds {', '.join(network.classes)} in {takes}. Trained on simulated images only; it has seen no real one.",
         "",
-        f"* pixel size: images are brought to {task.sampling:g} Å/px",
-        f"* parameters: {sum(parameter.numel() for parameter in task.net.parameters()):,}",
+        f"* pixel size: images are brought to {network.sampling:g} Å/px",
+        f"* parameters: {sum(parameter.numel() for parameter in network.net.parameters()):,}",
         f"* it {domain} which images are unlike those of its training (`in_domain` of the table)",
         f"* exported {date.today().isoformat()} by hrtem {hrtem.__version__} from a checkpoint with SHA-256 "
-        f"`{runs.sha256(checkpoint)}`",
+        f"`{provenance.sha256(checkpoint)}`",
         "",
         "## What it learnt from",
         "",

@@ -9,7 +9,7 @@ from monai.networks.nets import SegResNet
 from torch import Tensor, nn
 
 
-class Surroundings(nn.Module):
+class LocalMean(nn.Module):
     """Adds to features what follows from their mean over a square around each of them.
 
     Tilt, defocus and thickness are common to all columns of a particle, and a count depends on each of them.
@@ -41,16 +41,16 @@ class Surroundings(nn.Module):
 
 
 class ContextSegResNet(SegResNet):
-    """MONAI's residual encoder and decoder with :class:`Surroundings` between them.
+    """MONAI's residual encoder and decoder with :class:`LocalMean` between them.
 
     Args:
-        reach: see :class:`Surroundings`, in pixels of the deepest level.
+        reach: see :class:`LocalMean`, in pixels of the deepest level.
         init_filters, blocks_down, segresnet: of :class:`monai.networks.nets.SegResNet`.
     """
 
     def __init__(self, reach: int, init_filters: int, blocks_down: tuple[int, ...], **segresnet: Any) -> None:
         super().__init__(init_filters=init_filters, blocks_down=tuple(blocks_down), **segresnet)
-        self.surroundings = Surroundings(init_filters * 2 ** (len(blocks_down) - 1), reach)
+        self.surroundings = LocalMean(init_filters * 2 ** (len(blocks_down) - 1), reach)
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Features of the deepest level, and those of each level."""

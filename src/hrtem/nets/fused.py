@@ -16,7 +16,7 @@ from hrtem.nets.dihedral import Dihedral
 from hrtem.nets.pointwise import with_convolutions
 
 
-class Convolution(nn.Module):
+class FusedConvolution(nn.Module):
     """A convolution, then a sum with other features, then ReLU, in one pass over the features where oneDNN can.
 
     Attributes:
@@ -108,7 +108,7 @@ def _join(graph: fx.GraphModule, kept: fx.Node, gone: fx.Node) -> None:
 def _convolutions(graph: fx.GraphModule, node: fx.Node) -> None:
     module = _module(graph, node)
     if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-        _put(graph, node, Convolution(module))
+        _put(graph, node, FusedConvolution(module))
 
 
 def _normalisations(graph: fx.GraphModule, node: fx.Node) -> None:
@@ -118,7 +118,7 @@ def _normalisations(graph: fx.GraphModule, node: fx.Node) -> None:
     before = node.args[0]
     convolution = _module(graph, before)
     given = (norm.running_var, norm.eps, norm.weight, norm.bias)
-    if isinstance(convolution, Convolution) and isinstance(before, fx.Node) and len(before.users) == 1:
+    if isinstance(convolution, FusedConvolution) and isinstance(before, fx.Node) and len(before.users) == 1:
         convolution.weight, convolution.bias = fuse_conv_bn_weights(
             convolution.weight, convolution.bias, norm.running_mean, *given
         )
@@ -128,7 +128,7 @@ def _normalisations(graph: fx.GraphModule, node: fx.Node) -> None:
     own = nn.Conv2d(channels, channels, 1, groups=channels, bias=False, device=mean.device)
     nn.init.ones_(own.weight)
     own.weight, own.bias = fuse_conv_bn_weights(own.weight, None, torch.zeros_like(mean), *given)
-    _put(graph, node, Convolution(own, mean))
+    _put(graph, node, FusedConvolution(own, mean))
 
 
 #: Sums, as the code of a network may say them.
@@ -140,14 +140,18 @@ def _sums(graph: fx.GraphModule, node: fx.Node) -> None:
         return
     for one, other in (node.args, node.args[::-1]):
         convolution = _module(graph, one)
-        if not isinstance(convolution, Convolution) or not isinstance(one, fx.Node) or not isinstance(other, fx.Node):
+        if (
+            not isinstance(convolution, FusedConvolution)
+            or not isinstance(one, fx.Node)
+            or not isinstance(other, fx.Node)
+        ):
             continue
         # The other features must be known when the convolution runs, which is moved to where the sum was.
         if len(one.users) == 1 and len(one.args) == 1 and one is not other:
             # What a convolution made is no other's memory, and its last reader may change it.
             order = {each: number for number, each in enumerate(graph.graph.nodes)}
             last = max(other.users, key=order.__getitem__)
-            convolution.in_place = isinstance(_module(graph, other), Convolution) and last is node
+            convolution.in_place = isinstance(_module(graph, other), FusedConvolution) and last is node
             node.append(one)
             one.args = (*one.args, other)
             _join(graph, one, node)
@@ -157,7 +161,7 @@ def _sums(graph: fx.GraphModule, node: fx.Node) -> None:
 def _rectifiers(graph: fx.GraphModule, node: fx.Node) -> None:
     before = node.args[0] if node.args else None
     convolution = _module(graph, before)
-    if not isinstance(convolution, Convolution) or not isinstance(before, fx.Node) or len(before.users) != 1:
+    if not isinstance(convolution, FusedConvolution) or not isinstance(before, fx.Node) or len(before.users) != 1:
         return
     if isinstance(_module(graph, node), nn.ReLU) or (
         node.op == "call_function" and node.target in (F.relu, torch.relu)

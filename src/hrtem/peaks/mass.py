@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hrtem.columns import Columns
 from hrtem.peaks.maxima import disc_share, maxima, smoothed, windows
-from hrtem.peaks.pairs import EACH, Found, beside, joined
+from hrtem.peaks.pairs import EACH, Candidates, beside, joined
 from hrtem.ranges import Range
 
 #: Gives the variance of positions along x or y, ``(N,)`` Å², from how much the variance of their peaks exceeds that of
@@ -110,9 +110,9 @@ class MassPeaks:
         """
         return columns.sigmas**2 - self.sigma**2
 
-    def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Found:
+    def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Candidates:
         """Maxima within ``reach`` pixels, and lower ones beside them where both have a mass of their own."""
-        single = Found.alone(maxima(smooth, reach), smooth)
+        single = Candidates.alone(maxima(smooth, reach), smooth)
         number, higher, lower = beside(single, maxima(smooth, 1), smooth, reach)
         higher, lower = (replace(one, masses=self._masses(maps, one, sampling)) for one in (higher, lower))
         two = (higher.masses.sum(dim=1) >= EACH) & (lower.masses.sum(dim=1) >= EACH)
@@ -122,7 +122,7 @@ class MassPeaks:
         single = replace(single, masses=self._masses(maps, single, sampling))
         return joined([single, higher[two], lower[two]]) if bool(two.any()) else single
 
-    def _masses(self, maps: Tensor, found: Found, sampling: float) -> Tensor:
+    def _masses(self, maps: Tensor, found: Candidates, sampling: float) -> Tensor:
         """Mass ``(P, C)`` of each class in the discs around maxima, in units of the mass of a column."""
         disc = self._disc(sampling, maps)
         reach = disc.shape[-1] // 2
@@ -133,7 +133,7 @@ class MassPeaks:
             masses[some] = (pixels * (share * disc)[:, None]).sum(dim=(2, 3))
         return masses
 
-    def _spread(self, total: Tensor, found: Found, sampling: float) -> Tensor:
+    def _spread(self, total: Tensor, found: Candidates, sampling: float) -> Tensor:
         """Variance ``(P,)`` in Å², along x or y, of the Gaussians with the second moment that maps have in discs.
 
         The curvature at a maximum would do for a Gaussian, but is what a network draws least well.
@@ -185,12 +185,12 @@ class HeightPeaks(MassPeaks):
     def __init__(self, sigma: float, min_distance: float, threshold: float) -> None:
         super().__init__(sigma, radius=sigma, min_distance=min_distance, threshold=threshold)
 
-    def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Found:
+    def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Candidates:
         """Maxima within ``reach`` pixels: heights do not say how many columns there are."""
-        found = Found.alone(maxima(smooth, reach), smooth)
+        found = Candidates.alone(maxima(smooth, reach), smooth)
         return replace(found, masses=self._masses(maps, found, sampling))
 
-    def _masses(self, maps: Tensor, found: Found, sampling: float) -> Tensor:
+    def _masses(self, maps: Tensor, found: Candidates, sampling: float) -> Tensor:
         return maps[found.peaks.example, :, found.peaks.row, found.peaks.column]
 
 

@@ -18,7 +18,7 @@ CLOSEST = 0.5
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidates:
     """Maxima, each alone or one of a pair.
 
     Attributes:
@@ -36,15 +36,15 @@ class Found:
     masses: Tensor
 
     @classmethod
-    def alone(cls, peaks: Maxima, maps: Tensor) -> Found:
+    def alone(cls, peaks: Maxima, maps: Tensor) -> Candidates:
         """Maxima of maps ``(B, 1, Y, X)`` that nothing is near to."""
         place = places(maps, peaks)
         far = torch.full_like(place[:, 0], torch.inf)
         return cls(peaks, place, torch.zeros_like(place), far, place.new_empty(len(place), 0))
 
-    def __getitem__(self, keep: Tensor) -> Found:
+    def __getitem__(self, keep: Tensor) -> Candidates:
         """Those that a mask or an index keeps."""
-        return Found(self.peaks[keep], self.place[keep], self.towards[keep], self.half[keep], self.masses[keep])
+        return Candidates(self.peaks[keep], self.place[keep], self.towards[keep], self.half[keep], self.masses[keep])
 
     def offsets(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """x and y ``(P, K)`` px, from their places, of the pixels at ``index`` ``(K,)`` px from the maxima."""
@@ -65,18 +65,18 @@ class Found:
         return (0.5 + border[:, None, None] - along).clamp(0.0, 1.0)
 
 
-def joined(parts: Sequence[Found]) -> Found:
+def joined(parts: Sequence[Candidates]) -> Candidates:
     """All of them, sorted by (example, row, column)."""
     peaks = Maxima(*(torch.cat(values) for values in zip(*(part.peaks.pixels for part in parts), strict=True)))
     names = ("place", "towards", "half", "masses")
-    together = Found(peaks, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    together = Candidates(peaks, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
     order = torch.arange(peaks.number, device=peaks.row.device)
     for key in (peaks.column, peaks.row, peaks.example):
         order = order[key[order].argsort(stable=True)]
     return together[order]
 
 
-def beside(single: Found, near: Maxima, maps: Tensor, reach: int) -> tuple[Tensor, Found, Found]:
+def beside(single: Candidates, near: Maxima, maps: Tensor, reach: int) -> tuple[Tensor, Candidates, Candidates]:
     """Lower maxima within ``reach`` pixels of others: they may be columns of their own.
 
     Args:
@@ -121,4 +121,4 @@ def beside(single: Found, near: Maxima, maps: Tensor, reach: int) -> tuple[Tenso
     best = order[first]
     towards, half, other = way[best] / distance[best, None], 0.5 * distance[best], other[best]
     higher = replace(single[other], towards=towards, half=half)
-    return other, higher, Found(lower[best], place[best], -towards, half, place.new_empty(len(best), 0))
+    return other, higher, Candidates(lower[best], place[best], -towards, half, place.new_empty(len(best), 0))

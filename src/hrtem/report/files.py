@@ -11,7 +11,6 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io import write
-from rsciio import hspy
 
 import hrtem
 from hrtem.report.frame import Frame
@@ -96,6 +95,8 @@ def write_maps(frames: Sequence[Frame], path: Path, title: str) -> None:
         path: of the ``.hspy`` file.
         title: of the signal.
     """
+    from rsciio import hspy
+
     first = frames[0]
     maps = [frame.maps for frame in frames if frame.maps is not None]
     data = np.stack(maps) if len(maps) > 1 else maps[0][None]

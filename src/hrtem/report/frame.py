@@ -9,30 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from hrtem.columns import Columns
+from hrtem.structure import Mark
 
 
-class Mark(Protocol):
-    """A shape that an analysis draws over the image.
-
-    Attributes:
-        kind: what a legend groups it by, for instance ``heptagon``.
-        points: ``(K, 2)`` float, (x, y) in Å: one point is a small ring, two are a line, more a filled polygon.
-        text: what it is called where a pointer rests on it.
-        colour: ``#rrggbb``.
-    """
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def points(self) -> np.ndarray: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def colour(self) -> str: ...
-
-
-class Found(Protocol):
-    """What :class:`hrtem.inference.Finder` answers, as far as a report needs it."""
+class Answered(Protocol):
+    """What :class:`hrtem.inference.Predictor` answers, as far as a report needs it."""
 
     @property
     def columns(self) -> Columns: ...
@@ -81,8 +62,10 @@ class Frame:
                 raise ValueError(f"{name} has the shape {np.shape(values)} for {len(self.columns)} columns")
 
     @classmethod
-    def of(cls, prediction: Found, extras: Mapping[str, np.ndarray] | None = None, marks: Sequence[Mark] = ()) -> Frame:
-        """From what a :class:`hrtem.inference.Finder` found."""
+    def of(
+        cls, prediction: Answered, extras: Mapping[str, np.ndarray] | None = None, marks: Sequence[Mark] = ()
+    ) -> Frame:
+        """From what a :class:`hrtem.inference.Predictor` found."""
         return cls(
             prediction.middle_image,
             prediction.columns,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from hrtem.columns import Columns
 from hrtem.report.drawing import circle, grey, hexadecimal
-from hrtem.report.frame import Mark
+from hrtem.structure import Mark
 
 #: Radius of the ring around a column, and of that which marks a point, Å.
 RADIUS, POINT = 0.35, 0.6

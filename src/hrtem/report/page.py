@@ -19,9 +19,10 @@ from PIL import Image
 
 import hrtem
 from hrtem.report.drawing import colour, grey, hexadecimal
-from hrtem.report.frame import Frame, Mark
+from hrtem.report.frame import Frame
 from hrtem.report.overlay import data_address
 from hrtem.report.tables import Field
+from hrtem.structure import Mark
 
 #: Longest side of a picture on the page, px; browsers and memory hold no more with ease.
 LONGEST = 4096

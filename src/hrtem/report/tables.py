@@ -1,22 +1,18 @@
-"""Tables of scores and of what was found."""
+"""Tables of what was found."""
 
 from __future__ import annotations
 
 import csv
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
-from rich.console import Console
-from rich.table import Table
 
 from hrtem.columns import Columns
-from hrtem.metrics import Score
 from hrtem.report.frame import Frame
 
 #: Rows that are turned into text at a time.
@@ -45,42 +41,6 @@ class Field:
             return [str(value) for value in self.values[rows]]
         form = f"%.{self.digits}f"
         return ["" if value != value else form % value for value in self.values[rows].tolist()]
-
-
-def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:
-    """Print a table of the test's scores against dose."""
-    table = Table(title="Test on simulated images")
-    for name in ("dose (e/Å²)", "class", "precision", "recall", "F1", "error (pm)", "columns"):
-        table.add_column(name, justify="left" if name == "class" else "right")
-    counted = any(score.count_exact is not None for classes in scores.values() for score in classes.values())
-    if counted:
-        table.add_column("count (± 1)", justify="right")
-    for dose, classes in scores.items():
-        for number, (name, score) in enumerate(classes.items()):
-            if name != "all" and len(classes) == 2:
-                continue
-            error = f"{score.error_pm:.1f}" if name == "all" else ""
-            values = (f"{value:.3f}" for value in (score.precision, score.recall, score.f1))
-            row = [f"{dose:,.0f}" if number == 0 else "", name, *values, error, str(score.true)]
-            if counted and score.count_exact is not None:
-                row.append(f"{score.count_exact:.3f} ({score.count_within_one:.3f})")
-            table.add_row(*row)
-    Console().print(table)
-
-
-def save_scores(scores: Mapping[float, Mapping[str, Score]], path: Path) -> None:
-    """Write the test's scores as JSON: ``{dose: {class: {precision, recall, f1, error_pm, found, true}}}``.
-
-    Shares of right counts stand beside these where atoms were counted.
-    """
-    plain = {
-        f"{dose:g}": {
-            name: {quantity: value for quantity, value in asdict(score).items() if value is not None}
-            for name, score in classes.items()
-        }
-        for dose, classes in scores.items()
-    }
-    path.write_text(json.dumps(plain, indent=2) + "\n")
 
 
 def fields_of(frames: Sequence[Frame]) -> list[Field]:

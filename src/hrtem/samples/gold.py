@@ -88,7 +88,7 @@ class Gold(Particle):
         scene = self.scene(rng)
         return scene.structure(scene.sites)
 
-    def scene(self, rng: np.random.Generator) -> Scene:
+    def scene(self, rng: np.random.Generator) -> ParticleScene:
         """Draw a particle with its surroundings and the way that they are seen."""
         kind = self.support.draw(rng)
         axis = self.crystal.epitaxy[0] if kind == "ceria" else self.zone_axes[rng.integers(len(self.zone_axes))]
@@ -104,7 +104,7 @@ class Gold(Particle):
             reach = np.hypot(*(self.extent / 2 + np.abs(place[:2] - self.extent / 2)))
             rest = self.support.ceria(upright, float(reach), rng)
             rest.positions = view.apply(rest.positions) + place
-        return Scene(self, axis, sites, basis, middle, view, place, rest)
+        return ParticleScene(self, axis, sites, basis, middle, view, place, rest)
 
     def _view(self, rng: np.random.Generator) -> Rotation:
         """How the structure is turned about the beam, and then tilted."""
@@ -142,7 +142,7 @@ class Gold(Particle):
 
 
 @dataclass(frozen=True)
-class Scene:
+class ParticleScene:
     """A particle with its surroundings, whose sites may be filled otherwise.
 
     Attributes:

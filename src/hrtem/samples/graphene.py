@@ -14,7 +14,7 @@ from hrtem.columns import Columns
 from hrtem.ranges import Range
 from hrtem.samples.base import rotation
 from hrtem.samples.relaxation import relaxed
-from hrtem.samples.rings import Rings, spread
+from hrtem.samples.rings import RingNetwork, spread
 from hrtem.samples.sheet import RIM, Sheet
 
 #: Height of a carbon atom on a bridge site, Å (Lehtinen et al., Phys. Rev. Lett. 91, 017202, 2003).
@@ -28,7 +28,7 @@ SHORTEST = 0.89
 
 
 class CarbonSheet(Sheet):
-    """A sheet of three-bonded carbon, drawn as a network of rings, see :class:`Rings`.
+    """A sheet of three-bonded carbon, drawn as a network of rings, see :class:`RingNetwork`.
 
     Args:
         name: the sample's name.
@@ -70,8 +70,8 @@ class CarbonSheet(Sheet):
         self.adatom = Range.parse("sample.adatom", adatom, minimum=0.0, maximum=0.1)
 
     @abstractmethod
-    def _rings(self, a: float, rng: np.random.Generator) -> tuple[Rings, float | None]:
-        """Rings over the field of view and its rim, and the angle of a zigzag direction if there is one."""
+    def _rings(self, a: float, rng: np.random.Generator) -> tuple[RingNetwork, float | None]:
+        """RingNetwork over the field of view and its rim, and the angle of a zigzag direction if there is one."""
 
     def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
         """Draw one sheet; see :class:`Sample`."""
@@ -94,13 +94,13 @@ class CarbonSheet(Sheet):
         labels = np.zeros(len(flat), int)
         return self.laid_out(["C"] * len(positions), positions, column, flat, labels, rng)
 
-    def _rotate_bonds(self, rings: Rings, rng: np.random.Generator) -> None:
+    def _rotate_bonds(self, rings: RingNetwork, rng: np.random.Generator) -> None:
         pairs = rings.neighbours
         for first, second in pairs[rng.random(len(pairs)) < self.bond_rotation.draw(rng)]:
             if rings.among_hexagons(first, second):
                 rings.rotate(first, second)
 
-    def _remove_pairs(self, rings: Rings, rng: np.random.Generator) -> None:
+    def _remove_pairs(self, rings: RingNetwork, rng: np.random.Generator) -> None:
         """Divacancies at random places among hexagons."""
         number = rng.poisson(0.5 * self.divacancy.draw(rng) * len(rings.triangles))
         if not number:
@@ -141,7 +141,7 @@ class Graphene(CarbonSheet):
         self.loop_radius = Range.parse("sample.loop_radius", loop_radius, unit="Å", minimum=2.0, maximum=50.0)
         self.loop_aspect = Range.parse("sample.loop_aspect", loop_aspect, minimum=1.0, maximum=5.0)
 
-    def _rings(self, a: float, rng: np.random.Generator) -> tuple[Rings, float | None]:
+    def _rings(self, a: float, rng: np.random.Generator) -> tuple[RingNetwork, float | None]:
         low, high = -RIM, self.extent + RIM
         grains = 1 + (int(rng.integers(1, 3)) if rng.random() < self.grain_boundary else 0)
         seeds = rng.uniform(0.0, self.extent, size=(grains, 2))
@@ -164,7 +164,7 @@ class Graphene(CarbonSheet):
             centres = spread(centres, a)
         if rng.random() < self.loop:
             centres = self._looped(centres, a, rng)
-        rings = Rings(centres, a)
+        rings = RingNetwork(centres, a)
         rings.mend(np.all((centres > low + 2.0 * a) & (centres < high - 2.0 * a), axis=1))
         return rings, angle if grains == 1 else None
 
@@ -186,7 +186,7 @@ class Graphene(CarbonSheet):
             piece = np.linalg.norm(along * [1.0 / stretch, stretch], axis=1) < radius
             local[piece] = local[piece] @ rotation(np.pi / 6.0)
             local = spread(local, a)
-            rings = Rings(local, a)
+            rings = RingNetwork(local, a)
             if _physical(rings, a, radius * stretch + 2.5 * a):
                 looped = centres.copy()
                 looped[near] = local + middle
@@ -194,7 +194,7 @@ class Graphene(CarbonSheet):
         return centres
 
 
-def _physical(rings: Rings, a: float, radius: float) -> bool:
+def _physical(rings: RingNetwork, a: float, radius: float) -> bool:
     """Whether the rings within ``radius`` of the origin have five to seven sides and relax without crowding."""
     inside = np.linalg.norm(rings.centres, axis=1) < radius
     if np.any(np.abs(rings.sizes[inside] - 6) > 1):
@@ -205,7 +205,7 @@ def _physical(rings: Rings, a: float, radius: float) -> bool:
     return bool(lengths[np.linalg.norm(ends[:, 0], axis=1) < radius].min() > SHORTEST * a / np.sqrt(3.0))
 
 
-def _reconstruct(rings: Rings, large: int, rng: np.random.Generator) -> None:
+def _reconstruct(rings: RingNetwork, large: int, rng: np.random.Generator) -> None:
     """Rotate a bond between a large ring and a hexagon with two hexagons at its ends, if there is one."""
     sizes = rings.sizes
     pairs = rings.neighbours

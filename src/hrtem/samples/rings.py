@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial import Delaunay, Voronoi, cKDTree
 
 
-class Rings:
+class RingNetwork:
     """A triangulation of ring centres.
 
     Args:

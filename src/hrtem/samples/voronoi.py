@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from hrtem.errors import InputError
 from hrtem.ranges import Range
 from hrtem.samples.graphene import CarbonSheet
-from hrtem.samples.rings import Rings, evened
+from hrtem.samples.rings import RingNetwork, evened
 from hrtem.samples.sheet import RIM
 
 
@@ -34,13 +34,13 @@ class GrapheneVoronoi(CarbonSheet):
         if self.lloyd.low % 1 or self.lloyd.high % 1:
             raise InputError(f"sample.lloyd must be a whole number of steps or a range of two, got {lloyd}.")
 
-    def _rings(self, a: float, rng: np.random.Generator) -> tuple[Rings, None]:
+    def _rings(self, a: float, rng: np.random.Generator) -> tuple[RingNetwork, None]:
         side = self.extent + 2.0 * RIM
         number = round(side**2 / (np.sqrt(0.75) * a**2))
         centres = _apart(number, side, self.least_distance.draw(rng) * a, rng) - RIM
         for _ in range(int(rng.integers(int(self.lloyd.low), int(self.lloyd.high) + 1))):
             centres = evened(centres)
-        return Rings(centres, a), None
+        return RingNetwork(centres, a), None
 
 
 def _apart(number: int, side: float, distance: float, rng: np.random.Generator) -> np.ndarray:

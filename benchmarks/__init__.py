@@ -1,0 +1,1 @@
+"""Cost and limits of the stages, and scores on real micrographs; ``python -m benchmarks`` says which there are."""

@@ -1,0 +1,39 @@
+"""``python -m benchmarks NAME``: one of :data:`BENCHMARKS`, or imaging."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from hrtem.commandline import end_in_one_sentence
+
+BENCHMARKS = (
+    "imaging",
+    "waves",
+    "coherence",
+    "convergence",
+    "limits",
+    "joint",
+    "training",
+    "detection",
+    "inference",
+    "real",
+    "dynamics",
+    "models",
+    "robustness",
+)
+
+
+def main(words: list[str]) -> int:
+    """Run the benchmark that the first word names; the others are its arguments. Returns the exit status."""
+    name, *rest = words or ["imaging"]
+    if name not in BENCHMARKS:
+        print(f"error: the benchmark must be one of {', '.join(BENCHMARKS)}, got {name}.", file=sys.stderr)
+        return 2
+    with end_in_one_sentence():
+        import_module(f"benchmarks.{name}").main(*rest)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

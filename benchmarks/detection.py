@@ -1,0 +1,170 @@
+"""Networks beside the detection limit of the same images: ``python -m benchmarks detection NAME=CHECKPOINT …``.
+
+The images are those of the test split of ``experiment=madsen2018_graphene``: random networks of carbon, seen by the
+microscopes and the camera of arXiv 1802.03008. Other words change them as they would change a training, such as
+``sample=graphene``; ``images=`` says how many views there are, ``output=`` where the figure goes. Each network finds
+its columns as ``predict.py`` does, resampling the images to its own pixel size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from hrtem.errors import InputError
+from hrtem.imaging import detected
+from hrtem.inference import Predictor
+from hrtem.limits import Exposure, confusion
+from hrtem.metrics import ColumnMetrics, Score
+from hrtem.micrograph import Micrograph
+from hrtem.recipes import compose
+from hrtem.training.data import SimulatedImages, View, WaveDataModule, collate
+from hrtem.waves.cache import SPLITS
+from hrtem.waves.multislice import exit_surface
+
+#: Sites of each view at which the oracle decides.
+SITES = 4
+#: Only sites this far from the border of a view are asked for, Å: what an atom does to an image reaches that far.
+INNER = 6.0
+RECIPE = "experiment=madsen2018_graphene"
+#: Lattice contrast, as a share of the ideal one, that an operator would ask for; see :class:`hrtem.optics.Optics`.
+CONTRAST = 0.2
+
+
+def clear(images: SimulatedImages, number: int) -> bool:
+    """Whether an operator would take this picture: fringes of :data:`CONTRAST`, of one sign in all directions."""
+    return images.optics.visibility(settings_of(images, number)[1]) >= CONTRAST
+
+
+def limit(images: SimulatedImages, number: int) -> np.ndarray:
+    """The largest F1 at each dose of one view, where the microscope is known.
+
+    An oracle says at each site whether it holds an atom, both being equally likely, and errs with the probability e.
+    It finds 1 - e of the atoms and invents as many as it misses, so that F1 is 1 - e; mean over sites.
+    """
+    seed, cache = [images.seed, SPLITS[images.split]], images.cache
+    atoms, columns = cache.sample(np.random.default_rng([*seed, number % images.waves]))
+    plane = exit_surface(atoms)
+    whole = cache.wave(atoms, plane=plane)
+    view, settings, rng = settings_of(images, number, whole.shape)
+    rows, width = (slice(start, start + images.side) for start in (view.row, view.column))
+    exposure = Exposure(images.optics, images.noise, settings, images.sampling).at(dose=images.optics.image_dose(1.0))
+    corner = np.array([view.column, view.row]) * images.sampling
+    rim, side = INNER + images.margin * images.sampling, images.side * images.sampling
+    inside = columns.moved(columns.positions - corner).inside(side, side, rim)
+    first, errors = view.turned(whole[rows, width]), []
+    for site in rng.permutation(np.flatnonzero(inside))[:SITES]:
+        without = cache.wave(atoms[atoms.get_array("column") != site], plane=plane)
+        apart = exposure.separation(first, view.turned(without[rows, width]))
+        errors.append([confusion(apart * np.sqrt(dose)) for dose in images.doses])
+    return 1.0 - np.mean(errors, axis=0)
+
+
+def settings_of(
+    images: SimulatedImages, number: int, shape: tuple[int, ...] | None = None
+) -> tuple[View, dict[str, np.ndarray], np.random.Generator]:
+    """View and settings of one view, drawn as the data set draws them, and the generator behind them."""
+    rng = np.random.default_rng([images.seed, SPLITS[images.split], number])
+    view = images.draw_view(shape or images.record(number % images.waves)[0].shape[-2:], rng)
+    return view, images.optics.draw(rng) | images.noise.draw(rng), rng
+
+
+def scored(
+    images: SimulatedImages, finders: Mapping[str, Predictor], kept: Sequence[bool]
+) -> tuple[dict[str, list[Score]], dict[str, list[Score]]]:
+    """Scores of all columns for each network and dose: in all views, and in those that are ``kept``."""
+    sampling, margin, doses = images.sampling, images.margin, len(images.doses)
+    extent = (images.side - 2 * margin - 1) * sampling
+    metrics = [
+        {name: ColumnMetrics(one.network.classes, groups=doses) for name, one in finders.items()} for _ in range(2)
+    ]
+    for number in track(range(len(images)), "images"):
+        batch = collate([images[number]])
+        with torch.no_grad():
+            counts = detected(images.optics, images.noise, batch["wave"], batch["settings"], sampling, margin)
+        micrograph = Micrograph(counts[0].numpy(), sampling, f"view {number}", Path("simulated"))
+        for name, predictor in finders.items():
+            found = predictor.find(micrograph).columns
+            for metric in metrics[: 1 + kept[number // doses]]:
+                metric[name].update([found], [images[number]["columns"]], extent, extent, batch["group"].tolist())
+    everything, some = ({name: [one["all"] for one in m.scores()] for name, m in part.items()} for part in metrics)
+    return everything, some
+
+
+def figure(doses: Sequence[float], sets: Mapping[str, tuple[Mapping[str, Sequence[Score]], np.ndarray]]) -> Figure:
+    """F1 and position error against dose of each set of views, with the limit of F1."""
+    canvas = Figure(figsize=(11, 4.5 * len(sets)), dpi=100, layout="constrained")
+    for (title, (scores, bound)), (left, right) in zip(
+        sets.items(), canvas.subplots(len(sets), 2, squeeze=False), strict=True
+    ):
+        for name, values in scores.items():
+            left.plot(doses, [one.f1 for one in values], "o-", label=name)
+            right.plot(doses, [one.error_pm for one in values], "o-", label=name)
+        if len(bound):
+            left.plot(doses, bound.mean(axis=0), "k-.", label="limit, known microscope")
+        left.set(xscale="log", xlabel="dose (e/Å²)", ylabel="F1", title=title)
+        right.set(xscale="log", yscale="log", xlabel="dose (e/Å²)", ylabel="position error (pm)")
+        # Errors span less than a decade, whose powers alone would be no scale.
+        right.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+        right.yaxis.set_major_formatter(ScalarFormatter())
+        right.yaxis.set_minor_formatter(NullFormatter())
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+        left.legend()
+    FigureCanvasAgg(canvas)
+    return canvas
+
+
+def main(*words: str) -> None:
+    """Score the checkpoints among the words on one test set, beside its limit; print a table and save a figure."""
+    own = {"images": "48", "output": "detection.png"}
+    checkpoints: dict[str, Path] = {}
+    recipe = []
+    for word in words:
+        name, _, value = word.rpartition("=")
+        if value.endswith(".ckpt"):
+            checkpoints[name or Path(value).stem] = Path(value)
+        elif name in own:
+            own[name] = value
+        else:
+            recipe.append(word)
+    if not own["images"].isdigit() or int(own["images"]) < 1:
+        raise InputError(f"images must be a whole number of views, at least 1, got {own['images']}.")
+    views = int(own["images"])
+    numbers = f"data.numbers={{train: 1, val: 1, test: {views}}}"
+    data: WaveDataModule = instantiate(compose(RECIPE, numbers, *recipe).data)
+    finders = {name: Predictor.load(path) for name, path in checkpoints.items()}
+    data.prepare_data()
+    doses = data.optics.test_doses
+    images = data.images("test", views * len(doses), doses=doses)
+    best = np.stack([limit(images, number) for number in track(range(views), "limits")])
+    kept = [clear(images, number) for number in range(views)]
+    everything, some = scored(images, finders, kept)
+    console = Console()
+    console = console if console.is_terminal else Console(width=140)
+    sets = {
+        f"all {views} views": (everything, best),
+        f"the {sum(kept)} views of a clear lattice contrast": (some, best[kept]),
+    }
+    for title, (scores, bound) in sets.items():
+        table = Table(title=f"{data.cache.sample.name}, {title}: F1 and position error (pm) at doses in e/Å²")
+        table.add_column("")
+        for dose in doses:
+            table.add_column(f"{dose:,.0f}", justify="right")
+        for name, values in scores.items():
+            table.add_row(name, *(f"{one.f1:.3f}  {one.error_pm:5.1f}" for one in values))
+        if len(bound):
+            table.add_row("limit, known microscope", *(f"{value:.3f}       " for value in bound.mean(axis=0)))
+        console.print(table)
+    figure(doses, sets).savefig(own["output"])
+    print(f"The figure is in {own['output']}")

@@ -1,0 +1,225 @@
+"""All shipped models on all test sets, beside what an oracle and classical methods do: ``make benchmark``.
+
+``python -m benchmarks models [models=[mos2,best.ckpt]] [views=24] [decisions=6] [output=benchmark]``; the settings
+are those of ``conf/benchmark.yaml``. Test sets are simulated from fixed seeds that no training draws from, and their
+checksums are verified against those in ``checksums.json`` beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from benchmarks import classical, mixture, oracle, real, tables
+from benchmarks.evaluation import Answer, answers, false_vacancies, pair_error, scores
+from benchmarks.joint import interval, view_limits
+from hrtem import models
+from hrtem.errors import InputError
+from hrtem.inference import Predictor
+from hrtem.metrics import counted_pairs
+from hrtem.micrograph import Micrograph
+from hrtem.recipes import compose
+from hrtem.training.testsets import SEED, TestSet, simulated
+
+#: Checksums of the test sets of the models that come with the package.
+CHECKSUMS = Path(__file__).with_name("checksums.json")
+#: Columns this close to the border of an image do not count, Å, and pairs are no farther apart.
+BORDER, TOLERANCE = 1.0, 0.5
+#: Contrasts of images that differ by a smaller share are the same; processors differ by far less.
+SAME = 5e-3
+#: The set whose perfect lattice tells of false vacancies.
+PERFECT = "perfect"
+
+
+def main(*words: str) -> None:
+    """Write ``benchmark.md``, ``benchmark.json`` and a figure for each model into a folder.
+
+    Raises:
+        InputError: a word is unknown or has no use, there is no such model, or a test set is not what it was.
+    """
+    config: Any = OmegaConf.to_container(compose(*words, name="benchmark"), resolve=True)
+    for name, least in (("views", 1), ("decisions", 0), ("joint", 0)):
+        if not isinstance(config[name], int) or config[name] < least:
+            raise InputError(f"{name} must be a whole number of at least {least}, got {config[name]}.")
+    chosen = config["models"] or models.names()
+    chosen = [chosen] if isinstance(chosen, str) else [str(one) for one in chosen]
+    finders = {name: models.load(name) for name in chosen}
+    folder = Path(config["output"])
+    folder.mkdir(parents=True, exist_ok=True)
+    command = "python -m benchmarks models" + "".join(f" {word}" for word in words)
+    results: dict[str, Any] = {"command": command, "seed": SEED, "views": config["views"], "models": {}}
+    for name, predictor in finders.items():
+        sample = predictor.network.settings["sample"]["name"]
+        sets = {"own": {}, **(config["sets"].get(name) or config["sets"].get(sample) or {})}
+        found: dict[str, Any] = {}
+        for set_name, changes in sets.items():
+            views = max(config["views"], config["headline"].get(name, {}).get(set_name, 0) if config["many"] else 0)
+            print(f"{name}, {set_name}, {views} views", flush=True)
+            test_set = simulated(predictor.network, set_name, views, changes)
+            headline = set_name in config["headline"].get(name, {})
+            found[set_name] = measured(
+                predictor, test_set, min(config["decisions"], views), min(config["joint"], views) if headline else 0
+            )
+            found[set_name]["verified"] = verified(name, test_set, views, config["record"])
+            found[set_name]["views"] = views
+        facts = {"sha256": models.checksum(name), "sample": sample, "classes": list(predictor.network.classes)}
+        facts["focal"] = predictor.network.optics.num_images
+        results["models"][name] = {**facts, "sets": found, "real": on_real_micrographs(predictor)}
+        # Written after each model, so that a long benchmark that is stopped leaves what it has.
+        (folder / "benchmark.json").write_text(json.dumps(results, indent=1) + "\n")
+        (folder / "benchmark.md").write_text(tables.markdown(results))
+        tables.figure(name, results["models"][name]).savefig(folder / f"{Path(name).stem}.png")
+    print((folder / "benchmark.md").read_text())
+    print(f"Tables, numbers and figures are in {folder}")
+
+
+def measured(predictor: Predictor, test_set: TestSet, decisions: int, joint: int = 0) -> dict[str, Any]:
+    """Scores of a model on a test set, of classical methods on part of it, and what an oracle could do there.
+
+    Args:
+        predictor: the model.
+        test_set: the images.
+        decisions: views in which the oracle decides and classical methods are tuned.
+        joint: views in which counts are bounded where all is unknown, see :mod:`hrtem.limits.joint`.
+    """
+    classes = predictor.network.classes
+    given = list(answers(predictor, test_set))
+    counts = bool(len(given)) and any(one.candidates.count_probabilities.shape[1] for one in given)
+    rows = scores(predictor, test_set, given)
+    names = pairs(classes)
+    some = given[: decisions * len(test_set.doses)]
+    errors, limits = oracle.decided(test_set, decisions, counts) if decisions else ({}, [])
+    bounds = joint_counts(test_set, joint) if counts and joint else []
+    control = by_mixture(predictor, test_set, some) if counts and decisions else {}
+    blobs = by_laplacian(predictor, test_set, some) if decisions else {}
+    for number, row in enumerate(rows):
+        if test_set.name == PERFECT:
+            row["per_1000_sites"] = false_vacancies(classes, row["confusion"])
+        row["pairs"] = {name: pair_error(row["confusion"], *places) for name, places in names.items()}
+        row["limits"] = {name: float(np.mean([one[number] for one in each])) for name, each in errors.items()}
+        row["limits"]["sites"] = {name: len(each) for name, each in errors.items()}
+        if limits:
+            row["limits"]["position_pm"] = float(np.median([one[number] for one in limits]))
+        if counts and joint:
+            row["limits"]["count_joint"] = bounds[number]
+        row["mixture"], row["laplacian"] = control.get(number), blobs.get(number)
+    return {"checksum": test_set.checksum, "doses": rows}
+
+
+def joint_counts(test_set: TestSet, views: int) -> list[list[float]]:
+    """Share of exact counts at each dose where all is unknown: the mean over views and its 95 % interval."""
+    images = test_set.images
+    doses = [images.optics.image_dose(dose) for dose in test_set.doses]
+    shares = np.array([[one.exact.mean() for one in view_limits(images, n, doses)] for n in range(views)])
+    rng = np.random.default_rng(0)
+    return [[float(each.mean()), *interval(each, rng)] for each in shares.T]
+
+
+def pairs(classes: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """The decisions of :mod:`benchmarks.oracle` between classes, as indices; -1 is nothing."""
+    answer = {}
+    for first, name in enumerate(classes):
+        if name.endswith(" vacancy") or (name + "2") in classes:
+            continue
+        vacancy = f"{name} vacancy"
+        other = vacancy if vacancy in classes else "nothing"
+        answer[f"{name} | {other}"] = first, classes.index(vacancy) if vacancy in classes else -1
+        if name[:-1] in classes:
+            answer[f"{name} | {name[:-1]}"] = first, classes.index(name[:-1])
+            metal = next(one for one in classes if f"{one} vacancy" in classes and one != name)
+            answer[f"{metal} | {name}"] = classes.index(metal), first
+    return answer
+
+
+def by_mixture(predictor: Predictor, test_set: TestSet, given: Sequence[Answer]) -> dict[int, dict[str, float]]:
+    """Shares of counts of a mixture of intensities that are right, by the index of the dose."""
+    largest = max(one.candidates.count_probabilities.shape[1] for one in given)
+    wrong: dict[int, list[np.ndarray]] = {}
+    for one in given:
+        inside = one.true.inside(test_set.extent, test_set.extent, BORDER)
+        if inside.sum() < 2:
+            continue
+        said = mixture.counted(one.counts, one.true.positions, one.true.counts, predictor.network.sampling, largest)
+        wrong.setdefault(one.group, []).append(np.abs(said - one.true.counts)[inside])
+    return {
+        group: {
+            "exact": float(np.mean(np.concatenate(all_) == 0)),
+            "within_one": float(np.mean(np.concatenate(all_) <= 1)),
+        }
+        for group, all_ in wrong.items()
+    }
+
+
+def by_laplacian(predictor: Predictor, test_set: TestSet, given: Sequence[Answer]) -> dict[int, dict[str, float]]:
+    """F1 of a Laplacian of Gaussian on the middle image, tuned on each image, by the index of the dose."""
+    task, side = predictor.network, test_set.extent
+    totals: dict[int, np.ndarray] = {}
+    for one in given:
+        real_sites = one.true[one.true.counts > 0] if one.true.counts.any() else one.true
+        contrast = task.normalise(torch.from_numpy(one.counts[None]), task.sampling)[0, len(one.counts) // 2].numpy()
+
+        def numbers(found: np.ndarray, truth=real_sites) -> tuple[int, int, int]:  # type: ignore[no-untyped-def]
+            answer = truth[np.zeros(len(found), int)].moved(found) if len(truth) else truth
+            i, _, invented, missed = counted_pairs(answer, truth, side, side, TOLERANCE, BORDER)
+            return len(i), int(invented.sum()), int(missed.sum())
+
+        def rate(found: np.ndarray) -> float:
+            right, invented, missed = numbers(found)
+            return 2.0 * right / max(1, 2 * right + invented + missed)
+
+        tries = [classical.tuned_laplacian(contrast, task.sampling, sign, rate)[0] for sign in (-1, 1)]
+        best = max((method(contrast, task.sampling) for method in tries), key=rate)
+        totals.setdefault(one.group, np.zeros(3))
+        totals[one.group] += numbers(best)
+    return {group: {"f1": float(2 * r / max(1.0, 2 * r + i + m))} for group, (r, i, m) in totals.items()}
+
+
+def verified(name: str, test_set: TestSet, views: int, record: bool) -> bool | None:
+    """Whether a test set is the one whose checksum is known; None where none is.
+
+    Raises:
+        InputError: it is another one.
+    """
+    known = json.loads(CHECKSUMS.read_text()) if CHECKSUMS.is_file() else {}
+    key = f"{name}, {test_set.name}, {views} views"
+    if key not in known:
+        if record and name in models.names():
+            known[key] = {"checksum": test_set.checksum, "contrasts": test_set.contrasts}
+            lines = (f" {json.dumps(one)}: {json.dumps(known[one])}" for one in sorted(known))
+            CHECKSUMS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+            return True
+        return None
+    if known[key]["checksum"] != test_set.checksum:
+        raise InputError(
+            f"the test set {key} must have the checksum {known[key]['checksum'][:12]}… of {CHECKSUMS.name}, and has "
+            f"{test_set.checksum[:12]}…; take its line out of that file where it was changed on purpose."
+        )
+    mine, theirs = np.array(test_set.contrasts), np.array(known[key]["contrasts"])
+    change = np.abs(mine - theirs) / theirs.clip(1e-3)
+    if change.max() > SAME:
+        view = int(change.argmax())
+        raise InputError(
+            f"the test set {key} must have the images of {CHECKSUMS.name}, and the contrast of view {view} is "
+            f"{mine[view]:g} where it was {theirs[view]:g}."
+        )
+    return True
+
+
+def on_real_micrographs(predictor: Predictor) -> dict[str, Any]:
+    """Scores on the real micrographs of graphene, where ``HRTEM_REAL_DATA`` says where they are."""
+    place, task = os.environ.get("HRTEM_REAL_DATA"), predictor.network
+    if not place or task.classes != ("C",) or task.optics.num_images != 1:
+        return {}
+    answer = {}
+    for case in (real.read_case(Path(place), name) for name in real.CASES):
+        found = predictor.find(Micrograph(case.image, case.sampling, case.name, Path(case.name))).columns.positions
+        answer[case.name] = asdict(case.score(found))
+    return answer

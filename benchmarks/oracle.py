@@ -1,0 +1,188 @@
+"""What an oracle could decide at the sites of a test set, that knows microscope and structure but for one column.
+
+Each decision is between two fillings of a site, equally likely, by their likelihoods under the noise of the very
+detector, see :mod:`hrtem.limits`: an atom or a vacancy, two chalcogen atoms or one, metal or two chalcogen atoms, n
+atoms or n + 1. Positions have the Cramér-Rao bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from ase import Atoms
+
+from benchmarks.detection import settings_of
+from hrtem.columns import Columns
+from hrtem.limits import Exposure, confusion, moved_waves
+from hrtem.training.data import View
+from hrtem.training.testsets import TestSet
+from hrtem.waves.cache import SPLITS
+from hrtem.waves.multislice import exit_surface
+
+#: Sites of each view at which the oracle decides; at the first it also tells the position.
+SITES = 3
+#: Half of the side of the window around a site that the oracle looks at, Å.
+WINDOW = 8.0
+#: Columns up to this far from a site are sought together with it, Å; those beyond are known.
+TOGETHER = 3.0
+#: Step of a column of metal whose atoms do not tell it, Å.
+STEP = 2.88
+
+Decisions = dict[str, list[list[float]]]
+
+
+def decided(test_set: TestSet, views: int, counts: bool) -> tuple[Decisions, list[list[float]]]:
+    """Chances of error of each decision, and position limits, in the first views of a test set.
+
+    Args:
+        test_set: the images.
+        views: how many.
+        counts: whether numbers of atoms are decided too.
+
+    Returns:
+        For each decision, such as ``Mo | Mo vacancy``, the chances at each dose of each site; of counts, ``count``, the
+        chance that a number is taken for its neighbours. And of each view the smallest root mean square distance from
+        the true position, pm, at each dose.
+    """
+    decisions: Decisions = {}
+    limits = []
+    for number in range(views):
+        for name, errors in _view(test_set, number, counts):
+            if name == "position":
+                limits.append(errors)
+            else:
+                decisions.setdefault(name, []).append(errors)
+    return decisions, limits
+
+
+def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, list[float]]]:
+    """Decisions at some sites of a view, and the limit of the position of the first of them."""
+    images = test_set.images
+    cache = images.cache
+    atoms, columns = cache.sample(np.random.default_rng([images.seed, SPLITS[images.split], number % images.waves]))
+    # All structures that are compared share a plane, so that a change at the exit surface does not change the focus.
+    plane = exit_surface(atoms)
+    whole = cache.wave(atoms, plane=plane)
+    view, settings, rng = settings_of(images, number, whole.shape)
+    seen = _Window(test_set, view)
+    inside = columns.moved(columns.positions - seen.corner).inside(seen.side, seen.side, seen.rim)
+    exposure = Exposure(images.optics, images.noise, settings, images.sampling)
+    for count, site in enumerate(rng.permutation(np.flatnonzero(inside))[:SITES]):
+        window = seen.around(columns.positions[site] - seen.corner)
+        options = alternatives(atoms, columns, int(site), counts)
+        waves = [seen.cut(cache.wave(one, plane=plane)) for one in options.values()]
+        expected = exposure.expected(np.stack([seen.cut(whole), *waves]))[..., *window]
+        apart: dict[str, list[float]] = {}
+        for name, other in zip(options, expected[1:], strict=True):
+            apart[name] = []
+            for dose in test_set.doses:
+                one = exposure.at(dose=images.optics.image_dose(dose))
+                information = one.information((other - expected[0])[None], 0.5 * (other + expected[0]))
+                apart[name].append(confusion(float(np.sqrt(information[0, 0]))))
+        beside = [apart.pop(name) for name in ("count - 1", "count + 1") if name in apart]
+        if beside:
+            yield "count", np.minimum(1.0, np.sum(beside, axis=0)).tolist()
+        yield from apart.items()
+        if count == 0 and columns.counts[site] > 0:
+            near = np.linalg.norm(columns.positions - columns.positions[site], axis=1) <= TOGETHER
+            sought = np.flatnonzero(near & (columns.counts > 0))
+            moved = moved_waves(cache.wave, atoms, sought.tolist())
+            changes = exposure.changes(seen.cut(moved))[..., *window]
+            mine = int(np.flatnonzero(sought == site)[0])
+            bounds = [
+                exposure.at(dose=images.optics.image_dose(dose)).position_limits(expected[0], changes).joint[mine]
+                for dose in test_set.doses
+            ]
+            yield "position", [float(bound) for bound in bounds]
+
+
+class _Window:
+    """The part of a wave that a view shows, with its margin, in its orientation."""
+
+    def __init__(self, test_set: TestSet, view: View) -> None:
+        images = test_set.images
+        self.view, self.sampling = view, images.sampling
+        self.rows, self.columns = (slice(start, start + images.side) for start in (view.row, view.column))
+        self.corner = np.array([view.column, view.row]) * images.sampling
+        self.side = images.side * images.sampling
+        self.rim = images.margin * images.sampling + 1.0
+        self.shape = (images.side, images.side)
+
+    def cut(self, wave: np.ndarray) -> np.ndarray:
+        """The window of a wave, turned as the image is."""
+        return np.ascontiguousarray(self.view.turned(wave[..., self.rows, self.columns]))
+
+    def around(self, place: np.ndarray) -> tuple[slice, slice]:
+        """Rows and columns of the turned window up to :data:`WINDOW` from a ``place``, ``(x, y)`` Å before the turn."""
+        last = self.side - self.sampling
+        x, y = place[::-1] if self.view.transpose else place
+        x, y = (last - x if self.view.flip_x else x), (last - y if self.view.flip_y else y)
+        half = round(WINDOW / self.sampling)
+        starts = [int(np.clip(round(one / self.sampling) - half, 0, self.shape[0] - 2 * half)) for one in (y, x)]
+        rows, columns = (slice(start, start + 2 * half) for start in starts)
+        return rows, columns
+
+
+def alternatives(atoms: Atoms, columns: Columns, site: int, counts: bool) -> dict[str, Atoms]:
+    """What else could stand at a site, by the name of the decision.
+
+    Args:
+        atoms: the structure; the array ``column`` says which column an atom belongs to.
+        columns: of the structure.
+        site: index of the column.
+        counts: whether one atom more and one less are asked for.
+
+    Returns:
+        ``A | B`` of two names of classes, or of one and ``nothing``; ``count - 1`` and ``count + 1``.
+    """
+    member = atoms.get_array("column") == site
+    name, classes = columns.classes[columns.labels[site]], columns.classes
+    answer: dict[str, Atoms] = {}
+    if not member.any():
+        return answer
+    vacancy = f"{name} vacancy"
+    answer[f"{name} | {vacancy if vacancy in classes else 'nothing'}"] = atoms[~member]
+    height = atoms.positions[member, 2]
+    if name.endswith("2") and name[:-1] in classes:
+        answer[f"{name} | {name[:-1]}"] = atoms[np.flatnonzero(~member | (np.arange(len(atoms)) == member.argmax()))]
+    metal = next(
+        (one.removesuffix(" vacancy") for one in classes if f"{one} vacancy" in classes and one[-1] != "2"), None
+    )
+    pair = next((one for one in classes if one[-1] == "2" and one[:-1] in classes), None)
+    if metal and pair and name in (metal, pair):
+        other = _nearest(columns, site, pair if name == metal else metal)
+        if other is not None:
+            answer[f"{metal} | {pair}"] = _replaced(atoms, member, atoms.get_array("column") == other)
+    if counts:
+        if len(height) > 1:
+            top = np.flatnonzero(member)[height.argmax()]
+            answer["count - 1"] = atoms[np.arange(len(atoms)) != top]
+        answer["count + 1"] = _with_one_more(atoms, member)
+    return answer
+
+
+def _nearest(columns: Columns, site: int, name: str) -> int | None:
+    """The nearest column of a class, or None where there is none."""
+    members = np.flatnonzero(columns.labels == columns.classes.index(name))
+    if not len(members):
+        return None
+    return int(members[np.linalg.norm(columns.positions[members] - columns.positions[site], axis=1).argmin()])
+
+
+def _replaced(atoms: Atoms, member: np.ndarray, other: np.ndarray) -> Atoms:
+    """The atoms with those of another column, moved, in the place of a column's."""
+    guests = atoms[other]
+    guests.positions += atoms.positions[member].mean(axis=0) - guests.positions.mean(axis=0)
+    return atoms[~member] + guests
+
+
+def _with_one_more(atoms: Atoms, member: np.ndarray) -> Atoms:
+    """The atoms with one more at an end of a column, where the cell has more room."""
+    places = atoms.positions[member]
+    places = places[np.argsort(places[:, 2])]
+    step = np.diff(places, axis=0).mean(axis=0) if len(places) > 1 else np.array([0.0, 0.0, STEP])
+    guest = atoms[[int(member.argmax())]]
+    up = atoms.cell.array[2, 2] - places[-1, 2] >= places[0, 2]
+    guest.positions[:] = places[-1] + step if up else places[0] - step
+    return atoms + guest

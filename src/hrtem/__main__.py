@@ -1,0 +1,6 @@
+"""``python -m hrtem …`` is ``hrtem …``."""
+
+from hrtem.command import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Finding atoms from Python: ``hrtem.load("graphene").find("image.dm4")``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hrtem import models, report
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.inference import Prediction, Predictor
+from hrtem.micrograph import (
+    Micrograph,
+    Recording,
+    calibrated,
+    in_order,
+    lattice_spacings,
+    lattice_warning,
+    recordings,
+    registered,
+)
+from hrtem.structure import Structure, analyse
+
+if TYPE_CHECKING:
+    import pandas
+
+#: What images can be given as: a file or folder, an array, a micrograph, or a list of files, folders and lists.
+Images = str | Path | np.ndarray | Micrograph | Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """One row of a table; x and y in Å from the centre of the first pixel, the standard deviation of each in pm."""
+
+    x: float
+    y: float
+    name: str
+    probability: float
+    sigma_pm: float
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class AtomTable:
+    """The atoms, or atomic columns, that were found in an image; the arrays have one entry each.
+
+    Attributes:
+        prediction: the columns with the micrograph and what the network saw and answered.
+        warnings: what is odd about the image, a sentence each; empty where nothing is.
+    """
+
+    prediction: Prediction
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> Columns:
+        """Positions, labels, probabilities …, as all of the package passes them on."""
+        return self.prediction.columns
+
+    @property
+    def sampling(self) -> float:
+        """Pixel size of the image, Å/px."""
+        sampling = calibrated(self.prediction.micrograph).sampling
+        assert sampling is not None
+        return sampling
+
+    @property
+    def x(self) -> np.ndarray:
+        """Å to the right of the centre of the first pixel."""
+        return self.columns.positions[:, 0]
+
+    @property
+    def y(self) -> np.ndarray:
+        """Å down from the centre of the first pixel."""
+        return self.columns.positions[:, 1]
+
+    @property
+    def x_px(self) -> np.ndarray:
+        """Column of the image, 0 at the centre of the first one."""
+        return self.x / self.sampling
+
+    @property
+    def y_px(self) -> np.ndarray:
+        """Row of the image, 0 at the centre of the first one."""
+        return self.y / self.sampling
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Names of the classes, such as C."""
+        return np.array(self.columns.classes)[self.columns.labels]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """How probable each is, 0 to 1."""
+        return self.columns.probabilities
+
+    @property
+    def sigma_pm(self) -> np.ndarray:
+        """Standard deviation of x or y, pm."""
+        return 100.0 * self.columns.sigmas
+
+    @property
+    def count(self) -> np.ndarray:
+        """Atoms in each column; 0 where the model does not count them."""
+        return self.columns.counts
+
+    @property
+    def in_domain(self) -> bool | None:
+        """Whether the image looks like those of the training; where it does not, nothing here should be trusted."""
+        return self.prediction.in_domain
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Neighbours, rings, defects, lattice and strain."""
+        return analyse(self.columns, self.prediction.extent)
+
+    def report(self) -> report.Frame:
+        """The image with everything that tables, overlays and pages show of it."""
+        return report.Frame.of(self.prediction, self.structure.fields, self.structure.marks)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The table that ``hrtem find`` writes as ``atoms.csv``, as a data frame."""
+        import pandas
+
+        return pandas.DataFrame({field.name: field.values for field in report.fields_of([self.report()])})
+
+    def write(self, folder: str | Path) -> Path:
+        """Write everything that ``hrtem find`` writes of an image into a new folder: tables, structures, page ….
+
+        Raises:
+            InputError: the folder exists or cannot be made.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"a result is written into a new folder, and {folder}: {error.strerror}.") from None
+        report.write_files([self.report()], folder, self.prediction.micrograph.name)
+        return folder
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the table that ``predict.py`` writes."""
+        path = Path(path)
+        try:
+            report.write_csv(report.fields_of([self.report()]), path)
+        except OSError as error:
+            raise InputError(
+                f"a table must be a file that can be written, and {path} cannot: {error.strerror}."
+            ) from None
+        return path
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __iter__(self) -> Iterator[Atom]:
+        facts = (self.x, self.y, self.classes, self.probability, self.sigma_pm, self.count)
+        return (Atom(*row) for row in zip(*(values.tolist() for values in facts), strict=True))
+
+    def __repr__(self) -> str:
+        return f"AtomTable({self.prediction.summary()}; {self.prediction.micrograph.source})"
+
+
+class Model:
+    """A trained model; ``hrtem find`` and ``predict.py`` find atoms by it too.
+
+    Args:
+        predictor: the network with all that belongs to it.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What it tells apart."""
+        return self.predictor.network.classes
+
+    @property
+    def focal(self) -> int:
+        """How many images of a focal series it takes."""
+        return int(self.predictor.network.optics.num_images)
+
+    def find(
+        self,
+        images: Images,
+        sampling: float | None = None,
+        defocus: Sequence[float] | None = None,
+        register: bool = True,
+    ) -> AtomTable | list[AtomTable]:
+        """Find the atoms in an image, a focal series, a movie, or in several of these.
+
+        Args:
+            images: a file, an array ``(Y, X)`` or ``(F, Y, X)``, or a :class:`hrtem.micrograph.Micrograph`; a folder;
+                or a list of files, folders and lists, see :func:`hrtem.micrograph.recordings`.
+            sampling: pixel size in Å/px; None takes that of the file.
+            defocus: of each image of a focal series, Å, positive is underfocus; None takes those of the file.
+            register: shift the images of a focal series onto each other.
+
+        Returns:
+            One table of an image or a series. A list of tables of a movie, one a frame, and of a folder or a list, in
+            the order of the files; a list that names one focal series gives one table.
+
+        Raises:
+            InputError: an image cannot be read, has no known pixel size, or is not what the model takes.
+        """
+        if isinstance(images, np.ndarray | Micrograph):
+            tables = [self.find_in(one) for one in self._given(images, sampling, defocus, register)]
+            return tables[0] if len(tables) == 1 else tables
+        given = self.open(images, sampling, defocus, register)
+        tables = [self.find_in(frame) for recording in given for frame in recording]
+        folder = isinstance(images, str | os.PathLike) and Path(images).is_dir() and self.focal == 1
+        several = folder or (not isinstance(images, str | os.PathLike) and (self.focal == 1 or len(given) > 1))
+        return tables[0] if len(tables) == 1 and not several else tables
+
+    def open(
+        self,
+        images: Any,
+        sampling: float | None = None,
+        defocus: Sequence[float] | None = None,
+        register: bool = True,
+    ) -> list[Recording]:
+        """The images, focal series and movies that ``images`` names, none of which is held; see :meth:`find`.
+
+        Raises:
+            InputError: one cannot be read, has no known pixel size, or is not what the model takes.
+        """
+        given = recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
+        for recording in given:
+            self.predictor.check(recording[0])
+        return given
+
+    def find_in(self, micrograph: Micrograph) -> AtomTable:
+        """The atoms of one image or focal series that has been read, in order and registered, with all warnings.
+
+        Raises:
+            InputError: its pixel size is unknown, or the number of its images is not the model's.
+        """
+        prediction = self.predictor.find(micrograph)
+        unlike = () if prediction.warning is None else (prediction.warning,)
+        return AtomTable(prediction, (*self.doubts(micrograph), *unlike))
+
+    def doubts(self, micrograph: Micrograph) -> tuple[str, ...]:
+        """What is odd about an image before anything is found in it, a sentence each.
+
+        A series that could not be registered, or a pixel size that does not fit the lattice of the model's sample.
+        """
+        settings = self.predictor.network.settings
+        size = lattice_warning(micrograph, lattice_spacings(settings["sample"], settings["optics"]))
+        return (*micrograph.remarks, *(() if size is None else (size,)))
+
+    def _given(
+        self, images: np.ndarray | Micrograph, sampling: float | None, defocus: Sequence[float] | None, register: bool
+    ) -> list[Micrograph]:
+        """An array or a micrograph as images that the model takes: the frames of a movie, or a series put in order."""
+        if isinstance(images, Micrograph):
+            whole = images if sampling is None else replace(images, sampling=sampling)
+        else:
+            whole = Micrograph(images, sampling, name="array", source=Path("array"))
+        if self.focal == 1 and len(whole.images) > 1:
+            return [
+                replace(whole, images=image, name=f"{whole.name}-{number:05d}", frame=number)
+                for number, image in enumerate(whole.images)
+            ]
+        self.predictor.check(whole)
+        if self.focal == 1:
+            return [whole]
+        whole = in_order(whole, defocus)
+        # What was registered when it was read lies where it should.
+        return [registered(whole) if register and whole.shifts is None else whole]
+
+
+def load(
+    model: str | Path | Sequence[str | Path], device: str = "cpu", symmetric: bool = False, precision: str = "auto"
+) -> Model:
+    """A model by the name of a shipped one, or from a model's folder or a checkpoint; see :func:`hrtem.models.load`."""
+    return Model(models.load(model, device=device, symmetric=symmetric, precision=precision))

@@ -1,1 +1,0 @@
-"""Cost and limits of the stages, and scores on real micrographs; ``python -m hrtem.benchmark`` says which there are."""

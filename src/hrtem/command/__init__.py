@@ -1,0 +1,45 @@
+"""The installed command: ``hrtem find model=graphene images=image.dm3``, and the same as ``python -m hrtem …``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import hrtem
+from hrtem import commandline
+from hrtem.errors import InputError
+
+#: What each first word does; the module of its name in this package does it.
+COMMANDS = {
+    "find": "find the atoms in images, focal series and movies",
+    "train": "simulate, train and test a network",
+    "movie": "follow the columns of movies through time",
+    "gallery": "pictures of what training sees and of what models answer",
+    "models": "list the models, export one from a checkpoint, or measure anew what its answers mean",
+    "score": "score a table of atoms against true positions",
+    "compare": "trained runs beside each other: scores against dose, size and speed",
+    "simulate": "a movie of a particle whose surface diffuses, with its truth",
+}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Do what the words of a command line say."""
+    commandline.prepare()
+    with commandline.end_in_one_sentence():
+        command, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
+        if command in ("-h", "--help", "help"):
+            print(usage())
+        elif command == "--version":
+            print(f"hrtem {hrtem.__version__}")
+        elif command in COMMANDS:
+            import_module(f"hrtem.command.{command}").main(rest)
+        else:
+            raise InputError(f"the first word must be one of {', '.join(COMMANDS)}, got {command}.")
+
+
+def usage() -> str:
+    """What the command can do."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {about}" for name, about in COMMANDS.items()]
+    return "\n".join(["hrtem COMMAND WORDS …", "", *lines, "", "hrtem COMMAND --help says what its words mean."])

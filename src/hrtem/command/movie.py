@@ -1,0 +1,17 @@
+"""Follow the columns of movies through time: ``hrtem movie model=gold_frames images=movie.mrc frame_time=0.5``.
+
+The same as ``hrtem find … task=dynamics``, and of its words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hrtem.command import find
+
+
+def main(words: Sequence[str]) -> None:
+    """Follow what the words of a command line say."""
+    if set(words) & {"-h", "--help"}:
+        print(__doc__)
+    find.main([*words, "task=dynamics"])

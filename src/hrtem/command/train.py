@@ -1,0 +1,46 @@
+"""Simulate, train and test: ``hrtem train sample=mos2 focal=3``, the same as ``python train.py …`` in a clone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from hrtem import commandline, recipes
+
+
+def main(words: Sequence[str]) -> None:
+    """Run one experiment, or those of a sweep."""
+    # What trains on several devices starts itself again, by the name of its script and with the same words.
+    sys.argv = [__file__, *words]
+    sys.modules["__main__"].__spec__ = None
+    start()
+
+
+def start() -> None:
+    """Run what the words of this process say."""
+    commandline.prepare()
+    if set(sys.argv[1:]) & {"-h", "--help"}:
+        print(__doc__ + "\n" + recipes.help_of("train"))
+        return
+    sys.argv[1:] = recipes.spell(sys.argv[1:])
+    hydra.main(config_path=str(recipes.CONF), config_name="train", version_base="1.3")(job)()
+
+
+def job(config: DictConfig) -> float:
+    """Run one experiment and return the monitored metric of its best checkpoint."""
+    commandline.prepare()  # a launcher may have brought us into another process
+    with commandline.end_in_one_sentence():
+        # Whoever asks for help does not wait for torch.
+        from hrtem.training import experiment
+
+        return experiment.run(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+if __name__ == "__main__":
+    with commandline.end_in_one_sentence():
+        start()

@@ -1,0 +1,174 @@
+"""Folders of results, which appear complete or not at all; a run goes on where a killed one stopped."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+from hrtem.errors import InputError, Stopped
+
+#: How the hidden folder's name ends, and the file whose lock says that a process is at work in it.
+PARTIAL, LOCK = ".partial", ".lock"
+
+#: Signals that end a run as an exception, so that it can tidy up.
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def results(output: str | None, parent: str, settings: str) -> Iterator[tuple[Path, Path]]:
+    """A hidden folder to write into, which becomes ``output``, or ``parent/<date>_<time>``, once all is written.
+
+    A run that ends early leaves no ``output``. What it had finished stays in the hidden folder beside it, and
+    a run with the same settings continues there; :func:`part` says what is finished.
+
+    Args:
+        output: the folder to make.
+        parent: where folders of no name go.
+        settings: text that two runs share if one can continue the other; it is kept as ``settings.yaml``.
+
+    Yields:
+        The hidden folder, and what it will be called.
+
+    Raises:
+        InputError: the folder exists, cannot be made, or another process is making it.
+        Stopped: a signal came.
+    """
+    target = Path(output) if output else _unfinished(Path(parent), settings)
+    refusal = f"output must be a new folder, and {target}"
+    if target.exists() or target.is_symlink():
+        raise InputError(f"{refusal} exists.")
+    hidden = target.with_name(f".{target.name}{PARTIAL}")
+    # Folders that are made for this one only, the innermost last.
+    made = [place for place in reversed(target.parents) if not place.exists()]
+    try:
+        hidden.mkdir(parents=True, exist_ok=True)
+        lock = (hidden / LOCK).open("w")
+    except OSError as error:
+        _remove(made)
+        raise InputError(f"output must be a folder that can be made, and {target} cannot: {error.strerror}.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{refusal} is just being made by another process.") from None
+        try:
+            _keep_only_the_same(hidden, settings)
+            with _signals_raise(target):
+                yield hidden, target
+                (hidden / LOCK).unlink()
+                os.rename(hidden, target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) and target.exists():
+                raise InputError(f"{refusal} has come into being meanwhile; the results are in {hidden}.") from None
+            _tidy(hidden, made)
+            raise
+        except BaseException:
+            _tidy(hidden, made)
+            raise
+
+
+@contextmanager
+def part(folder: Path, name: str) -> Iterator[Path | None]:
+    """A hidden folder that becomes ``folder/name`` once all is written; None where that is there already."""
+    target = folder / name
+    if target.exists():
+        yield None
+        return
+    hidden = folder / f".{name}{PARTIAL}"
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir()
+    try:
+        yield hidden
+        os.rename(hidden, target)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def _unfinished(parent: Path, settings: str) -> Path:
+    """The folder of no name that a run of the same settings has left unfinished, or a new one."""
+    for said in sorted(parent.glob(f".*{PARTIAL}/settings.yaml")):
+        with suppress(OSError), (said.parent / LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if said.read_text(encoding="utf-8") == settings:
+                return parent / said.parent.name[1 : -len(PARTIAL)]
+    return parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _tidy(hidden: Path, made: list[Path]) -> None:
+    """Remove a hidden folder in which nothing is finished, and those that were made for it."""
+    with suppress(OSError):
+        if not any(place.is_dir() and not place.name.startswith(".") for place in hidden.iterdir()):
+            shutil.rmtree(hidden)
+            _remove(made)
+
+
+def _keep_only_the_same(hidden: Path, settings: str) -> None:
+    """Empty a hidden folder of other settings, and leave ours in it."""
+    said = hidden / "settings.yaml"
+    if not said.is_file() or said.read_text(encoding="utf-8") != settings:
+        for place in hidden.iterdir():
+            if place.is_dir():
+                shutil.rmtree(place)
+            elif place.name != LOCK:
+                place.unlink()
+        said.write_text(settings, encoding="utf-8")
+
+
+def _remove(made: list[Path]) -> None:
+    """Remove the folders that are empty, from the innermost out."""
+    for place in reversed(made):
+        with suppress(OSError):
+            place.rmdir()
+
+
+@contextmanager
+def _signals_raise(target: Path) -> Iterator[None]:
+    """Turn signals that ask a run to stop into :class:`hrtem.errors.Stopped`."""
+
+    def heard(number: int, _: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        raise Stopped(
+            f"stopped by {name}; {target} was not made, and the same command continues where it stopped.", number
+        )
+
+    before = {number: signal.signal(number, heard) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def new_folder(output: str | None, parent: str) -> Path:
+    """Make the folder that ``output`` names, or ``parent/<date>_<time>`` where it is None.
+
+    Raises:
+        InputError: it exists already or cannot be made.
+    """
+    folder = Path(output) if output else Path(parent) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"output must be a new folder, and {folder} exists.") from None
+    except OSError as error:
+        raise InputError(f"output must be a folder that can be made, and {folder} cannot: {error.strerror}.") from None
+    return folder
+
+
+def number_duplicates(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that occurred before."""
+    seen: dict[str, int] = {}
+    answer = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        answer.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return answer

@@ -1,0 +1,155 @@
+"""One simulated view that a trained model has never seen, with what it answers: what figures are drawn of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from matplotlib.axes import Axes
+
+from hrtem import models
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.imaging import detected
+from hrtem.inference import Predictor
+from hrtem.ranges import Range
+from hrtem.training.data import collate
+from hrtem.training.testsets import simulated
+
+#: Grey levels run from black to white over this many standard deviations to either side of the mean.
+REACH = 3.0
+
+
+@dataclass(frozen=True)
+class AnsweredView:
+    """A view and its answer.
+
+    Attributes:
+        images: as the network sees them, ``(F, Y, X)``.
+        maps: probability of each class in each pixel, ``(C, Y, X)``.
+        found, true: columns, in Å from the first pixel's centre.
+        defocus: of each image, Å, positive is underfocus.
+        dose: of each image, e/Å².
+        sampling: Å/px.
+    """
+
+    images: np.ndarray
+    maps: np.ndarray
+    found: Columns
+    true: Columns
+    defocus: np.ndarray
+    dose: float
+    sampling: float
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Largest x and y of a pixel's centre, Å."""
+        rows, width = self.images.shape[-2:]
+        return (width - 1) * self.sampling, (rows - 1) * self.sampling
+
+    @classmethod
+    def of(cls, predictor: Predictor, view: int, dose: float, patch: int, changes: Mapping[str, Any]) -> AnsweredView:
+        """View number ``view`` of the model's test set of ``patch``² px with ``changes``; see :func:`simulated`."""
+        task = predictor.network
+        images = simulated(task, views=view + 1, changes=changes, doses=(dose,), patch=patch).images
+        example = images[view]
+        batch = collate([example])
+        settings = batch["settings"]
+        with torch.inference_mode():
+            counts = detected(images.optics, images.noise, batch["wave"], settings, images.sampling, images.margin)
+            seen = task.normalise(counts, task.sampling)
+            maps = predictor.maps(seen)
+            (found,) = predictor.ensemble.find(maps)
+        return cls(
+            seen[0].numpy(),
+            maps[0, : len(task.classes)].numpy(),
+            found,
+            example["columns"],
+            settings["defocus"][0].numpy(),
+            float(settings["dose"][0]),
+            task.sampling,
+        )
+
+
+def show_series(axes: Sequence[Axes], scene: AnsweredView, fontsize: float) -> None:
+    """The images of a scene in grey, each on axes of its own, with defocus and dose above."""
+    for one, image, defocus in zip(axes, scene.images, scene.defocus, strict=False):
+        one.imshow(image, cmap="gray", vmin=-REACH, vmax=REACH, interpolation="nearest")
+        one.set_title(f"defocus {defocus:.0f} Å, {scene.dose:,.0f} e/Å²", fontsize=fontsize)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a figure is to show.
+
+    Attributes:
+        predictor: the model.
+        name: of the model.
+        output: PNG file.
+        dose: e/Å², or None for one in the middle of the model's tests.
+        view: number of the view.
+        changes: settings other than the model's own.
+    """
+
+    predictor: Predictor
+    name: str
+    output: Path
+    dose: float
+    view: int
+    changes: dict[str, dict[str, Any]]
+
+    @classmethod
+    def parse(cls, words: Sequence[str], output: str) -> Words:
+        """Read ``model=NAME`` or ``checkpoint=FILE``, ``dose= view= output=`` and settings as ``sample.tilt=0``.
+
+        Raises:
+            InputError: a word is unknown or has no use.
+        """
+        said: dict[str, Any] = {"model": None, "checkpoint": None, "dose": None, "view": "0", "output": output}
+        changes: dict[str, dict[str, Any]] = {}
+        for word in words:
+            key, equals, value = word.partition("=")
+            part, dot, name = key.partition(".")
+            if equals and key in said:
+                said[key] = value
+            elif equals and dot and part in ("sample", "optics", "noise"):
+                changes.setdefault(part, {})[name] = _number(value)
+            else:
+                known = ", ".join(f"{name}=" for name in said)
+                raise InputError(f"a figure knows the words {known}sample.…=, optics.…= and noise.…=, got {word}.")
+        (model,) = models.chosen(said["model"], said["checkpoint"])
+        predictor = models.load(model)
+        doses = predictor.network.optics.test_doses
+        dose = doses[len(doses) // 2] if said["dose"] is None else said["dose"]
+        if not str(said["view"]).isdigit():
+            raise InputError(f"view must be a whole number from 0 up, got {said['view']}.")
+        path = Path(said["output"])
+        if path.suffix != ".png" or not path.parent.is_dir():
+            raise InputError(f"output must be a PNG file in a folder that exists, got {path}.")
+        dose = Range.parse("dose", dose, unit="e/Å²", minimum=1e-3, maximum=1e9).low
+        name = str(said["model"] or Path(model).name)
+        return cls(predictor, name, path, dose, int(said["view"]), changes)
+
+    def scene(self, patch: int) -> AnsweredView:
+        """The view, ``patch`` px a side."""
+        return AnsweredView.of(self.predictor, self.view, self.dose, patch, self.changes)
+
+
+def _number(text: str) -> Any:
+    """A value as YAML has it, with 1e4 and ranges of such numbers as Hydra reads them."""
+    value = yaml.safe_load(text)
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

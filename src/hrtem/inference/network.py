@@ -1,0 +1,213 @@
+"""A trained network with all that belongs to it: what it takes, how its maps are read, and what its peaks mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from torch import Tensor
+
+from hrtem.calibration import (
+    AS_DRAWN,
+    CANDIDATE,
+    MASS,
+    UNCORRECTED,
+    UNKNOWN,
+    Peaks,
+    Presence,
+    Uncertainty,
+    position_variance,
+    probabilities,
+    variances,
+)
+from hrtem.calibration.domain import Domain
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.inference import weights
+from hrtem.nets import Dihedral
+
+Settings = Mapping[str, Any]
+
+
+class ColumnNetwork(torch.nn.Module):
+    """A network with all that belongs to it: which images it takes, how its maps are read, and what its peaks mean.
+
+    All arguments are plain dicts, lists and numbers, so that a checkpoint needs no configuration files and
+    loads without unpickling any object.
+
+    Args:
+        sample: settings of the sample; its ``name`` and ``classes`` are used.
+        optics, noise, normalisation, target, model, loss, peaks: settings of these stages.
+        optimizer: ``_target_`` and arguments of the optimizer.
+        scheduler: ``_target_`` and arguments of the rate schedule, or None; an argument ``total_steps`` that
+            is null becomes the number of training steps.
+        sampling: Å/px of all images that the network sees.
+        margin: pixels of the simulated images to cut off on each side, or ``auto``, which is
+            :meth:`hrtem.optics.Optics.margin`.
+        monitor: metric that a schedule on a plateau watches.
+    """
+
+    def __init__(
+        self,
+        sample: Settings,
+        optics: Settings,
+        noise: Settings,
+        normalisation: Settings,
+        target: Settings,
+        model: Settings,
+        loss: Settings,
+        peaks: Settings,
+        optimizer: Settings,
+        scheduler: Settings | None,
+        sampling: float,
+        margin: int | str,
+        monitor: str,
+    ) -> None:
+        super().__init__()
+        #: All arguments, as a checkpoint and an exported model keep them.
+        self.settings: dict[str, Any] = {
+            "sample": sample,
+            "optics": optics,
+            "noise": noise,
+            "normalisation": normalisation,
+            "target": target,
+            "model": model,
+            "loss": loss,
+            "peaks": peaks,
+            "optimizer": optimizer,
+            "scheduler": scheduler,
+            "sampling": sampling,
+            "margin": margin,
+            "monitor": monitor,
+        }
+        self.classes = tuple(sample["classes"])
+        self.sampling = sampling
+        self.optics = instantiate(optics)
+        self.normalise = instantiate(normalisation)
+        self.target = instantiate(target)
+        self.find_peaks = instantiate(peaks)
+        self.net = instantiate(model, _convert_="all").to(memory_format=torch.channels_last)
+        self._check()
+        if isinstance(self.net, Dihedral):
+            self.net.vectors = self.target.vectors
+        # Measured in each validation, and so part of the checkpoint that follows it.
+        self.uncertainty: Tensor
+        self.presence: Tensor
+        self.register_buffer("uncertainty", torch.tensor(AS_DRAWN, dtype=torch.float64))
+        self.register_buffer("presence", torch.tensor(MASS, dtype=torch.float64))
+        # What models have that were trained before uncertainties were measured as they are now.
+        self.position_variance: Tensor
+        self.register_buffer("position_variance", torch.tensor(UNCORRECTED))
+        self.domain = Domain()
+
+    @cached_property
+    def margin(self) -> int:
+        """Pixels of the simulated images to cut off on each side."""
+        return int(self.optics.margin(self.sampling, self.settings["margin"]))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """What a checkpoint file or the folder of an exported model holds, ready for inference on the CPU.
+
+        Raises:
+            InputError: there is no such file or it is no checkpoint, or the folder is no model.
+        """
+        path = Path(path)
+        if path.is_dir():
+            settings, state = weights.read(path)
+            try:
+                network = cls(**settings)
+                network.load_state_dict(complete(state))
+            except Exception as error:
+                raise InputError(
+                    f"the weights of the model {path} do not fit its settings: {_first(error)}."
+                ) from error
+            return network.eval()
+        if not path.is_file():
+            raise InputError(f"checkpoint must be a file that train.py wrote, and {path} does not exist.")
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            network = cls(**weights.rename_classes(checkpoint["hyper_parameters"]))
+            network.load_state_dict(complete(checkpoint["state_dict"]))
+            return network.eval()
+        except Exception as error:
+            raise InputError(
+                f"checkpoint must be a file that train.py wrote, and {path} is not: {_first(error)}."
+            ) from error
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Probability maps ``(B, C, Y, X)``, or what else the target has, of normalised images ``(B, F, Y, X)``."""
+        return self.target.maps(self.net(images.contiguous(memory_format=torch.channels_last)).float())
+
+    def find(self, maps: Tensor, threshold: float | None = None) -> list[Columns]:
+        """Columns in probability maps ``(B, C, Y, X)``, from ``threshold`` or that of the peaks up."""
+        threshold = self.find_peaks.threshold if threshold is None else threshold
+        judged = [self.judged(peaks) for peaks in self.peaks(maps, min(CANDIDATE, threshold))]
+        return [columns[columns.probabilities >= threshold] for columns in judged]
+
+    def calibrate(self, peaks: Sequence[Peaks], true: Sequence[Columns], width: float, height: float) -> None:
+        """Measure anew, on images of ``width`` x ``height`` Å, what the peaks in them mean.
+
+        Args:
+            peaks: of each image, from :data:`hrtem.calibration.CANDIDATE` up.
+            true: true columns of each image.
+            width, height: largest x and y of a pixel centre, Å.
+        """
+        size = (width, height)
+        presence, uncertainty = Presence(self.find_peaks.sigma), Uncertainty(self.find_peaks.sigma)
+        presence.update([one.columns for one in peaks], true, *size)
+        self.presence.copy_(presence.compute())
+        sure = [self.judged(one).probabilities >= self.find_peaks.threshold for one in peaks]
+        uncertainty.update(peaks, sure, true, *size)
+        self.uncertainty.copy_(uncertainty.compute())
+
+    def peaks(self, maps: Tensor, threshold: float) -> list[Peaks]:
+        """Peaks of a mass from ``threshold`` up in maps ``(B, C, Y, X)``, of each example."""
+        variance = self.find_peaks.sigma**2
+        found = self.find_peaks(maps, self.sampling, self.classes, threshold, lambda excess: excess + variance)
+        return [
+            Peaks(columns, self.find_peaks.spreads(columns, answer, self.sampling))
+            for columns, answer in zip(found, maps, strict=True)
+        ]
+
+    def judged(self, peaks: Peaks) -> Columns:
+        """What peaks are by the measure of the last validation: how probable columns are, and how sure positions."""
+        sigma, columns, law = self.find_peaks.sigma, peaks.columns, self.uncertainty.cpu().numpy()
+        if np.isnan(law).any():
+            variance = position_variance(columns.sigmas**2 - sigma**2, sigma, self.position_variance.cpu().numpy())
+        else:
+            variance = variances(peaks, sigma, law)
+        judged = replace(columns, sigmas=np.sqrt(variance))
+        if not self.find_peaks.calibrated:
+            return judged
+        return judged.believed(probabilities(columns, sigma, self.presence.cpu().numpy()))
+
+    def _check(self) -> None:
+        """Refuse a target and peaks that do not fit together."""
+        reads = getattr(self.find_peaks, "reads", "classes")
+        if reads != self.target.answers:
+            raise InputError(
+                f"peaks must read the {self.target.answers} of the target, and {type(self.find_peaks).__name__} "
+                f"reads {reads}; leave peaks= away, or say the target that it belongs to."
+            )
+
+
+def complete(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a network, with what those lack that were written before uncertainties and domains."""
+    unknown = {f"domain.{name}": value for name, value in Domain().state_dict().items()}
+    unknown["position_variance"] = torch.tensor(UNCORRECTED)
+    unknown["uncertainty"] = torch.tensor(UNKNOWN, dtype=torch.float64)
+    unknown["presence"] = torch.tensor(MASS, dtype=torch.float64)
+    return unknown | dict(state)
+
+
+def _first(error: BaseException) -> str:
+    """First line of an error, without its full stop."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

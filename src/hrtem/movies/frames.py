@@ -1,0 +1,194 @@
+"""Movies, frame by frame: each finished frame is kept, so that a run that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hrtem.calibration.domain import LEAST
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.inference.prediction import Prediction
+from hrtem.inference.predictor import Predictor
+from hrtem.micrograph import Micrograph
+
+#: What the file that says how frames were found is called.
+SETTINGS = "settings.json"
+
+
+class FrameSource(Protocol):
+    """A movie: frames that are read when they are asked for."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def source(self) -> Path:
+        """Its file."""
+
+    @property
+    def sampling(self) -> float | None:
+        """Pixel size, Å/px."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Y, X) px of a frame."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Micrograph: ...
+
+
+@dataclass(frozen=True)
+class FoundFrame:
+    """What was found in one frame of a movie.
+
+    Attributes:
+        number: of the frame, from 0 on.
+        columns: see :class:`Prediction`.
+        likeness: see :class:`Prediction`.
+        sampling: Å/px of the frame as it was read.
+        prediction: all of it, or None where the frame was found by a run before.
+    """
+
+    number: int
+    columns: Columns
+    likeness: float | None
+    sampling: float
+    prediction: Prediction | None = None
+
+    @property
+    def in_domain(self) -> bool | None:
+        """Whether the frame looks like the images of the training; None where the checkpoint does not know them."""
+        return None if self.likeness is None else self.likeness >= LEAST
+
+
+def follow(
+    predictor: Predictor, recording: FrameSource, folder: Path, console: Console | None = None, growing: bool = False
+) -> Iterator[FoundFrame]:
+    """The columns of each frame of a movie, in order.
+
+    Each frame is kept in ``folder`` as soon as it is finished, as ``00012.npz``, complete or not at all. The same call
+    later takes what is there and goes on with the first frame that is missing.
+
+    Args:
+        predictor: the model.
+        recording: the movie.
+        folder: made where it does not exist.
+        console: where the progress bar appears, on a terminal only; stderr where None.
+        growing: see :func:`claim`.
+
+    Raises:
+        InputError: the folder holds frames of another movie or another model, or the model cannot take the frames.
+    """
+    claim(predictor, recording, folder, growing)
+    bar = Progress(
+        TextColumn(recording.name),
+        *Progress.get_default_columns()[1:2],
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console or Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        for number in bar.track(range(len(recording)), total=len(recording)):
+            yield found(predictor, recording, number, folder)
+
+
+def claim(predictor: Predictor, recording: FrameSource, folder: Path, growing: bool = False) -> None:
+    """Make the folder of a movie's frames, or refuse one that holds those of another.
+
+    Args:
+        predictor: the model.
+        recording: the movie.
+        folder: of its frames.
+        growing: more frames are to come, and their number does not tell movies apart.
+
+    Raises:
+        InputError: the folder holds frames of another movie or another model.
+    """
+    settings = _settings(predictor, recording, growing)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, settings)
+
+
+def found(predictor: Predictor, recording: FrameSource, number: int, folder: Path) -> FoundFrame:
+    """The columns of one frame, from the folder where they are there already; else they are found and kept there."""
+    path = folder / f"{number:05d}.npz"
+    frame = _kept(path, number, predictor.network.classes)
+    if frame is None:
+        micrograph = recording[number]
+        prediction = predictor.find(micrograph)
+        assert micrograph.sampling is not None
+        frame = FoundFrame(number, prediction.columns, prediction.likeness, micrograph.sampling, prediction)
+        _keep(path, frame)
+    return frame
+
+
+def _settings(predictor: Predictor, recording: FrameSource, growing: bool) -> dict[str, Any]:
+    """What decides the answer, as JSON has it."""
+    digest = hashlib.sha256()
+    for name, value in sorted(predictor.ensemble.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return {
+        "movie": str(recording.source.resolve()),
+        "frames": "growing" if growing else len(recording),
+        "shape": list(recording.shape),
+        "sampling": recording.sampling,
+        "model": digest.hexdigest(),
+        "threshold": predictor.network.find_peaks.threshold,
+    }
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Note the settings in a new folder, and refuse one whose frames were found otherwise."""
+    path = folder / SETTINGS
+    if path.exists():
+        try:
+            theirs = json.loads(path.read_text())
+        except ValueError:
+            theirs = None
+        if not isinstance(theirs, dict):
+            raise InputError(f"{path} is not what a run of this kind wrote; give another folder.")
+        for name, value in settings.items():
+            if theirs.get(name) != value:
+                raise InputError(
+                    f"{folder} holds frames of another run: its {name} is {theirs.get(name)}, not {value}; "
+                    "give another folder."
+                )
+        return
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(settings, indent=2) + "\n")
+    os.replace(part, path)
+
+
+def _keep(path: Path, frame: FoundFrame) -> None:
+    part = path.with_suffix(".part")
+    likeness = np.nan if frame.likeness is None else frame.likeness
+    values: dict[str, Any] = {**frame.columns.arrays(), "likeness": likeness, "sampling": frame.sampling}
+    with part.open("wb") as file:
+        np.savez(file, **values)
+    os.replace(part, path)
+
+
+def _kept(path: Path, number: int, classes: Sequence[str]) -> FoundFrame | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as kept:
+        values = {name: kept[name] for name in kept.files}
+    likeness, sampling = float(values.pop("likeness")), float(values.pop("sampling"))
+    return FoundFrame(
+        number, Columns(classes=tuple(classes), **values), None if np.isnan(likeness) else likeness, sampling
+    )

@@ -1,0 +1,159 @@
+"""What a simulated movie shows: which column is there in which frame, its hops, and the rates behind them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrtem.movies.simulation.hopping import Trajectory
+
+#: Neighbours of a column within the particle.
+COORDINATION = 6
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth of a movie of T frames and L lines of sites.
+
+    Attributes:
+        condition: such as ``oxygen``.
+        positions: ``(L, 2)`` Å in a frame without drift, (x, y) from the centre of pixel ``[0, 0]``.
+        standing: bool ``(L,)``, on the support.
+        neighbours: bool ``(L, L)``.
+        share: ``(T, L)``, how much of its exposure a frame saw the line occupied.
+        edges: ``(T + 1,)`` s, when frames begin and end.
+        drift: ``(T, 2)`` Å, where the specimen lies in each frame.
+        defocus: ``(T,)`` Å.
+        hops: ``(H, 3)``: time in s, the line that is left, and the one that is reached.
+        path_rate: 1/s, of a row with two neighbours along one open path.
+        exposures: ``(COORDINATION,)`` s, how long rows with 0 … 5 neighbours stood on the surface, all rows together;
+            those on the support are left out.
+        hazards: ``(COORDINATION,)``, how many times they were to leave: the integral of their rates over that time.
+    """
+
+    condition: str
+    positions: np.ndarray
+    standing: np.ndarray
+    neighbours: np.ndarray
+    share: np.ndarray
+    edges: np.ndarray
+    drift: np.ndarray
+    defocus: np.ndarray
+    hops: np.ndarray
+    path_rate: float
+    exposures: np.ndarray
+    hazards: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        trajectory: Trajectory,
+        edges: np.ndarray,
+        condition: str,
+        path_rate: float,
+        origin: float,
+        drift: np.ndarray,
+        defocus: np.ndarray,
+    ) -> Truth:
+        """From a trajectory; ``origin`` is where the first pixel lies in the simulated field, Å along x and y."""
+        occupied, coordination = trajectory.states > 0, trajectory.coordination()
+        dwells = trajectory.dwells()[:, None]
+        exposures, hazards = np.zeros(COORDINATION), np.zeros(COORDINATION)
+        for number in range(COORDINATION):
+            here = occupied & ~trajectory.standing & (coordination == number)
+            exposures[number] = (here * dwells).sum()
+            hazards[number] = (here * trajectory.rates * dwells).sum()
+        return cls(
+            condition,
+            trajectory.lines - origin,
+            trajectory.standing,
+            trajectory.neighbours,
+            trajectory.occupancy(edges),
+            edges,
+            drift,
+            defocus,
+            np.column_stack([trajectory.times, trajectory.paths]) if len(trajectory.times) else np.zeros((0, 3)),
+            path_rate,
+            exposures,
+            hazards,
+        )
+
+    @property
+    def occupied(self) -> np.ndarray:
+        """Whether each line was occupied for at least half of each frame, bool ``(T, L)``."""
+        return self.share >= 0.5
+
+    def rate(self, coordination: Sequence[int] = tuple(range(COORDINATION))) -> float:
+        """Rate at which a surface column with such numbers of neighbours leaves its site, 1/s.
+
+        It is what its hops are drawn with, averaged over the states that the particle passed through, and not the
+        number of hops that were drawn.
+        """
+        chosen = list(coordination)
+        exposure = self.exposures[chosen].sum()
+        return float(self.hazards[chosen].sum() / exposure) if exposure > 0.0 else 0.0
+
+    def write(self, folder: Path) -> None:
+        """Write ``sites.csv``, ``occupancy.csv``, ``frames.csv``, ``hops.csv`` and ``truth.json`` into a folder."""
+        frames, lines = self.share.shape
+        _table(
+            folder / "sites.csv",
+            ("site", "x_A", "y_A", "on_support", "neighbours"),
+            (
+                (line, f"{x:.4f}", f"{y:.4f}", int(self.standing[line]),
+                 " ".join(map(str, np.flatnonzero(self.neighbours[line]))))
+                for line, (x, y) in enumerate(self.positions)
+            ),
+        )  # fmt: skip
+        _table(
+            folder / "occupancy.csv",
+            ("frame", "site", "share", "occupied"),
+            (
+                (frame, line, f"{self.share[frame, line]:.4f}", int(self.share[frame, line] >= 0.5))
+                for frame in range(frames)
+                for line in range(lines)
+            ),
+        )
+        _table(
+            folder / "frames.csv",
+            ("frame", "start_s", "end_s", "drift_x_A", "drift_y_A", "defocus_A"),
+            (
+                (frame, f"{self.edges[frame]:.6g}", f"{self.edges[frame + 1]:.6g}",
+                 *(f"{x:.4f}" for x in self.drift[frame]), f"{self.defocus[frame]:.2f}")
+                for frame in range(frames)
+            ),
+        )  # fmt: skip
+        _table(
+            folder / "hops.csv",
+            ("time_s", "from_site", "to_site"),
+            ((f"{time:.6f}", int(start), int(end)) for time, start, end in self.hops),
+        )
+        by_coordination = {
+            str(number): {
+                "rate_per_s": self.rate([number]),
+                "exposure_s": float(self.exposures[number]),
+                "expected_departures": float(self.hazards[number]),
+            }
+            for number in range(COORDINATION)
+        }
+        facts = {
+            "condition": self.condition,
+            "rate_per_path_per_s": self.path_rate,
+            "surface_departure_rate_per_s": self.rate(),
+            "by_coordination": by_coordination,
+            "hops": len(self.hops),
+        }
+        (folder / "truth.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _table(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows(rows)

@@ -1,0 +1,287 @@
+"""Which sites are occupied in which frames, by all frames together: a hidden Markov model of each site.
+
+A site is vacant or occupied, and what a frame shows of it is how probable a column is there: none, or one of some
+grades. How often each grade comes from an occupied and from a vacant site is learnt from the movie itself (Baum and
+Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), beginning with what calibrated probabilities mean; how often there is
+one at all, from each site by itself too, since some show their column less often than others; and so is how bright
+occupied and vacant sites are, see :mod:`hrtem.movies.tracking.contrast`, as normal numbers with a few that are neither.
+Noise that lets a network find a column brightens the place as well, so that the brightnesses of sites with and without
+a column found count apart, and what both say is not counted twice; and in a frame in which the columns of the bulk
+spread more, what brightness says is less. How often columns leave and arrive depends on how many neighbours they have,
+in the mean of the field that the neighbours' occupancies make, and is learnt as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hrtem.movies.tracking.contrast import FEWEST
+from hrtem.movies.tracking.sites import BULK, SUPPORT, SURFACE, Sites, mean_seen
+
+#: Grades of what a frame shows: nothing, and probabilities up to these edges.
+EDGES = np.array([0.3, 0.6, 0.85])
+GRADES = len(EDGES) + 2
+#: Share of each grade of an occupied and of a vacant site before a movie has taught otherwise, worth so many frames.
+PRIOR = np.array([[0.94, 0.03, 0.015, 0.01, 0.005], [0.06, 0.03, 0.05, 0.10, 0.76]])
+WORTH = 40.0
+#: How often a column is found at a site is how often it is at all sites, worth so many frames, and its own share.
+OWN = 40.0
+#: Mean and standard deviation of the relative contrast of a vacant and of an occupied site before a movie has taught
+#: otherwise, the least deviation, and the share of values that may be anything within a range of some width.
+SHADES, NARROWEST = np.array([[0.05, 0.15], [0.95, 0.15]]), 0.08
+STRANGE, RANGE = 0.01, 4.0
+#: Rates before a movie has taught otherwise, a frame, worth so many frames of one site.
+LEAVING, ARRIVING, KNOWN = 0.02, 0.01, 20.0
+#: The chance of a frame that a column leaves which has neighbours on all sides: there is no place to go.
+STUCK = 1e-5
+#: Rounds of learning; no frame is believed to show less or more than this.
+ROUNDS, LEAST = 8, 1e-3
+#: Bulk columns of one frame say how good it is, beside so many of a usual one.
+USUAL = 4.0
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """How probable it is that each of S sites is occupied in each of T frames.
+
+    Attributes:
+        probability: ``(T, S)``, by all frames.
+        filtered: ``(T, S)``, by the frames up to each one.
+        appearing: ``(T - 1, S)``, that a site is vacant in a frame and occupied in the next.
+        vanishing: ``(T - 1, S)``, that it is occupied and then vacant.
+        kinds: ``(S,)``, see :data:`hrtem.movies.tracking.sites.KINDS`.
+        leaving: ``(T - 1, S)``, that an occupied site is vacant in the next frame, by its neighbours.
+        arriving: ``(T - 1, S)``, that a vacant one is occupied in the next.
+        emission: ``(2, GRADES)``, share of each grade of vacant and of occupied sites.
+        shades: ``(2, 2, 2)``, of vacant and of occupied sites, where no column was found and where one was, mean and
+            standard deviation of the relative contrast.
+        quality: ``(T,)``, how often bulk columns were found, against the mean of all frames.
+    """
+
+    probability: np.ndarray
+    filtered: np.ndarray
+    appearing: np.ndarray
+    vanishing: np.ndarray
+    kinds: np.ndarray
+    leaving: np.ndarray
+    arriving: np.ndarray
+    emission: np.ndarray
+    shades: np.ndarray
+    quality: np.ndarray
+
+
+def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None, rounds: int = ROUNDS) -> Occupancy:
+    """Fit the model to what was seen.
+
+    Args:
+        sites: S of them.
+        seen: ``(T, S)``, how probable a column is by each frame alone, 0 where none was found, NaN where a site or a
+            frame was not seen.
+        contrast: ``(T, S)``, see :func:`hrtem.movies.tracking.contrast.relative_contrast`; NaN where it is not known.
+        rounds: of learning.
+    """
+    frames, number = seen.shape
+    contrast = np.full(seen.shape, np.nan) if contrast is None else contrast
+    grades = _grades(seen)
+    found = grades > 0
+    emission, shades = PRIOR.copy(), np.repeat(SHADES[:, None], 2, axis=1)
+    quality, showing = np.ones(frames), np.repeat(emission[:, 1:].sum(axis=1)[:, None], number, axis=1)
+    occupied = mean_seen(seen)
+    leaving = np.full((sites.full + 1,), LEAVING)
+    leaving[sites.full] = STUCK
+    arriving = np.full((sites.full + 1,), ARRIVING)
+    field = np.broadcast_to(sites.coordination(occupied), seen.shape)
+    start = np.clip(occupied, 0.05, 0.95)
+    noise = _noise(contrast, sites.kinds(occupied))
+    for _ in range(rounds):
+        table = _seen_likelihood(grades, emission, showing, quality) * _shade_likelihood(contrast, found, shades, noise)
+        out, back = _by_neighbours(field, leaving, arriving)
+        state, filtered, appearing, vanishing = _forward_backward(table, start, out, back)
+        kinds = sites.kinds(state.mean(axis=0))
+        noise = _noise(contrast, kinds)
+        emission = _learnt(grades, state, kinds)
+        showing = _shown(grades, state, emission)
+        shades = _learnt_shades(contrast, found, state, kinds, shades, noise)
+        quality = _quality(grades, state, kinds, emission)
+        field = sites.coordination(lasting(state))
+        leaving, arriving = _rates(field, state, appearing, vanishing, kinds, sites.full)
+        start = np.clip(state[0], 0.02, 0.98)
+    return Occupancy(state, filtered, appearing, vanishing, kinds, out, back, emission, shades, quality)
+
+
+def lasting(states: np.ndarray) -> np.ndarray:
+    """What of ``states`` ``(T, S)`` was there in the frame before as well.
+
+    A frame in which a column hops shows it in both places, so that it would count as its own neighbour.
+    """
+    return np.concatenate([states[:1], np.minimum(states[1:], states[:-1])])
+
+
+def _grades(seen: np.ndarray) -> np.ndarray:
+    """Grade of each of ``seen``, 0 where no column was found; −1 where a site was not seen."""
+    values = np.nan_to_num(seen)
+    return np.where(np.isfinite(seen), np.digitize(values, EDGES) + (values > 0.0), -1)
+
+
+def _noise(contrast: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """How far the relative contrast of bulk columns spreads in each frame, against the median of all, ``(T,)``.
+
+    They are all there: what they spread more by in a frame is noise, or a defocus at which columns differ, and the
+    frame says as much less of the surface.
+    """
+    inside = contrast[:, kinds == BULK]
+    spread = np.full(len(contrast), np.nan)
+    told = np.isfinite(inside).sum(axis=1) >= FEWEST
+    if told.any():
+        values = inside[told]
+        spread[told] = np.nanmedian(np.abs(values - np.nanmedian(values, axis=1, keepdims=True)), axis=1)
+    usual = np.nanmedian(spread) if told.any() else np.nan
+    return np.maximum(np.nan_to_num(spread / usual, nan=1.0), 1.0) if usual > 0.0 else np.ones(len(contrast))
+
+
+def _shade_likelihood(contrast: np.ndarray, found: np.ndarray, shades: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """How likely each relative contrast is of a vacant and of an occupied site, ``(T, S, 2)``; 1 where unknown."""
+    return np.nan_to_num((1.0 - STRANGE) * _normal(contrast, found, shades, noise) + STRANGE / RANGE, nan=1.0)
+
+
+def _normal(contrast: np.ndarray, found: np.ndarray, shades: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    mean, deviation = (np.moveaxis(shades[:, :, which], 0, -1)[found.astype(int)] for which in (0, 1))
+    deviation = deviation * noise[:, None, None]
+    away = (contrast[..., None] - mean) / deviation
+    return np.exp(-0.5 * away**2) / (np.sqrt(2.0 * np.pi) * deviation)
+
+
+def _learnt_shades(
+    contrast: np.ndarray,
+    found: np.ndarray,
+    state: np.ndarray,
+    kinds: np.ndarray,
+    shades: np.ndarray,
+    noise: np.ndarray,
+) -> np.ndarray:
+    """Mean and standard deviation of the relative contrast of the surface, from what is not strange to ``shades``."""
+    normal = (1.0 - STRANGE) * _normal(contrast, found, shades, noise)
+    usual = normal / (normal + STRANGE / RANGE)
+    surface = np.isfinite(contrast) & (kinds == SURFACE)[None]
+    worth = np.broadcast_to(noise[:, None] ** -2.0, contrast.shape)
+    answer = np.empty_like(shades)
+    for occupied, there in enumerate((1.0 - state, state)):
+        for seen in (0, 1):
+            known = surface & (found == bool(seen))
+            values, weights = contrast[known], there[known] * usual[..., occupied][known]
+            precise = weights * worth[known]
+            first, width = SHADES[occupied]
+            mean = (precise @ values + WORTH * first) / (precise.sum() + WORTH)
+            square = (precise @ (values - mean) ** 2 + WORTH * (width**2 + (first - mean) ** 2)) / (
+                weights.sum() + WORTH
+            )
+            answer[occupied, seen] = mean, max(np.sqrt(square), NARROWEST)
+    return answer
+
+
+def _seen_likelihood(grades: np.ndarray, emission: np.ndarray, showing: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """How likely each grade is of a vacant and of an occupied site, ``(T, S, 2)``; 1 where a site was not seen."""
+    # A frame in which even bulk columns are missed says less of a column that was not found.
+    shown = np.stack(np.broadcast_arrays(showing[0], quality[:, None] * showing[1]), axis=-1)
+    shown = np.clip(shown, LEAST, 1.0 - LEAST)
+    of_these = (emission[:, 1:] / emission[:, 1:].sum(axis=1, keepdims=True)).T[np.maximum(grades, 1) - 1]
+    answer = np.where(grades[..., None] > 0, shown * of_these, 1.0 - shown)
+    return np.where(grades[..., None] < 0, 1.0, answer)
+
+
+def _shown(grades: np.ndarray, state: np.ndarray, emission: np.ndarray) -> np.ndarray:
+    """How often a column is found at each site while it is vacant and while it is occupied, ``(2, S)``."""
+    known, found = grades >= 0, grades > 0
+    answer = np.empty((2, grades.shape[1]))
+    for occupied, there in enumerate((1.0 - state, state)):
+        usual = emission[occupied, 1:].sum()
+        answer[occupied] = ((there * found).sum(axis=0) + OWN * usual) / ((there * known).sum(axis=0) + OWN)
+    return answer
+
+
+def _by_neighbours(field: np.ndarray, leaving: np.ndarray, arriving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Chances ``(T - 1, S)`` to leave and to arrive until the next frame, by the ``field`` ``(T, S)`` of neighbours.
+
+    Of a field between whole numbers logarithms are averaged: one neighbour that is doubtful is no place to go yet.
+    """
+    number = np.clip(field[:-1], 0.0, len(leaving) - 1.0)
+    whole = np.arange(len(leaving))
+    out, back = (np.exp(np.interp(number, whole, np.log(chances))) for chances in (leaving, arriving))
+    return out, back
+
+
+def _forward_backward(
+    likelihood: np.ndarray, start: np.ndarray, leaving: np.ndarray, arriving: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Marginals of all sites: occupied ``(T, S)``, the same filtered, appearing and vanishing ``(T - 1, S)``."""
+    frames, number = likelihood.shape[:2]
+    filtered, behind = np.empty((frames, number)), np.ones((frames, number, 2))
+    chance = start
+    for frame in range(frames):
+        if frame:
+            chance = chance * (1.0 - leaving[frame - 1]) + (1.0 - chance) * arriving[frame - 1]
+        one = chance * likelihood[frame, :, 1]
+        chance = one / (one + (1.0 - chance) * likelihood[frame, :, 0])
+        filtered[frame] = chance
+    for frame in range(frames - 2, -1, -1):
+        vacant, occupied = (likelihood[frame + 1] * behind[frame + 1]).T
+        back, out = arriving[frame], leaving[frame]
+        behind[frame, :, 0] = (1.0 - back) * vacant + back * occupied
+        behind[frame, :, 1] = out * vacant + (1.0 - out) * occupied
+        behind[frame] /= behind[frame].sum(axis=1, keepdims=True)
+    one, none = filtered * behind[..., 1], (1.0 - filtered) * behind[..., 0]
+    state = one / (one + none)
+    ahead = likelihood[1:] * behind[1:]
+    stay = filtered[:-1] * (1.0 - leaving) * ahead[..., 1]
+    vanish = filtered[:-1] * leaving * ahead[..., 0]
+    appear = (1.0 - filtered[:-1]) * arriving * ahead[..., 1]
+    remain = (1.0 - filtered[:-1]) * (1.0 - arriving) * ahead[..., 0]
+    total = stay + vanish + appear + remain
+    return state, filtered, appear / total, vanish / total
+
+
+def _learnt(grades: np.ndarray, state: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Share of each grade of vacant and of occupied sites, ``(2, GRADES)``.
+
+    Only sites beside vacuum teach: in the bulk none is vacant, and a support has columns of its own.
+    """
+    teaches = (grades >= 0) & (kinds == SURFACE)[None]
+    answer = WORTH * PRIOR
+    for grade in range(GRADES):
+        here = teaches & (grades == grade)
+        answer[1, grade] += state[here].sum()
+        answer[0, grade] += (1.0 - state[here]).sum()
+    return answer / answer.sum(axis=1, keepdims=True)
+
+
+def _quality(grades: np.ndarray, state: np.ndarray, kinds: np.ndarray, emission: np.ndarray) -> np.ndarray:
+    """How often each frame shows the columns of the bulk, against the mean of all frames, ``(T,)``."""
+    sure = (grades >= 0) & (kinds == BULK)[None] & (state > 0.9)
+    found = (sure & (grades > 0)).sum(axis=1)
+    number = sure.sum(axis=1)
+    mean = found.sum() / max(number.sum(), 1) if number.any() else 1.0
+    if mean == 0.0:
+        return np.ones(len(grades))
+    return np.clip((found + USUAL * mean) / (number + USUAL) / mean, 0.05, 1.0 / max(emission[1, 1:].sum(), LEAST))
+
+
+def _rates(
+    field: np.ndarray, state: np.ndarray, appearing: np.ndarray, vanishing: np.ndarray, kinds: np.ndarray, full: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chances of a frame to leave and to arrive with 0 … ``full`` neighbours, each drawn to the mean of all."""
+    counted = (kinds != SUPPORT)[None] & np.ones((len(appearing), 1), bool)
+    number = np.clip(np.rint(field[:-1]), 0, full).astype(int)
+    answers = []
+    for events, base, prior in (
+        (vanishing, state[:-1], LEAVING),
+        (appearing, 1.0 - state[:-1], ARRIVING),
+    ):
+        happened = np.bincount(number[counted], events[counted], minlength=full + 1)
+        exposed = np.bincount(number[counted], base[counted], minlength=full + 1)
+        surface = slice(0, full)
+        mean = (happened[surface].sum() + KNOWN * prior) / (exposed[surface].sum() + KNOWN)
+        answers.append(np.clip((happened + KNOWN * mean) / (exposed + KNOWN), 1e-5, 0.9))
+    answers[0][full] = STUCK
+    return answers[0], answers[1]

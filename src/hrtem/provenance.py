@@ -1,0 +1,65 @@
+"""Where results come from: code, versions, machine and command line, and checksums of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+import hrtem
+
+#: Distributions whose versions decide a result.
+DECISIVE = ("torch", "pytorch-lightning", "abtem", "ase", "numpy", "scipy", "monai")
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_revision() -> str:
+    """Revision of the code, with ``+`` if the working tree differs from it; ``unknown`` outside a checkout."""
+
+    def git(*words: str) -> str:
+        where = Path(__file__).resolve().parent
+        return subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def provenance() -> dict[str, Any]:
+    """Code, versions, machine and command line of this process."""
+    versions = {"hrtem": hrtem.__version__, "python": platform.python_version()}
+    for name in DECISIVE:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "absent"
+    return {
+        "revision": git_revision(),
+        "command": shlex.join(sys.argv),
+        "versions": versions,
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores",
+    }
+
+
+def record(config: DictConfig | None, folder: Path, **facts: Any) -> None:
+    """Write the resolved configuration, unless that is kept elsewhere, and the provenance into a run folder."""
+    if config is not None:
+        resolved = OmegaConf.to_container(config, resolve=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+    (folder / "provenance.json").write_text(json.dumps(provenance() | facts, indent=2) + "\n")

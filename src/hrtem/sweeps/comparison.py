@@ -1,0 +1,54 @@
+"""Trained runs beside each other: scores against dose, size and speed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hrtem.errors import InputError
+from hrtem.sweeps.entries import Cost, Entry, Run, names
+
+__all__ = ["Cost", "Entry", "Run", "compare", "names", "read_limits", "run_folders"]
+
+
+def compare(folders: Sequence[Path], device: str = "cpu") -> list[Entry]:
+    """Read runs, put repetitions of a recipe together and measure each network once.
+
+    Raises:
+        InputError: a folder is no tested run, or the device is not there.
+    """
+    groups: dict[str, list[Run]] = {}
+    for folder in folders:
+        run = Run.read(folder)
+        groups.setdefault(run.recipe, []).append(run)
+    members = list(groups.values())
+    return [
+        Entry(name, runs, Cost.measure(runs[0].folder / "checkpoints" / "best.ckpt", device))
+        for name, runs in zip(names([runs[0] for runs in members]), members, strict=True)
+    ]
+
+
+def run_folders(place: Path) -> list[Path]:
+    """The folder itself or, where it is none of a run but holds some, those of them that were tested."""
+    if (place / "config.yaml").exists():
+        return [place]
+    inside = sorted(path.parent for path in place.glob("*/metrics.json"))
+    return sorted(inside, key=lambda path: (len(path.name), path.name)) or [place]
+
+
+def read_limits(path: Path) -> Mapping[float, float]:
+    """The best possible position error in pm for doses in e/Å².
+
+    Raises:
+        InputError: the file does not say so.
+    """
+    if not path.is_file():
+        raise InputError(f"limits must be a JSON file, and {path} does not exist.")
+    try:
+        limits = {float(dose): float(error) for dose, error in json.loads(path.read_text()).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(f'limits must be a JSON file as {{"1000": 20.0}}, dose to pm, and {path} is not.') from None
+    if not limits or min(*limits, *limits.values()) <= 0.0:
+        raise InputError(f"limits must give doses and errors above 0, and {path} does not.")
+    return limits

@@ -1,0 +1,298 @@
+"""A search for the best words of a configuration, which goes on where it was killed."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import optuna
+import yaml
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from hrtem import commandline
+from hrtem.errors import InputError
+
+#: What one trial came to: the monitored metric, or why there is none.
+Outcome = float | str
+#: Runs trials, given the number of the first one and the words of each.
+Evaluate = Callable[[int, Sequence[Sequence[str]]], Sequence[Outcome]]
+#: How optuna names the two modes of a Lightning monitor.
+DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+
+
+class Attempt:
+    """A task whose refusal is a failure of one trial, where alone it would end the process.
+
+    Args:
+        task: the function that Hydra runs.
+    """
+
+    def __init__(self, task: Callable[[DictConfig], float]) -> None:
+        self.task = task
+
+    def __call__(self, config: DictConfig) -> float:
+        try:
+            return self.task(config)
+        except SystemExit as end:
+            mistake = end.__context__
+            raise InputError(
+                (mistake and commandline.sentence_of(mistake)) or f"the trial ended with {end.code}."
+            ) from end
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best trial of a search.
+
+    Attributes:
+        number: of the trial, and the name of its run folder.
+        value: of the monitored metric.
+        words: that were chosen for it.
+    """
+
+    number: int
+    value: float
+    words: list[str]
+
+
+class Search:
+    """Draws trials from a space with optuna's tree of Parzen estimators (Bergstra et al., NIPS 24, 2546 (2011)).
+
+    Everything is kept in ``folder``. A search of the same folder and words continues: finished trials stay, those
+    that were interrupted are begun anew, and the next trials are those that an uninterrupted search would draw.
+    A search none of whose trials succeeded begins anew as a whole.
+
+    Args:
+        space: for each word a distribution, see :func:`distribution`.
+        folder: of the journal, of ``trials.csv`` and of ``best.yaml``.
+        mode: ``max`` or ``min``, what the metric should be.
+        trials: how many trials to finish, failed ones included.
+        startup: how many of them are drawn at random before the search learns from them.
+        seed: of the draws.
+        fixed: further words that all trials share; a search whose fixed words differ is another search.
+
+    Raises:
+        InputError: a number is too small, the folder holds another search, or another process works in it.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, BaseDistribution],
+        folder: Path,
+        mode: str,
+        trials: int,
+        startup: int = 10,
+        seed: int = 0,
+        fixed: Sequence[str] = (),
+    ) -> None:
+        if not space:
+            raise InputError("hydra.sweeper.params must name at least one word to search over, got none.")
+        if mode not in DIRECTIONS:
+            raise InputError(f"monitor_mode must be max or min, got {mode}.")
+        if trials < 1:
+            raise InputError(f"hydra.sweeper.trials must be at least 1, got {trials}.")
+        self.space = dict(space)
+        self.folder = folder
+        self.trials = trials
+        self.startup = startup
+        self.seed = seed
+        self.lock = _lock(folder)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(
+            storage=JournalStorage(_journal(folder)), study_name="search", direction=DIRECTIONS[mode],
+            load_if_exists=True,
+        )  # fmt: skip
+        said = {"fixed": sorted(fixed), "mode": mode, "space": {name: str(space[name]) for name in sorted(space)}}
+        if not self.succeeded:
+            # Nothing is lost, and the mistake may be mended: trials that were all in vain do not count.
+            self.study.set_user_attr("said", said)
+            self.study.set_user_attr("first", len(self.study.get_trials()))
+        before = self.study.user_attrs["said"]
+        if before != said:
+            changed = next(name for name in said if before.get(name) != said[name])
+            raise InputError(
+                f"{folder} holds a search with other words ({changed}: {before.get(changed)}, now {said[changed]}); "
+                "study=NAME begins another one."
+            )
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether any trial has a value yet."""
+        return bool(self.study.get_trials(states=[TrialState.COMPLETE]))
+
+    def finished(self) -> list[FrozenTrial]:
+        """Trials that came to an end, good or bad."""
+        counted = self.study.get_trials()[self.study.user_attrs["first"] :]
+        return [trial for trial in counted if trial.state.is_finished() and not _interrupted(trial)]
+
+    def run(self, evaluate: Evaluate, at_once: int = 1) -> Best:
+        """Finish the trials that are left.
+
+        Args:
+            evaluate: runs trials and returns what each came to.
+            at_once: how many trials are given to it together.
+
+        Raises:
+            InputError: every trial failed.
+        """
+        if at_once < 1:
+            raise InputError(f"hydra.sweeper.max_batch_size must be at least 1, got {at_once}.")
+        self._begin_interrupted_anew()
+        while (left := self.trials - len(self.finished())) > 0:
+            asked = [self._ask(place) for place in range(min(at_once, left))]
+            first = asked[0].number
+            assert [trial.number for trial in asked] == list(range(first, first + len(asked)))
+            outcomes = evaluate(first, [words(trial.params) for trial in asked])
+            for trial, outcome in zip(asked, outcomes, strict=True):
+                self._tell(trial, outcome)
+            self.write_table()
+        return self.best()
+
+    def best(self) -> Best:
+        """The best trial so far.
+
+        Raises:
+            InputError: no trial has a value.
+        """
+        try:
+            trial = self.study.best_trial
+        except ValueError:
+            reason = next(iter(self.finished()[-1:]), None)
+            why = reason.user_attrs.get("error", "") if reason else ""
+            raise InputError(f"every trial in {self.folder} failed, the last one with: {why}") from None
+        assert trial.value is not None
+        return Best(trial.number, trial.value, words(trial.params))
+
+    def write_table(self) -> None:
+        """Write ``trials.csv``: number, state, value, the searched words, and why a trial failed."""
+        partial = self.folder / "trials.partial"
+        with partial.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["number", "state", "value", *self.space, "error"])
+            for trial in self.study.get_trials():
+                chosen = [trial.params.get(name, "") for name in self.space]
+                state = "interrupted" if _interrupted(trial) else trial.state.name.lower()
+                value = "" if trial.value is None else trial.value
+                writer.writerow([trial.number, state, value, *chosen, trial.user_attrs.get("error", "")])
+        os.replace(partial, self.folder / "trials.csv")
+
+    def write_best(self, best: Best, **facts: Any) -> None:
+        """Write ``best.yaml``: the best trial and further facts."""
+        content = {**vars(best), "finished": len(self.finished()), **facts}
+        (self.folder / "best.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def close(self) -> None:
+        """Let another process work in the folder."""
+        self.lock.close()
+
+    def _ask(self, place: int) -> optuna.Trial:
+        # The draws depend on how much is known, not on how often the search was interrupted.
+        rng = np.random.default_rng([self.seed, len(self.finished()), place])
+        self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=self.startup, seed=int(rng.integers(2**31)))
+        return self.study.ask(self.space)
+
+    def _tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        if isinstance(outcome, float) and math.isfinite(outcome):
+            self.study.tell(trial, outcome)
+        else:
+            error = outcome if isinstance(outcome, str) else f"the monitored metric is {outcome}."
+            trial.set_user_attr("error", error)
+            self.study.tell(trial, state=TrialState.FAIL)
+
+    def _begin_interrupted_anew(self) -> None:
+        for trial in self.study.get_trials(states=[TrialState.RUNNING]):
+            if trial.number >= self.study.user_attrs["first"]:
+                # Put into the queue before it is closed: killed in between, it is tried twice rather than never.
+                self.study.enqueue_trial(trial.params)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _interrupted(trial: FrozenTrial) -> bool:
+    """Whether a trial ended without a reason of its own."""
+    return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
+
+
+def words(parameters: Mapping[str, Any]) -> list[str]:
+    """Command-line words for drawn parameters, floats to six figures."""
+    return [f"{name}={f'{value:.6g}' if isinstance(value, float) else value}" for name, value in parameters.items()]
+
+
+def distribution(word: Override) -> BaseDistribution:
+    """What a word in Hydra's sweep grammar draws from.
+
+    ``choice(unet,msdnet)`` or ``unet,msdnet`` is one of these, ``range(2,6)`` a whole number from 2 to 5,
+    ``interval(0.1,0.5)`` a number between, ``int(interval(8,64))`` a whole one, ends included, and
+    ``tag(log,interval(1e-4,1e-2))`` one that is uniform on a log scale.
+
+    Raises:
+        InputError: the interval is empty or, on a log scale, not above 0.
+    """
+    sweep = word.value()
+    name = word.get_key_element()
+    try:
+        if isinstance(sweep, IntervalSweep):
+            assert sweep.start is not None
+            assert sweep.end is not None
+            log = "log" in sweep.tags
+            if isinstance(sweep.start, int) and isinstance(sweep.end, int):
+                return IntDistribution(sweep.start, sweep.end, log=log)
+            return FloatDistribution(float(sweep.start), float(sweep.end), log=log)
+        if isinstance(sweep, RangeSweep) and all(isinstance(n, int) for n in (sweep.start, sweep.stop, sweep.step)):
+            numbers = list(sweep.range())
+            return IntDistribution(numbers[0], numbers[-1], step=int(sweep.step))
+        return CategoricalDistribution(list(word.sweep_string_iterator()))
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{name} cannot be searched over {word.get_value_string()}: {error}.") from None
+
+
+def _lock(folder: Path) -> TextIO:
+    """An open file that no other process has locked; the lock goes with this process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "search.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise InputError(f"another process searches in {folder}; study=NAME begins another search.") from None
+    return file
+
+
+def _journal(folder: Path) -> JournalFileBackend:
+    """The journal of trials, without what a killed process left half done. Needs the lock of the folder."""
+    path = folder / "journal.log"
+    for left in folder.glob("journal.log.lock*"):
+        left.unlink()
+    if path.exists():
+        complete = path.read_bytes().rpartition(b"\n")
+        if complete[2]:
+            path.write_bytes(complete[0] + complete[1])
+    return JournalFileBackend(str(path))
+
+
+def split(overrides: Iterable[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
+    """The words to search over, and those that are fixed; of a word that is said twice the last counts."""
+    last: dict[str, Override] = {}
+    for override in overrides:
+        last.pop(override.get_key_element(), None)
+        last[override.get_key_element()] = override
+    space = {name: distribution(word) for name, word in last.items() if word.is_sweep_override()}
+    fixed = [word.input_line or "" for word in last.values() if not word.is_sweep_override()]
+    return space, fixed

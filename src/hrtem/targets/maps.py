@@ -1,0 +1,276 @@
+"""What the network is to answer: maps with a Gaussian, a disc or a number of atoms on every column.
+
+A target draws its maps from columns, and says what the network's logits mean (``maps``) and who can read that
+(``answers``): peaks with ``reads`` of the same word.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hrtem.errors import InputError
+from hrtem.ranges import Range
+from hrtem.targets.atom_counts import Classes
+
+
+class GaussianMaps:
+    """One map a class, with a Gaussian of height 1 at each of its columns.
+
+    Args:
+        channels: number of classes.
+        sigma: standard deviation of the Gaussians, Å.
+    """
+
+    #: What the maps hold, so that peaks of another kind are refused.
+    answers = "classes"
+    #: How many of the last channels are parts of a vector along x and y, which turns with the image.
+    vectors = 0
+
+    def __init__(self, channels: int, sigma: float) -> None:
+        if channels < 1:
+            raise InputError(f"target.channels must be at least 1, got {channels}.")
+        #: How many of the first maps are those of classes; what others say holds where these see a column.
+        self.channels = self.classes = channels
+        self.sigma = Range.parse("target.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0).low
+
+    def __call__(
+        self,
+        positions: Tensor,
+        labels: Tensor,
+        shape: tuple[int, int] | torch.Size,
+        sampling: float,
+        atoms: Tensor | None = None,
+    ) -> Tensor:
+        """Draw the maps of a batch.
+
+        Args:
+            positions: ``(B, N, 2)`` (x, y) in Å from the centre of pixel ``[0, 0]``.
+            labels: ``(B, N)`` class indices; negative entries fill the batch up and are skipped.
+            shape: (Y, X) of the maps.
+            sampling: Å/px.
+            atoms: ``(B, N)`` atoms in each column, 0 where unknown; only targets of counts use it.
+
+        Returns:
+            Real ``(B, channels, Y, X)`` in [0, 1]. Where Gaussians meet, the higher one counts.
+        """
+        return self._drawn(positions, labels, shape, sampling)
+
+    def maps(self, logits: Tensor) -> Tensor:
+        """Probability maps ``(B, C, Y, X)`` of the network's logits ``(B, channels, Y, X)``."""
+        return logits.sigmoid()
+
+    def check(self, loss: torch.nn.Module) -> None:
+        """Refuse a loss that does not fit the maps.
+
+        Raises:
+            InputError: the loss is one over all channels together.
+        """
+        if isinstance(loss, torch.nn.CrossEntropyLoss) or hasattr(loss, "offset_weight"):
+            raise InputError(f"task.loss must be one of single maps, such as loss=bce, got {type(loss).__name__}.")
+
+    def _drawn(self, positions: Tensor, labels: Tensor, shape: tuple[int, int] | torch.Size, sampling: float) -> Tensor:
+        near = _windows(positions, labels, shape, sampling, 4.0 * self.sigma)
+        # A Gaussian is the product of one along x and one along y: two rows of exponentials instead of a square.
+        along = torch.exp(-0.5 * near.away**2 * (sampling / self.sigma) ** 2)
+        values = along[:, 1, :, None] * along[:, 0, None, :]
+        plane = near.example * self.channels + near.label
+        index = plane[:, None, None] * (near.high * near.wide) + near.pixel
+        maps = torch.zeros(positions.shape[0] * self.channels * near.high * near.wide, device=positions.device)
+        maps.scatter_reduce_(0, index.flatten(), values.flatten().to(maps.dtype), "amax")
+        return near.cut(maps.reshape(-1, self.channels, near.high, near.wide), shape)
+
+
+class SoftmaxMaps(GaussianMaps):
+    """A Gaussian map a class, and a last one of what they leave to 1: at each pixel one thing or another.
+
+    Cross entropy with these soft targets is proper too, so that masses stay probabilities.
+
+    Args:
+        channels: number of classes and 1 for the background.
+        sigma: standard deviation of the Gaussians, Å.
+    """
+
+    def __init__(self, channels: int, sigma: float) -> None:
+        super().__init__(channels, sigma)
+        self.classes = channels - 1
+
+    def __call__(
+        self,
+        positions: Tensor,
+        labels: Tensor,
+        shape: tuple[int, int] | torch.Size,
+        sampling: float,
+        atoms: Tensor | None = None,
+    ) -> Tensor:
+        """Draw the maps of a batch; see :class:`GaussianMaps`. They add up to 1 at every pixel."""
+        maps = self._drawn(positions, labels, shape, sampling)
+        # Nothing is labelled with the last channel yet. Where Gaussians of two classes meet, they share the pixel.
+        maps = maps / maps.sum(dim=1, keepdim=True).clamp_min(1.0)
+        maps[:, -1] = 1.0 - maps.sum(dim=1)
+        return maps
+
+    def maps(self, logits: Tensor) -> Tensor:
+        """Probability maps ``(B, channels - 1, Y, X)`` of the classes, without the background."""
+        return logits.softmax(dim=1)[:, :-1]
+
+    def check(self, loss: torch.nn.Module) -> None:
+        """Refuse a loss that does not fit the maps; raises InputError."""
+        if not isinstance(loss, torch.nn.CrossEntropyLoss):
+            raise InputError(f"task.loss must be loss=softmax for target=gaussian_softmax, got {type(loss).__name__}.")
+
+
+class OffsetMaps:
+    """A disc on every column, one map a class, and two maps of the way from each pixel of it to its column.
+
+    Args:
+        channels: number of classes and 2 for the offsets along x and y.
+        radius: of the discs, Å; the offsets are in units of it.
+    """
+
+    answers = "offsets"
+    vectors = 2
+
+    def __init__(self, channels: int, radius: float) -> None:
+        if channels < 3:
+            raise InputError(f"target.channels must be at least 3, a class and two offsets, got {channels}.")
+        self.channels = channels
+        self.classes = channels - 2
+        self.radius = Range.parse("target.radius", radius, unit="Å", minimum=0.05, maximum=5.0).low
+
+    def __call__(
+        self,
+        positions: Tensor,
+        labels: Tensor,
+        shape: tuple[int, int] | torch.Size,
+        sampling: float,
+        atoms: Tensor | None = None,
+    ) -> Tensor:
+        """Draw the maps of a batch; the arguments are those of :class:`GaussianMaps`.
+
+        Returns:
+            Real ``(B, channels, Y, X)``: discs in [0, 1] with a rim one pixel wide, then the offsets to the nearest
+            column along x and y over the radius, 0 where there is no disc.
+        """
+        near = _windows(positions, labels, shape, sampling, self.radius + sampling)
+        x, y = torch.broadcast_tensors(near.away[:, 0, None, :], near.away[:, 1, :, None])
+        distance = torch.hypot(x, y)
+        size = near.high * near.wide
+        classes = self.classes
+        disc = (0.5 + self.radius / sampling - distance).clamp(0.0, 1.0)
+        plane = near.example * classes + near.label
+        discs = torch.zeros(len(positions) * classes * size, device=positions.device)
+        index = plane[:, None, None] * size + near.pixel
+        discs.scatter_reduce_(0, index.flatten(), disc.flatten().to(discs.dtype), "amax")
+        # Each pixel belongs to the column that is nearest, whatever its class.
+        index = near.example[:, None, None] * size + near.pixel
+        nearest = torch.full((len(positions) * size,), torch.inf, device=positions.device)
+        nearest.scatter_reduce_(0, index.flatten(), distance.flatten().to(nearest.dtype), "amin")
+        mine = (distance.to(nearest.dtype) == nearest[index]) & (disc > 0.0)
+        offsets = (-away * (sampling / self.radius) for away in (x, y))
+        owned = [*(value.expand_as(distance) for value in self._facts(near, labels, atoms)), *offsets]
+        facts = torch.zeros(len(positions), len(owned), size, device=positions.device)
+        where = torch.div(index[mine], size, rounding_mode="floor"), index[mine] % size
+        for channel, value in enumerate(owned):
+            facts[where[0], channel, where[1]] = value[mine].to(facts.dtype)
+        maps = torch.cat([discs.reshape(-1, classes, size), facts], dim=1)
+        return near.cut(maps.reshape(len(positions), -1, near.high, near.wide), shape)
+
+    def _facts(self, near: _Windows, labels: Tensor, atoms: Tensor | None) -> list[Tensor]:
+        """What else pixels learn of their column: values that spread to ``(W, S, S)``, drawn before the offsets."""
+        return []
+
+    def maps(self, logits: Tensor) -> Tensor:
+        """Probabilities of the discs, then the offsets in Å, ``(B, channels, Y, X)``."""
+        return torch.cat([logits[:, :-2].sigmoid(), self.radius * logits[:, -2:]], dim=1)
+
+    def check(self, loss: torch.nn.Module) -> None:
+        """Refuse a loss that does not fit the maps; raises InputError."""
+        if not hasattr(loss, "offset_weight") or hasattr(loss, "count_weight"):
+            raise InputError(f"task.loss must be loss=offsets for target=offsets, got {type(loss).__name__}.")
+
+
+class CountedOffsetMaps(OffsetMaps):
+    """A disc on every column, the number of its atoms, and the way from each pixel of the disc to the column.
+
+    The maps are ``(B, 4, Y, X)``: discs, atoms of the nearest column, 0 where their number is unknown, and offsets.
+    Columns of which no number is known are refused with an InputError.
+
+    Args:
+        channels: of the network: 1 for the discs, those of ``count``, and 2 for the offsets.
+        radius: see :class:`OffsetMaps`.
+        count: how the network says numbers, see :mod:`hrtem.targets.atom_counts`.
+        classes: classes of the sample, of which there can be one only.
+    """
+
+    answers = "counted offsets"
+
+    def __init__(self, channels: int, radius: float, count: Classes, classes: int = 1) -> None:
+        super().__init__(channels, radius)
+        if classes != 1:
+            raise InputError(f"target counts atoms of one class, as in sample=gold, and sample.classes has {classes}.")
+        if channels != count.channels + 3:
+            raise InputError(
+                f"target.channels must be {count.channels + 3}, a disc, {count.channels} to count with and two "
+                f"offsets, got {channels}."
+            )
+        self.classes = 1
+        self.count = count
+
+    def maps(self, logits: Tensor) -> Tensor:
+        """Probabilities of the discs and of each number of atoms, offsets in Å, ``(B, 1 + largest + 2, Y, X)``."""
+        counts = self.count.probabilities(logits[:, 1:-2])
+        return torch.cat([logits[:, :1].sigmoid(), counts, self.radius * logits[:, -2:]], dim=1)
+
+    def check(self, loss: torch.nn.Module) -> None:
+        """Refuse a loss that does not fit the maps; raises InputError."""
+        if not hasattr(loss, "count_weight"):
+            raise InputError(
+                f"task.loss must be loss=counted_offsets for a target that counts, got {type(loss).__name__}."
+            )
+
+    def _facts(self, near: _Windows, labels: Tensor, atoms: Tensor | None) -> list[Tensor]:
+        if atoms is None or bool((labels >= 0).any() & (atoms <= 0).all()):
+            raise InputError("target counts atoms, and the sample does not say how many its columns have.")
+        return [atoms[near.example, near.number][:, None, None]]
+
+
+class _Windows(NamedTuple):
+    """Squares of pixels around W columns, in maps with a border as wide as any square, so that none has to be cut."""
+
+    example: Tensor  # (W,) place in the batch
+    number: Tensor  # (W,) place in the example
+    label: Tensor  # (W,)
+    away: Tensor  # (W, 2, S) px from the column to the pixels along x and y
+    pixel: Tensor  # (W, S, S) index into a flattened map of (high, wide)
+    high: int
+    wide: int
+    border: int
+
+    def cut(self, maps: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
+        """``maps`` ``(B, C, high, wide)`` without the border."""
+        rows, columns = shape
+        return maps[..., self.border : self.border + rows, self.border : self.border + columns].contiguous()
+
+
+def _windows(
+    positions: Tensor, labels: Tensor, shape: tuple[int, int] | torch.Size, sampling: float, radius: float
+) -> _Windows:
+    """The pixels within ``radius`` Å of the columns that reach into the maps."""
+    rows, columns = shape
+    reach = math.ceil(radius / sampling)
+    example, number = torch.nonzero(labels >= 0, as_tuple=True)
+    where = positions[example, number] / sampling
+    nearest = where.round().long()
+    last = torch.tensor([columns, rows], device=where.device) - 1
+    seen = ((nearest >= -reach) & (nearest <= last + reach)).all(dim=1)
+    where, nearest, example, number = where[seen], nearest[seen], example[seen], number[seen]
+    pixels = nearest[:, :, None] + torch.arange(-reach, reach + 1, device=where.device)
+    border = 2 * reach
+    high, wide = rows + 2 * border, columns + 2 * border
+    pixel = (pixels[:, 1, :, None] + border) * wide + pixels[:, 0, None, :] + border
+    away = pixels - where[:, :, None]
+    return _Windows(example, number, labels[example, number], away, pixel, high, wide, border)

@@ -1,0 +1,331 @@
+"""Examples for training and testing: waves from the cache, with microscope settings for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from hydra.utils import instantiate
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.training.loader import ReadAheadLoader, Share, processes_for
+from hrtem.waves.cache import SPLITS, WaveCache
+from hrtem.waves.workers import check, show
+
+Example = dict[str, Any]
+
+
+class View(NamedTuple):
+    """Where a window begins, and how it is turned once it is cut."""
+
+    row: int
+    column: int
+    transpose: bool
+    flip_x: bool
+    flip_y: bool
+
+    def turned(self, image: np.ndarray) -> np.ndarray:
+        """``image`` ``(..., Y, X)`` in this orientation."""
+        if self.transpose:
+            image = np.swapaxes(image, -2, -1)
+        if self.flip_x:
+            image = image[..., ::-1]
+        return image[..., ::-1, :] if self.flip_y else image
+
+
+class SimulatedImages(Dataset[Example]):
+    """Random views of cached waves, each with its own microscope, detector and dose.
+
+    Example ``n`` draws from ``default_rng([seed, split, n])`` and depends on nothing else.
+
+    Args:
+        cache: waves and columns.
+        split: ``train``, ``val`` or ``test``.
+        waves: how many waves of the split to use.
+        length: how many examples there are.
+        first: number of the first example, so that every epoch can show new ones.
+        optics: draws microscope settings.
+        noise: draws detector settings.
+        patch: side of the image, px.
+        margin: further pixels on each side, imaged and then cut off, px.
+        sampling: Å/px.
+        seed: of the examples.
+        records: waves and columns that have been read already; those that are read are added.
+        doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å².
+    """
+
+    def __init__(
+        self,
+        cache: WaveCache,
+        split: str,
+        waves: int,
+        length: int,
+        first: int,
+        optics: Any,
+        noise: Any,
+        patch: int,
+        margin: int,
+        sampling: float,
+        seed: int,
+        doses: Sequence[float] = (),
+        records: dict[int, tuple[np.ndarray, Columns]] | None = None,
+    ) -> None:
+        self.records = {} if records is None else records
+        self.cache = cache
+        self.split = split
+        self.waves = waves
+        self.length = length
+        self.first = first
+        self.optics = optics
+        self.noise = noise
+        self.side = patch + 2 * margin
+        self.margin = margin
+        self.sampling = sampling
+        self.seed = seed
+        self.doses = tuple(doses)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, item: int) -> Example:
+        """Wave of the view, columns in the frame of the cut image, settings."""
+        number, group = divmod(item, len(self.doses)) if self.doses else (item, 0)
+        rng = np.random.default_rng([self.seed, SPLITS[self.split], self.first + number])
+        index = int(rng.integers(self.waves)) if self.split == "train" else (self.first + number) % self.waves
+        wave, columns = self._view(*self.record(index), rng)
+        settings = self.optics.draw(rng)
+        if self.doses:
+            settings["dose"] = np.float32(self.optics.image_dose(self.doses[group]))
+        detector = self.noise.draw(rng)
+        if self.doses:
+            # The same view at another dose is another exposure.
+            detector["seed"] = (detector["seed"] + 7919 * group) % 2**31
+        return {
+            "wave": torch.from_numpy(wave),
+            "columns": columns,
+            "settings": settings | detector,
+            "group": group,
+        }
+
+    def record(self, index: int) -> tuple[np.ndarray, Columns]:
+        """Wave, read-only, and columns of the split's record ``index``, looked up and checked once."""
+        if index not in self.records:
+            self.records[index] = self.cache.load(self.split, index)
+        return self.records[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the records: a process that does not inherit the maps of the waves makes its own."""
+        return self.__dict__ | {"records": {}}
+
+    def draw_view(self, shape: tuple[int, ...], rng: np.random.Generator) -> View:
+        """A random window into a wave of ``shape``, in one of the eight orientations of a square."""
+        row, column = (int(rng.integers(size - self.side + 1)) for size in shape)
+        return View(row, column, *(bool(bit) for bit in rng.integers(2, size=3)))
+
+    def _view(self, wave: np.ndarray, columns: Columns, rng: np.random.Generator) -> tuple[np.ndarray, Columns]:
+        view = self.draw_view(wave.shape[-2:], rng)
+        # Copied before it is turned: rows of a whole wave lie a power of two apart, the worst case for a cache.
+        window = wave[..., view.row : view.row + self.side, view.column : view.column + self.side].copy()
+        wave = view.turned(window)
+        positions = columns.positions - np.array([view.column, view.row]) * self.sampling
+        last = (self.side - 1) * self.sampling
+        if view.transpose:
+            positions = positions[:, ::-1]
+        if view.flip_x:
+            positions = np.column_stack([last - positions[:, 0], positions[:, 1]])
+        if view.flip_y:
+            positions = np.column_stack([positions[:, 0], last - positions[:, 1]])
+        columns = columns.moved(positions - self.margin * self.sampling)
+        seen = (self.side - 2 * self.margin - 1) * self.sampling
+        return np.ascontiguousarray(wave), columns[columns.inside(seen, seen, border=-1.5)]
+
+
+def collate(examples: Sequence[Example]) -> Example:
+    """Stack examples; columns are filled up with label -1 and no atoms to equal numbers."""
+    columns: list[Columns] = [example["columns"] for example in examples]
+    most = max([1, *map(len, columns)])
+    positions = torch.zeros(len(columns), most, 2)
+    labels = torch.full((len(columns), most), -1)
+    atoms = torch.zeros(len(columns), most, dtype=torch.long)
+    for number, one in enumerate(columns):
+        positions[number, : len(one)] = torch.from_numpy(one.positions)
+        labels[number, : len(one)] = torch.from_numpy(one.labels)
+        atoms[number, : len(one)] = torch.from_numpy(one.counts)
+    names = examples[0]["settings"]
+    return {
+        # In a loader process, it writes where the other process can read.
+        "wave": default_collate([example["wave"] for example in examples]),
+        "positions": positions,
+        "labels": labels,
+        "atoms": atoms,
+        "settings": {name: torch.from_numpy(np.stack([one["settings"][name] for one in examples])) for name in names},
+        "group": torch.tensor([example["group"] for example in examples]),
+    }
+
+
+def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str], atoms: Tensor | None = None) -> list[Columns]:
+    """Undo :func:`collate`: the columns of each example, with their counts if ``atoms`` are given."""
+    counts = torch.zeros_like(labels) if atoms is None else atoms
+    answers = []
+    for where, label, number in zip(positions, labels, counts, strict=True):
+        real = label >= 0
+        place, kind, height = (values[real].cpu().numpy() for values in (where.double(), label, number))
+        answers.append(Columns(place, kind, tuple(classes), height))
+    return answers
+
+
+class WaveDataModule(lightning.LightningDataModule):
+    """Simulates the waves that are not cached yet and serves the three splits.
+
+    Args:
+        sample, wave, optics, noise: plain settings of these stages, as in the configuration; ``wave.scheduler`` says
+            where waves are simulated, see :func:`hrtem.waves.workers.finished`, and has no part in what they are.
+        cache: folder of the wave caches.
+        numbers: waves in ``train``, ``val`` and ``test``.
+        seed: of structures and examples.
+        sampling: Å/px.
+        patch: side of a training image, px; a multiple of 32.
+        margin: see :class:`SimulatedImages`; ``auto`` is :meth:`hrtem.optics.Optics.margin`.
+        batch_size: examples a step and device.
+        epoch_size: training examples that count as one epoch; shared by all devices.
+        workers: loader processes; 0 loads in the training process, ``auto``: see
+            :func:`hrtem.training.loader.processes_for`.
+    """
+
+    def __init__(
+        self,
+        sample: Mapping[str, Any],
+        wave: Mapping[str, Any],
+        optics: Mapping[str, Any],
+        noise: Mapping[str, Any],
+        cache: str,
+        numbers: Mapping[str, int],
+        seed: int,
+        sampling: float,
+        patch: int,
+        margin: int | str,
+        batch_size: int,
+        epoch_size: int,
+        workers: int | str,
+    ) -> None:
+        super().__init__()
+        if patch < 32 or patch % 32:
+            raise InputError(f"data.patch must be a multiple of 32 px, got {patch}.")
+        for split, number in numbers.items():
+            if split not in SPLITS or int(number) < 1:
+                raise InputError(f"data.numbers must give train, val and test at least 1 wave, got {split}: {number}.")
+        for name, number in {"data.batch_size": batch_size, "data.epoch_size": epoch_size}.items():
+            if number < 1:
+                raise InputError(f"{name} must be at least 1, got {number}.")
+        if workers != "auto" and (not isinstance(workers, int) or workers < 0):
+            raise InputError(f"data.workers must be a number of processes from 0 up, or auto, got {workers}.")
+        self.optics = instantiate(optics)
+        rim = self.optics.margin(sampling, margin)
+        extent, needed = float(sample["extent"]), (patch + 2 * rim) * sampling
+        if needed > extent + 1e-6:
+            raise InputError(
+                f"data.patch with the margins that optics needs, {rim} px on each side, is {needed:g} Å wide and must "
+                f"fit into sample.extent, which is {extent:g} Å; say sample.extent={needed:g} or a smaller data.patch."
+            )
+        self.noise = instantiate(noise)
+        if not self.optics.test_doses:
+            raise InputError("optics.test_doses must name at least one dose in e/Å², got [].")
+        settings = {key: value for key, value in wave.items() if key != "scheduler"}
+        self.scheduler = check(wave.get("scheduler", "local"))
+        self.cache = WaveCache(
+            Path(cache),
+            instantiate(sample),
+            instantiate(settings),
+            {"sample": dict(sample), "wave": settings},
+            seed,
+        )
+        self.numbers = {split: int(number) for split, number in numbers.items()}
+        # Maps of the waves, half a megabyte each, and columns; they stay from epoch to epoch.
+        self.records: dict[str, dict[int, tuple[np.ndarray, Columns]]] = {split: {} for split in self.numbers}
+        self.seed = seed
+        self.view: dict[str, Any] = {"patch": patch, "margin": rim, "sampling": sampling}
+        self.batch_size = batch_size
+        self.epoch_size = epoch_size
+        self.workers = workers
+        self.training: ReadAheadLoader | None = None
+        self.left: dict[str, int] = {}
+
+    def prepare_data(self) -> None:
+        """Simulate, with a progress bar, what the cache lacks."""
+        steps = self.cache.fill(self.numbers, self.scheduler)
+        missing = next(steps)
+        if missing:
+            show(steps, missing, sum(self.numbers.values()), f"Simulating {self.cache.sample.name}")
+
+    def train_dataloader(self) -> DataLoader[Example]:
+        """Examples that no epoch before has shown."""
+        self.training = self._loader("train", self.epoch_size, first=self._epoch * self.epoch_size)
+        if self.left.get("epoch") == self._epoch:
+            self.training.load_state_dict(self.left)
+        return self.training
+
+    @property
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the training is, for a checkpoint in the middle of an epoch."""
+        return {"epoch": self._epoch} | (self.training.state_dict() if self.training else {})
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Leave out what that epoch has shown. Lightning's own way forgets the first epoch."""
+        self.left = state_dict
+
+    def val_dataloader(self) -> DataLoader[Example]:
+        """The same examples after every epoch."""
+        return self._loader("val", self.numbers["val"])
+
+    def test_dataloader(self) -> DataLoader[Example]:
+        """Every test view at every test dose of the optics."""
+        doses = self.optics.test_doses
+        return self._loader("test", self.numbers["test"] * len(doses), doses=doses)
+
+    def images(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> SimulatedImages:
+        """The examples of a split as a map-style dataset."""
+        return SimulatedImages(
+            self.cache,
+            split,
+            self.numbers[split],
+            length,
+            first,
+            self.optics,
+            self.noise,
+            seed=self.seed,
+            doses=doses,
+            records=self.records[split],
+            **self.view,
+        )
+
+    def _loader(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> ReadAheadLoader:
+        processes, rank, sharing, device = 1, 0, 1, torch.device("cpu")
+        if self.trainer:
+            processes, rank, sharing = self.trainer.world_size, self.trainer.global_rank, self.trainer.num_devices
+            device = self.trainer.strategy.root_device
+        if length < processes:
+            key = "data.epoch_size" if split == "train" else f"data.numbers.{split}"
+            raise InputError(f"{key} gives {length} examples, and each of {processes} processes needs one.")
+        images = self.images(split, length, first, doses)
+        if workers := processes_for(device, sharing) if self.workers == "auto" else int(self.workers):
+            # Processes inherit what is known of the records, and need not check each again in every epoch.
+            for index in range(images.waves):
+                images.record(index)
+        return ReadAheadLoader(
+            images,
+            sampler=Share(images, processes, rank, even=split == "train"),
+            batch_size=self.batch_size,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=device.type == "cuda",
+        )

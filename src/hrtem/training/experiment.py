@@ -1,0 +1,60 @@
+"""One experiment from its settings to its run folder: what ``python train.py`` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as lightning
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from hrtem import provenance
+from hrtem.commandline import folder_kept_on_success
+from hrtem.training import loggers, resume
+from hrtem.training.examples import examples_figure
+from hrtem.training.reliability import save_reliability
+from hrtem.training.scores import print_scores, save_scores
+
+
+def run(config: DictConfig, folder: Path) -> float:
+    """Simulate, train, test, and leave a run folder.
+
+    Args:
+        config: of the experiment, as ``conf/train.yaml`` composes it.
+        folder: of the run.
+
+    Returns:
+        The monitored metric of its best checkpoint.
+
+    Raises:
+        InputError: a setting cannot be used.
+    """
+    with folder_kept_on_success(folder):
+        lightning.seed_everything(config.seed, workers=True, verbose=False)
+        data, task = instantiate(config.data), instantiate(config.task)
+        if config.start is not None:
+            resume.start_from(task, config.start)
+        callbacks = [instantiate(callback) for callback in config.callbacks.values()]
+        checkpoint = next(c for c in callbacks if isinstance(c, lightning.callbacks.ModelCheckpoint))
+        continued = resume.checkpoint_to_resume(config, folder)
+        logger = loggers.logger(config, folder, cache_key=data.cache.key)
+        trainer = instantiate(config.trainer, callbacks=callbacks, logger=logger)
+        resume.check_processes(trainer)
+    if trainer.is_global_zero:
+        provenance.record(config, folder, cache_key=data.cache.key, precision=trainer.precision)
+
+    trainer.fit(task, data, ckpt_path=continued, weights_only=True)
+    trainer.test(task, data, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True)
+
+    if trainer.is_global_zero:
+        save_scores(task.test_scores, folder / "metrics.json")
+        save_reliability(task.test_reliability, folder)
+        figure = examples_figure(task, data, folder / "examples.png")
+        loggers.log_figure(logger, "examples", figure)
+        loggers.close(logger)
+        print_scores(task.test_scores)
+        print(f"Run folder: {folder}\nUse the model on your own image (its pixel size in Å):")
+        print(f"  python predict.py checkpoint={checkpoint.best_model_path} images=IMAGE sampling=SAMPLING")
+    best = checkpoint.best_model_score
+    assert best is not None
+    return float(best)

@@ -1,0 +1,28 @@
+"""A trainer in the precision that the processor is fast at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as lightning
+
+from hrtem.errors import InputError
+from hrtem.inference.precision import fastest
+
+
+def trainer(precision: str = "auto", **settings: Any) -> lightning.Trainer:
+    """A Lightning trainer whose ``precision`` may be ``auto``, which is :func:`hrtem.inference.precision.fastest`.
+
+    Args:
+        precision: ``auto``, or any word that Lightning knows.
+        settings: of :class:`pytorch_lightning.Trainer`.
+
+    Raises:
+        InputError: Lightning does not know one of them.
+    """
+    if precision == "auto":
+        precision = fastest(str(settings.get("accelerator", "auto")))
+    try:
+        return lightning.Trainer(precision=precision, **settings)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"trainer cannot be used as said: {' '.join(str(error).split())}") from error

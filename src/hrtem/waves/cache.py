@@ -1,0 +1,253 @@
+"""Exit waves on disk: one record a structure, simulated once and checked whenever it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import struct
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from hrtem.columns import Columns
+from hrtem.errors import InputError
+from hrtem.waves.multislice import Multislice
+from hrtem.waves.workers import finished
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from hrtem.samples import Sample
+
+#: Counts up whenever the same recipe gives other waves or records, so that no stale one is ever read.
+GENERATION = 3
+
+SPLITS = {"train": 0, "val": 1, "test": 2}
+
+#: After this many seconds, what a killed process was writing is no longer being written.
+STALE = 3600.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WaveCache:
+    """Waves and columns of one recipe on disk, one record a structure.
+
+    A record's structure is drawn from ``default_rng([seed, split, index])``, so that it does not depend on
+    how many others are made or by whom. The folder's name is a hash of the sample, the wave settings, the
+    seed and the versions that decide the result. Records appear by an atomic rename: a killed run leaves
+    none half-written and two processes may fill one cache. Each holds a checksum of its arrays and its place.
+    Waves are mapped, not read: all processes of a machine share the memory of its page cache. A record that another
+    process replaces stays what it was where it is mapped.
+
+    Args:
+        root: folder of all caches.
+        sample: what to draw.
+        wave: how to propagate.
+        recipe: plain settings of both, hashed for the key.
+        seed: of the structures.
+    """
+
+    root: Path
+    sample: Sample
+    wave: Multislice
+    recipe: Mapping[str, Any]
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that name everything that decides the waves."""
+        recipe = {"recipe": self.recipe, "seed": self.seed, "generation": GENERATION, "abtem": version("abtem")}
+        if self.sample.fingerprint:
+            recipe["sample"] = self.sample.fingerprint
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> Path:
+        """Where this recipe's records lie."""
+        return Path(self.root) / f"{self.sample.name}-{self.key}"
+
+    def path(self, split: str, index: int) -> Path:
+        """File of record ``index`` of ``train``, ``val`` or ``test``."""
+        return self.folder / split / f"{index:06d}.npz"
+
+    def missing(self, split: str, number: int) -> list[int]:
+        """Indices below ``number`` that are not on disk, or not to their end."""
+        return [index for index in range(number) if not self._whole(split, index)]
+
+    def compute(self, split: str, index: int) -> int:
+        """Simulate one record and put it on disk, unless another process has; returns its index.
+
+        Raises:
+            InputError: the folder cannot be written, or the structure cannot be simulated.
+        """
+        if self._whole(split, index):
+            return index
+        rng = np.random.default_rng([self.seed, SPLITS[split], index])
+        atoms, columns = self.structure(split, index, rng)
+        arrays: dict[str, Any] = {
+            "wave": self.wave(atoms, rng),
+            "positions": columns.positions,
+            "labels": columns.labels,
+            "counts": columns.counts,
+        }
+        path = self.path(split, index)
+        with self._written():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    np.savez(file, **arrays, checksum=np.array(self._checksum(split, index, arrays)))
+                os.replace(temporary, path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        return index
+
+    def structure(self, split: str, index: int, rng: np.random.Generator) -> tuple[Atoms, Columns]:
+        """What record ``index`` shows, drawn from its generator."""
+        return self.sample(rng)
+
+    def load(self, split: str, index: int) -> tuple[np.ndarray, Columns]:
+        """Wave, complex64 ``(Y, X)`` or ``(N, Y, X)``, and columns of one record.
+
+        The wave is read-only and lies in the file as long as it is used; what of it was touched may be dropped from
+        memory and read again. A damaged record is simulated again in its place, and a warning says so.
+
+        Raises:
+            InputError: the record cannot be read, or is damaged and cannot be written.
+        """
+        try:
+            return self._parsed(split, index, self._bytes(split, index))
+        except InputError:
+            raise
+        # Damage may show anywhere in the archive or in the headers of its arrays.
+        except Exception:
+            self._discard(split, index)
+            self.compute(split, index)
+        return self._parsed(split, index, self._bytes(split, index))
+
+    def fill(self, numbers: Mapping[str, int], scheduler: str = "local") -> Iterator[int]:
+        """Simulate what is missing of the first ``numbers[split]`` records of each split.
+
+        Args:
+            numbers: how many records each split needs.
+            scheduler: see :func:`hrtem.waves.workers.finished`; all workers must see the same ``root``.
+
+        Yields:
+            The number of records still to come: first all that are missing, last 0.
+
+        Raises:
+            InputError: a structure, the folder or the scheduler is of no use; what is done stays.
+        """
+        todo = [(split, index) for split, number in numbers.items() for index in self.missing(split, number)]
+        yield len(todo)
+        if not todo:
+            return
+        # Workers may have been started in another folder.
+        store = replace(self, root=Path(self.root).resolve())
+        for record in todo:
+            if store.path(*record).exists():
+                store._discard(*record)
+        with self._written():
+            store.folder.mkdir(parents=True, exist_ok=True)
+            store._sweep()
+            recipe = yaml.safe_dump({**self.recipe, "seed": self.seed}, sort_keys=False)
+            (store.folder / "recipe.yaml").write_text(recipe)
+        for done, _ in enumerate(finished(store.compute, todo, scheduler), start=1):
+            yield len(todo) - done
+        lost = sum(len(self.missing(split, number)) for split, number in numbers.items())
+        if lost:
+            raise InputError(
+                f"data.cache must be a folder that this process and all workers of {scheduler} share, and {lost} waves "
+                f"that they wrote are not in {store.folder}."
+            )
+
+    def _whole(self, split: str, index: int) -> bool:
+        """Whether a record is there to its end, where a zip archive has its directory."""
+        return zipfile.is_zipfile(self.path(split, index))
+
+    def _bytes(self, split: str, index: int) -> np.ndarray:
+        """A record's file as bytes ``(N,)``, mapped where the file system can do that."""
+        import torch  # here, since processes that only simulate would spend seconds on it
+
+        path = self.path(split, index)
+        try:
+            with suppress(RuntimeError):
+                # numpy's own maps keep a file open each, and a process may have no more than a thousand.
+                size = path.stat().st_size
+                return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
+            return np.frombuffer(path.read_bytes(), np.uint8)
+        except OSError as error:
+            raise InputError(f"data.cache holds records that can be read, and {path} {_reason(error)}.") from None
+
+    def _parsed(self, split: str, index: int, record: np.ndarray) -> tuple[np.ndarray, Columns]:
+        with np.load(io.BytesIO(record.data)) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+            place = archive.zip.getinfo("wave.npy")
+        arrays["wave"] = _in_place(arrays["wave"], record, place)
+        if str(arrays.pop("checksum")) != self._checksum(split, index, arrays):
+            raise ValueError("the checksum differs")
+        wave = arrays.pop("wave")
+        return wave, Columns(classes=self.sample.classes, **arrays)
+
+    def _checksum(self, split: str, index: int, arrays: Mapping[str, np.ndarray]) -> str:
+        """Digest of a record's arrays and of its place, so that no record passes for another."""
+        digest = hashlib.blake2b(f"{self.key} {split} {index}".encode(), digest_size=16)
+        for name, array in sorted(arrays.items()):
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def _discard(self, split: str, index: int) -> None:
+        path = self.path(split, index)
+        log.warning("%s is damaged and is simulated again.", path)
+        with self._written():
+            path.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left of the records that they were writing."""
+        for partial in self.folder.glob("*/*.partial"):
+            # Another process may sweep as well.
+            try:
+                if time.time() - partial.stat().st_mtime > STALE:
+                    partial.unlink()
+            except FileNotFoundError:
+                continue
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Say in one sentence what is wrong with a folder that cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"data.cache must be a folder that can be written and has room, and {self.root} {_reason(error)}."
+            ) from None
+
+
+def _in_place(wave: np.ndarray, record: np.ndarray, place: zipfile.ZipInfo) -> np.ndarray:
+    """The same wave as a read-only view of its record's bytes; its values are last in its part of the archive."""
+    name, extra = struct.unpack_from("<HH", record.data, place.header_offset + 26)
+    end = place.header_offset + 30 + name + extra + place.file_size
+    values = record[end - wave.nbytes : end].view(wave.dtype).reshape(wave.shape)
+    values.flags.writeable = False
+    return values
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be used: {error.strerror or error}"
