@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hrtem.api import Model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Threads of torch wait for each other by spinning, and beside another busy process one that spins keeps the other from
 # its work: on two cores a training step then takes twice as long as by one thread. After so many spins they sleep. This

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import signal
@@ -12,6 +11,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
+
+from filelock import FileLock, Timeout
 
 from hrtem.errors import InputError, Stopped
 
@@ -50,20 +51,18 @@ def results(output: str | None, parent: str, settings: str) -> Iterator[tuple[Pa
     made = [place for place in reversed(target.parents) if not place.exists()]
     try:
         hidden.mkdir(parents=True, exist_ok=True)
-        lock = (hidden / LOCK).open("w")
+        held = FileLock(hidden / LOCK).acquire(blocking=False)
+    except Timeout:
+        raise InputError(f"{refusal} is just being made by another process.") from None
     except OSError as error:
         _remove(made)
         raise InputError(f"output must be a folder that can be made, and {target} cannot: {error.strerror}.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{refusal} is just being made by another process.") from None
+    with held:
         try:
             _keep_only_the_same(hidden, settings)
             with _signals_raise(target):
                 yield hidden, target
-                (hidden / LOCK).unlink()
+                (hidden / LOCK).unlink(missing_ok=True)
                 os.rename(hidden, target)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) and target.exists():
@@ -96,8 +95,7 @@ def part(folder: Path, name: str) -> Iterator[Path | None]:
 def _unfinished(parent: Path, settings: str) -> Path:
     """The folder of no name that a run of the same settings has left unfinished, or a new one."""
     for said in sorted(parent.glob(f".*{PARTIAL}/settings.yaml")):
-        with suppress(OSError), (said.parent / LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError, Timeout), FileLock(said.parent / LOCK).acquire(blocking=False):
             if said.read_text(encoding="utf-8") == settings:
                 return parent / said.parent.name[1 : -len(PARTIAL)]
     return parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")

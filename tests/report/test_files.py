@@ -208,3 +208,24 @@ def test_scores_are_printed_and_saved(tmp_path, capsys):
     save_scores(scores(), tmp_path / "metrics.json")
     saved = json.loads((tmp_path / "metrics.json").read_text())
     assert saved["1000"]["S2"]["f1"] == 0.847
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_few_columns_and_none_in_every_file(tmp_path, number):
+    """Also beside an image with columns, as the frames of a movie are."""
+    few = Columns(np.full((number, 2), 5.0) * np.arange(1, number + 1)[:, None], [0] * number, ("C",))
+    image = np.random.default_rng(0).normal(size=(60, 80))
+    empty = report.Frame(image, few, 0.2, maps=np.zeros((1, 60, 80), np.float32), map_sampling=0.2)
+    (tmp_path / "alone").mkdir()
+    report.write_files([empty], tmp_path / "alone", "alone")
+    assert (tmp_path / "alone" / "atoms.csv").read_text().count("\n") == 1 + number
+    assert "data_image0" in (tmp_path / "alone" / "atoms.cif").read_text()
+    full = report.Frame(image, Columns([[3.0, 3.0]], [0], ("C",)), 0.2)
+    (tmp_path / "movie").mkdir()
+    report.write_files([empty, full], tmp_path / "movie", "movie")
+    text = (tmp_path / "movie" / "atoms.cif").read_text()
+    assert text.count("data_image") == 2
+    second = tmp_path / "second.cif"
+    second.write_text(text[text.index("data_image1") :])
+    assert len(read(second)) == 1
+    assert len(read(tmp_path / "movie" / "atoms.extxyz", index=0)) == number

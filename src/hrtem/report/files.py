@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,11 +81,20 @@ def write_structures(frames: Sequence[Frame], folder: Path) -> None:
     """Write ``atoms.extxyz`` and ``atoms.cif``, one structure a frame."""
     sheets = [atoms_of(frame) for frame in frames]
     write(folder / "atoms.extxyz", sheets, format="extxyz")
-    facts = {
-        f"hrtem_{name}": [[str(value) for value in sheet.arrays[name]] for sheet in sheets]
-        for name in ("class", "probability", "sigma_pm")
-    }
-    write(folder / "atoms.cif", sheets, format="cif", wrap=False, loop_keys=facts)
+    (folder / "atoms.cif").write_bytes(b"".join(_cif(sheet, number) for number, sheet in enumerate(sheets)))
+
+
+def _cif(sheet: Atoms, number: int) -> bytes:
+    """The data block of one structure, ``image0`` and so on; of one without atoms the cell alone."""
+    if not len(sheet):
+        lengths = zip("abc", sheet.cell.lengths(), strict=True)
+        lines = [f"data_image{number}", *(f"_cell_length_{axis}  {length:.10g}" for axis, length in lengths)]
+        lines += [f"_cell_angle_{angle}  90" for angle in ("alpha", "beta", "gamma")]
+        return ("\n".join(lines) + "\n\n").encode()
+    facts = {f"hrtem_{name}": [list(map(str, sheet.arrays[name]))] for name in ("class", "probability", "sigma_pm")}
+    block = io.BytesIO()
+    write(block, sheet, format="cif", wrap=False, loop_keys=facts)
+    return block.getvalue().replace(b"data_image0", f"data_image{number}".encode(), 1)
 
 
 def write_maps(frames: Sequence[Frame], path: Path, title: str) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import optuna
 import yaml
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig
 from optuna.distributions import (
@@ -201,7 +201,7 @@ class Search:
 
     def close(self) -> None:
         """Let another process work in the folder."""
-        self.lock.close()
+        self.lock.release()
 
     def _ask(self, place: int) -> optuna.Trial:
         # The draws depend on how much is known, not on how often the search was interrupted.
@@ -263,16 +263,15 @@ def distribution(word: Override) -> BaseDistribution:
         raise InputError(f"{name} cannot be searched over {word.get_value_string()}: {error}.") from None
 
 
-def _lock(folder: Path) -> TextIO:
-    """An open file that no other process has locked; the lock goes with this process, however it ends."""
+def _lock(folder: Path) -> FileLock:
+    """A lock that no other process has; it goes with this process, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "search.lock").open("w")
+    lock = FileLock(folder / "search.lock")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+        lock.acquire(blocking=False)
+    except Timeout:
         raise InputError(f"another process searches in {folder}; study=NAME begins another search.") from None
-    return file
+    return lock
 
 
 def _journal(folder: Path) -> JournalFileBackend:
