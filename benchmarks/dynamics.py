@@ -40,7 +40,7 @@ from hrtem.movies.simulation import SimulatedMovie, Truth
 from hrtem.movies.simulation.movie import simulate
 from hrtem.movies.tracking import Detections, History, analysed, compared
 from hrtem.movies.tracking.registration import Reference
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number, parse_whole
 from hrtem.recipes import compose
 
 #: Conditions, the one of the lower rate first.
@@ -252,10 +252,10 @@ def main(*words: str) -> None:
         raise InputError("dynamics needs one model: its name, its folder or a checkpoint.")
 
     def number(name: str, default: int, least: int) -> int:
-        return int(Range.parse(name, said.pop(name, default), minimum=least, maximum=1e6).low)
+        return parse_whole(name, said.pop(name, default), minimum=least, maximum=1e6)
 
     if task == "measure":
-        doses = [Range.parse("doses", one, unit="e/Å²", minimum=1.0).low for one in said.pop("doses", DOSES).split(",")]
+        doses = [parse_number("doses", one, unit="e/Å²", minimum=1.0) for one in said.pop("doses", DOSES).split(",")]
         movies, split = number("movies", 25, 1), said.pop("split", "test")
         if split not in ("val", "test"):
             raise InputError(f"split must be val or test, got {split}.")

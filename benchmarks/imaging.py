@@ -19,7 +19,7 @@ from hrtem.imaging import detected
 from hrtem.noise import Poisson
 from hrtem.normalisation import LocalContrast
 from hrtem.optics import Optics
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number
 from hrtem.recipes import compose
 from hrtem.samples import Graphene
 from hrtem.targets import GaussianMaps
@@ -173,7 +173,7 @@ def median(work: Callable[[], object], seconds: float) -> float:
 
 def main(seconds: str = "10") -> None:
     """Print images per second and their ratio to abTEM's, and what imaging takes of a training step."""
-    each = Range.parse("seconds", seconds, unit="s", minimum=0.01).low
+    each = parse_number("seconds", seconds, unit="s", minimum=0.01)
     rates = imaging(each)
     base = rates["abTEM, one by one"]
     table = Table(title=f"{PATCH} x {PATCH} px graphene images, warm cache, {torch.get_num_threads()} threads")

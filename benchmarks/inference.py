@@ -22,7 +22,7 @@ from benchmarks.training import ABSENT, interpreter
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
 from hrtem.micrograph import Micrograph
-from hrtem.ranges import Range
+from hrtem.ranges import parse_whole
 from hrtem.recipes import compose
 
 SIDES = (512, 2048, 4096, 8192)
@@ -100,10 +100,10 @@ def main(*words: str) -> None:
     unknown = sorted(set(said) - set(WORDS)) + [word for word in words if "=" not in word]
     if unknown:
         raise InputError(f"inference takes the words {', '.join(WORDS)}, got {unknown[0]}.")
-    sides = [int(Range.parse("sides", one, unit="px", minimum=64).low) for one in said["sides"].split(",")] if (
+    sides = [parse_whole("sides", one, unit="px", minimum=64) for one in said["sides"].split(",")] if (
         "sides" in said
     ) else list(SIDES)  # fmt: skip
-    rounds = int(Range.parse("rounds", said.get("rounds", "2"), minimum=1).low)
+    rounds = parse_whole("rounds", said.get("rounds", "2"), minimum=1)
     python = interpreter(said.get("atomai"))
     console = Console()
     if python is None:

@@ -23,7 +23,7 @@ from hrtem.commandline import split_words
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
 from hrtem.micrograph import Micrograph, evened, registered
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number
 from hrtem.training.data import Example
 from hrtem.training.testsets import SEED, TestSet, simulated
 
@@ -190,7 +190,7 @@ def main(*words: str) -> None:
     text = []
     for name, predictor in finders.items():
         doses = predictor.network.optics.test_doses
-        dose = Range.parse("dose", own["dose"] or doses[len(doses) // 2], unit="e/Å²", minimum=1e-3, maximum=1e9).low
+        dose = parse_number("dose", own["dose"] or doses[len(doses) // 2], unit="e/Å²", minimum=1e-3, maximum=1e9)
         # What a model has learnt to do without is there, or nothing could be compared with.
         whole = {"optics": {"missing": 0.0}} if predictor.network.optics.missing else None
         test_set = simulated(predictor.network, views=int(own["views"]), doses=(dose,), changes=whole)

@@ -27,7 +27,7 @@ from hrtem.errors import InputError
 from hrtem.imaging import detected
 from hrtem.inference.precision import fastest
 from hrtem.nets import Folded, UNet
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number, parse_whole
 from hrtem.recipes import compose
 
 #: Channels that give as many parameters as AtomAI's default network, which has 594,033.
@@ -245,12 +245,12 @@ def main(*words: str) -> None:
     if unknown := sorted(set(said) - set(WORDS)):
         raise InputError(f"training takes the words {', '.join(WORDS)} and a number of seconds, got {unknown[0]}.")
     plain = [word for word in words if "=" not in word] or ["20"]
-    seconds = Range.parse("seconds", plain[0], unit="s", minimum=0.01).low
-    batch = int(Range.parse("batch", said.get("batch", "16"), minimum=1).low)
-    pixels = int(Range.parse("pixels", said.get("pixels", "256"), unit="px", minimum=32).low)
+    seconds = parse_number("seconds", plain[0], unit="s", minimum=0.01)
+    batch = parse_whole("batch", said.get("batch", "16"), minimum=1)
+    pixels = parse_whole("pixels", said.get("pixels", "256"), unit="px", minimum=32)
     if pixels % 32:
         raise InputError(f"pixels must be a multiple of 32 px, got {pixels}.")
-    peak = Range.parse("peak", said["peak"], unit="TFLOP/s", minimum=0.001).low if "peak" in said else None
+    peak = parse_number("peak", said["peak"], unit="TFLOP/s", minimum=0.001) if "peak" in said else None
     python = interpreter(said.get("atomai"))
     console = Console()
     if python is None:

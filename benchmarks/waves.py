@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from hrtem.ranges import Range
+from hrtem.ranges import parse_whole
 from hrtem.recipes import compose
 from hrtem.waves.cache import WaveCache
 from hrtem.waves.multislice import Multislice
@@ -81,7 +81,7 @@ def cost(name: str, extent: float, waves: int = 4) -> WaveCost:
 
 def main(waves: str = "6") -> None:
     """Print the cost of each recipe and size."""
-    number = int(Range.parse("waves", waves, minimum=1).low)
+    number = parse_whole("waves", waves, minimum=1)
     table = Table(title=f"Exit waves of the default recipes, means of {number}")
     for title in ("sample", "extent (Å)", "atoms", "slices", "waves/s a core", "plain abTEM", "ratio", "MB a record"):
         table.add_column(title, justify="left" if title == "sample" else "right")

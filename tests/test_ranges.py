@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hrtem.errors import InputError
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_choice, parse_number, parse_whole
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,24 @@ def test_a_fixed_value_costs_no_random_number():
 def test_refusals_name_the_thing_the_value_and_what_is_allowed(value, words):
     with pytest.raises(InputError, match=f"optics.defocus.*{words}"):
         Range.parse("optics.defocus", value, unit="Å", minimum=0.0, maximum=10.0)
+
+
+def test_a_setting_of_one_number_takes_no_range():
+    assert parse_number("x", "3.5") == 3.5
+    for value in ([0, 1], [2.0, 2.0], {"low": 1.0, "high": 2.0}):
+        with pytest.raises(InputError, match=r"optics.energy takes one number in eV, not a range, got "):
+            parse_number("optics.energy", value, unit="eV")
+    with pytest.raises(InputError, match="at least 3"):
+        parse_number("x", 2.0, minimum=3.0)
+
+
+def test_a_whole_number_is_not_cut():
+    assert parse_whole("x", 3.0) == 3
+    with pytest.raises(InputError, match=r"x must be a whole number of atoms, got 2\.7"):
+        parse_whole("x", 2.7, unit="atoms")
+
+
+def test_a_choice_is_one_of_some_words():
+    assert parse_choice("x", "a", ("a", "b")) == "a"
+    with pytest.raises(InputError, match=r"x must be one of a, b, got c\."):
+        parse_choice("x", "c", ("a", "b"))

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number
 
 #: How many points of the grid on which averages are known lie in one standard deviation of the neighbourhood.
 POINTS = 6
@@ -28,7 +28,7 @@ class LocalContrast:
     """
 
     def __init__(self, sigma: float) -> None:
-        self.sigma = Range.parse("normalisation.sigma", sigma, unit="Å", minimum=0.5, maximum=1000.0).low
+        self.sigma = parse_number("normalisation.sigma", sigma, unit="Å", minimum=0.5, maximum=1000.0)
 
     def __call__(self, images: Tensor, sampling: float) -> Tensor:
         """Normalise ``images``, real ``(B, F, Y, X)`` at ``sampling`` Å/px, to the same shape."""

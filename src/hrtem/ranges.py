@@ -1,4 +1,4 @@
-"""Numbers of a recipe: a fixed value, or a range from which each image draws its own."""
+"""Numbers of a recipe: a fixed value, or a range from which each image draws its own value."""
 
 from __future__ import annotations
 
@@ -76,3 +76,40 @@ class Range:
         if self.log:
             return math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         return float(rng.uniform(self.low, self.high))
+
+
+def parse_number(
+    name: str, value: Any, *, unit: str = "", minimum: float = -math.inf, maximum: float = math.inf
+) -> float:
+    """Read a setting that has one value for all images.
+
+    Raises:
+        InputError: the value is a range, is no number, or leaves ``[minimum, maximum]``.
+    """
+    if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
+        shown = dict(value) if isinstance(value, Mapping) else list(value)
+        raise InputError(f"{name} takes one number{f' in {unit}' if unit else ''}, not a range, got {shown}.")
+    return Range.parse(name, value, unit=unit, minimum=minimum, maximum=maximum).low
+
+
+def parse_whole(name: str, value: Any, *, unit: str = "", minimum: float = -math.inf, maximum: float = math.inf) -> int:
+    """Read a setting that is a whole number, the same for all images.
+
+    Raises:
+        InputError: what :func:`parse_number` raises, or the number is not whole.
+    """
+    number = parse_number(name, value, unit=unit, minimum=minimum, maximum=maximum)
+    if number % 1.0:
+        raise InputError(f"{name} must be a whole number{f' of {unit}' if unit else ''}, got {value}.")
+    return int(number)
+
+
+def parse_choice(name: str, value: str, choices: Sequence[str]) -> str:
+    """Read a setting that is one of some words.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value}.")
+    return value

@@ -457,3 +457,9 @@ def test_real_files_cut_short_are_refused(real: Path, tmp_path: Path, file: str,
     path = tmp_path / f"cut{Path(file).suffix}"
     path.write_bytes(content[: int(fraction * len(content))])
     assert "cannot be read as" in refusal(path)
+
+
+def test_a_pixel_size_in_nm_is_told_in_angstroms(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(32, 32)))
+    with pytest.raises(InputError, match=r"sampling is in Å/px, .* 0\.0119 nm/px are 0\.119 Å/px\."):
+        read(tmp_path / "a.npy", sampling=0.0119)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from hrtem.errors import InputError
 from hrtem.metrics import score_files
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number
 
 
 def main(words: Sequence[str]) -> None:
@@ -24,9 +24,7 @@ def main(words: Sequence[str]) -> None:
         return
     if len(words) not in (3, 4):
         raise InputError("say: hrtem score FOUND.csv TRUE.csv SAMPLING [MASK], with SAMPLING in Å/px.")
-    result = score_files(
-        words[0], words[1], Range.parse("SAMPLING", words[2]).low, words[3] if len(words) == 4 else None
-    )
+    result = score_files(words[0], words[1], parse_number("SAMPLING", words[2]), words[3] if len(words) == 4 else None)
     print(
         f"precision {result.precision:.3f}, recall {result.recall:.3f}, F1 {result.f1:.3f}, "
         f"position error {result.error_pm:.1f} pm ({result.found} found, {result.true} true)"

@@ -17,7 +17,7 @@ from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.imaging import detected
 from hrtem.inference import Predictor
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number
 from hrtem.training.data import collate
 from hrtem.training.testsets import simulated
 
@@ -131,7 +131,7 @@ class Words:
         path = Path(said["output"])
         if path.suffix != ".png" or not path.parent.is_dir():
             raise InputError(f"output must be a PNG file in a folder that exists, got {path}.")
-        dose = Range.parse("dose", dose, unit="e/Å²", minimum=1e-3, maximum=1e9).low
+        dose = parse_number("dose", dose, unit="e/Å²", minimum=1e-3, maximum=1e9)
         name = str(said["model"] or Path(model).name)
         return cls(predictor, name, path, dose, int(said["view"]), changes)
 

@@ -24,6 +24,8 @@ ANGSTROMS |= dict.fromkeys(("micrometre", "micrometres"), 1e4)
 ANGSTROMS |= dict.fromkeys(("pm", "p_m", "picometer", "picometers", "picometre", "picometres"), 1e-2)
 ANGSTROMS |= dict.fromkeys(("mm", "m_m", "millimeter", "millimeters", "millimetre", "millimetres"), 1e7)
 ANGSTROMS |= dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1e10)
+#: A pixel size below this, Å/px, that a user gives is one in nm, down to a tenth of it.
+NANOMETRES = 0.02
 #: Units that leave the pixel size unknown. Inch and cm are print resolutions, which ImageJ copies from TIFF tags.
 UNCALIBRATED = {"", "none", "<undefined>", "px", "pixel", "pixels", "inch", "inches", "in", "cm"}
 
@@ -70,6 +72,11 @@ def given(sampling: Any, name: str = "sampling") -> float:
         value = float(sampling)
     except (TypeError, ValueError):
         value = math.nan
+    if NANOMETRES / 10 <= value < NANOMETRES:
+        raise InputError(
+            f"{name} is in Å/px, and {value:g} Å/px is below that of any image; {value:g} nm/px are "
+            f"{10 * value:.4g} Å/px."
+        )
     if not low <= value <= high:
         raise InputError(f"{name} must be one number between {low:g} and {high:g} Å/px, got {sampling!r}.")
     return value

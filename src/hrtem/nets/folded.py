@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from hrtem.nets.pointwise import with_pointwise
-from hrtem.ranges import Range
+from hrtem.ranges import parse_whole
 
 
 class Folded(nn.Module):
@@ -25,7 +25,7 @@ class Folded(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, fold: int, network: Callable[..., nn.Module]) -> None:
         super().__init__()
-        fold = int(Range.parse("model.fold", fold, unit="px", minimum=1, maximum=16).low)
+        fold = parse_whole("model.fold", fold, unit="px", minimum=1, maximum=16)
         self.fold = nn.PixelUnshuffle(fold)
         self.network = with_pointwise(network(in_channels=in_channels * fold**2, out_channels=out_channels * fold**2))
         self.unfold = nn.PixelShuffle(fold)

@@ -14,6 +14,7 @@ from hrtem.errors import InputError
 from hrtem.optics import coherence
 from hrtem.optics.delocalisation import FIELD, PIXEL, errors_beyond
 from hrtem.optics.fourier import filtered, frequencies, inner, spread
+from hrtem.optics.habits import question_units
 from hrtem.optics.transfer import (
     Lens,
     Parameters,
@@ -23,7 +24,7 @@ from hrtem.optics.transfer import (
     transfer_function,
     wavelength,
 )
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_choice, parse_number
 
 #: Complex pixels that are imaged at a time on a CPU, about a megabyte.
 CACHED_PIXELS = 2**17
@@ -109,18 +110,17 @@ class Optics:
     ) -> None:
         if isinstance(num_images, bool) or not isinstance(num_images, int) or not 1 <= num_images <= 64:
             raise InputError(f"focal must be a whole number of images from 1 to 64, got {num_images}.")
-        if coherence not in COHERENCE:
-            raise InputError(f"optics.coherence must be one of {', '.join(COHERENCE)}, got {coherence}.")
-        if dose_per not in DOSE_PER:
-            raise InputError(f"optics.dose_per must be one of {', '.join(DOSE_PER)}, got {dose_per}.")
 
         def parsed(name: str, value: Any, unit: str, minimum: float, maximum: float, log: bool = False) -> Range:
             return Range.parse(f"optics.{name}", value, unit=unit, minimum=minimum, maximum=maximum, log=log)
 
+        def fixed(name: str, value: Any, unit: str, minimum: float, maximum: float) -> float:
+            return parse_number(f"optics.{name}", value, unit=unit, minimum=minimum, maximum=maximum)
+
         self.num_images = num_images
-        self.dose_per = dose_per
-        self.coherence = coherence
-        self.energy = parsed("energy", energy, "eV", 1e4, 1e6).low
+        self.dose_per = parse_choice("optics.dose_per", dose_per, DOSE_PER)
+        self.coherence = parse_choice("optics.coherence", coherence, COHERENCE)
+        self.energy = fixed("energy", energy, "eV", 10.0, 1e6)
         self.defocus = parsed("defocus", defocus, "Å", -1e5, 1e5)
         self.defocus_step = parsed("defocus_step", defocus_step, "Å", -1e4, 1e4)
         self.defocus_error = parsed("defocus_error", defocus_error, "Å", 0.0, 1e4)
@@ -138,10 +138,11 @@ class Optics:
             "drift": parsed("drift", drift, "Å", 0.0, 20.0),
             "dose": parsed("dose", dose, "e/Å²", 1e-3, 1e9, log=True),
         }
-        self.test_doses = tuple(parsed("test_doses", one, "e/Å²", 1e-3, 1e9).low for one in test_doses)
-        self.lattice_spacing = parsed("lattice_spacing", lattice_spacing, "Å", 0.5, 100.0).low
-        self.missing = parsed("missing", missing, "", 0.0, 0.9).low
-        self.lattice_contrast = parsed("lattice_contrast", lattice_contrast, "", 0.0, 0.9).low
+        question_units({"Cs": self.ranges["Cs"], "defocus": self.defocus}, self.energy)
+        self.test_doses = tuple(fixed("test_doses", one, "e/Å²", 1e-3, 1e9) for one in test_doses)
+        self.lattice_spacing = fixed("lattice_spacing", lattice_spacing, "Å", 0.5, 100.0)
+        self.missing = fixed("missing", missing, "", 0.0, 0.9)
+        self.lattice_contrast = fixed("lattice_contrast", lattice_contrast, "", 0.0, 0.9)
 
     def image_dose(self, dose: float) -> float:
         """What each image gets, e/Å², of a ``dose`` as the recipe means it; see ``dose_per``."""

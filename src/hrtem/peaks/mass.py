@@ -13,7 +13,7 @@ from torch import Tensor
 from hrtem.columns import Columns
 from hrtem.peaks.maxima import disc_share, maxima, smoothed, windows
 from hrtem.peaks.pairs import EACH, Candidates, beside, joined
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number
 
 #: Gives the variance of positions along x or y, ``(N,)`` Å², from how much the variance of their peaks exceeds that of
 #: the Gaussians that were drawn.
@@ -47,10 +47,10 @@ class MassPeaks:
     calibrated = True
 
     def __init__(self, sigma: float, radius: float, min_distance: float, threshold: float) -> None:
-        self.sigma = Range.parse("peaks.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0).low
-        self.radius = Range.parse("peaks.radius", radius, unit="Å", minimum=0.05, maximum=10.0).low
-        self.min_distance = Range.parse("peaks.min_distance", min_distance, unit="Å", minimum=0.0, maximum=10.0).low
-        self.threshold = Range.parse("peaks.threshold", threshold, minimum=0.0, maximum=1.0).low
+        self.sigma = parse_number("peaks.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0)
+        self.radius = parse_number("peaks.radius", radius, unit="Å", minimum=0.05, maximum=10.0)
+        self.min_distance = parse_number("peaks.min_distance", min_distance, unit="Å", minimum=0.0, maximum=10.0)
+        self.threshold = parse_number("peaks.threshold", threshold, minimum=0.0, maximum=1.0)
 
     def __call__(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor
 from hrtem.columns import Columns
 from hrtem.peaks.mass import MassPeaks, Variance, as_it_is
 from hrtem.peaks.maxima import disc_share, smoothed
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number
 
 #: Least share of a disc that counts as seen where the image's border cuts it, that of a column in its corner.
 LEAST_SEEN = 0.25
@@ -38,7 +38,7 @@ class OffsetPeaks(MassPeaks):
     reads = "offsets"
 
     def __init__(self, radius: float, min_distance: float, threshold: float) -> None:
-        drawn = Range.parse("peaks.radius", radius, unit="Å", minimum=0.05, maximum=5.0).low
+        drawn = parse_number("peaks.radius", radius, unit="Å", minimum=0.05, maximum=5.0)
         # Gaussians of half a disc's radius, and their masses nearly whole, also where a maximum is half a pixel off.
         super().__init__(drawn / 2.0, 1.2 * drawn, min_distance, threshold)
         self.drawn = drawn

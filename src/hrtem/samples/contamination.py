@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_number
 from hrtem.samples.amorphous import amorphous_carbon
 from hrtem.samples.base import smooth_noise
 
@@ -54,18 +54,18 @@ class Contamination:
         labelled_under: float | None = None,
     ) -> None:
         where = "sample.contamination"
-        self.probability = Range.parse(f"{where}.probability", probability, minimum=0.0, maximum=1.0).low
+        self.probability = parse_number(f"{where}.probability", probability, minimum=0.0, maximum=1.0)
         self.share = Range.parse(f"{where}.share", share, minimum=0.0, maximum=1.0)
         self.thickness = Range.parse(f"{where}.thickness", thickness, unit="Å", minimum=0.0, maximum=100.0)
         self.size = Range.parse(f"{where}.size", size, unit="Å", minimum=1.0, maximum=1000.0)
         self.taper = Range.parse(f"{where}.taper", taper, unit="Å", minimum=0.1, maximum=100.0)
-        self.hollow = Range.parse(f"{where}.hollow", hollow, minimum=0.0, maximum=1.0).low
-        self.both_sides = Range.parse(f"{where}.both_sides", both_sides, minimum=0.0, maximum=1.0).low
+        self.hollow = parse_number(f"{where}.hollow", hollow, minimum=0.0, maximum=1.0)
+        self.both_sides = parse_number(f"{where}.both_sides", both_sides, minimum=0.0, maximum=1.0)
         self.density = Range.parse(f"{where}.density", density, unit="g/cm³", minimum=0.1, maximum=3.5)
         self.labelled_under = (
             np.inf
             if labelled_under is None
-            else Range.parse(f"{where}.labelled_under", labelled_under, unit="Å", minimum=0.0).low
+            else parse_number(f"{where}.labelled_under", labelled_under, unit="Å", minimum=0.0)
         )
 
     def __call__(self, points: np.ndarray, extent: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_number
 from hrtem.samples.base import VACUUM, rotation
 from hrtem.samples.projection import Projection
 from hrtem.samples.sheet import Sheet
@@ -91,7 +91,7 @@ class StructureFile(Sheet):
         self.thickness = None
         if thickness is not None:
             self.thickness = Range.parse("sample.thickness", thickness, unit="Å", minimum=1.0, maximum=1000.0)
-        merge = Range.parse("sample.merge", merge, unit="Å", minimum=0.1, maximum=2.0).low
+        merge = parse_number("sample.merge", merge, unit="Å", minimum=0.1, maximum=2.0)
         self.rotation = Range.parse("sample.rotation", rotation, unit="degrees", minimum=-360.0, maximum=360.0)
         self.vacancy = Range.parse("sample.vacancy", vacancy, minimum=0.0, maximum=0.9)
         self.rattle = Range.parse("sample.rattle", rattle, unit="Å", minimum=0.0, maximum=1.0)

@@ -11,7 +11,7 @@ from ase import Atoms
 from scipy.spatial import cKDTree
 
 from hrtem.columns import Columns
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_number
 from hrtem.samples.base import rotation
 from hrtem.samples.relaxation import relaxed
 from hrtem.samples.rings import RingNetwork, spread
@@ -136,8 +136,8 @@ class Graphene(CarbonSheet):
         **sheet: Any,
     ) -> None:
         super().__init__(*arguments, **sheet)
-        self.grain_boundary = Range.parse("sample.grain_boundary", grain_boundary, minimum=0.0, maximum=1.0).low
-        self.loop = Range.parse("sample.loop", loop, minimum=0.0, maximum=1.0).low
+        self.grain_boundary = parse_number("sample.grain_boundary", grain_boundary, minimum=0.0, maximum=1.0)
+        self.loop = parse_number("sample.loop", loop, minimum=0.0, maximum=1.0)
         self.loop_radius = Range.parse("sample.loop_radius", loop_radius, unit="Å", minimum=2.0, maximum=50.0)
         self.loop_aspect = Range.parse("sample.loop_aspect", loop_aspect, minimum=1.0, maximum=5.0)
 

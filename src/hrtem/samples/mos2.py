@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_number
 from hrtem.samples.base import rotation
 from hrtem.samples.sheet import RIM, Sheet
 
@@ -118,9 +118,9 @@ class MoS2(Sheet):
             minimum=2.5,
             maximum=4.5,
         )
-        self.thickness = Range.parse(
+        self.thickness = parse_number(
             "sample.thickness", usual[1] if thickness is None else thickness, unit="Å", minimum=2.0, maximum=5.0
-        ).low
+        )
         self.metal_vacancy = Range.parse("sample.metal_vacancy", metal_vacancy, minimum=0.0, maximum=0.5)
         self.single = Range.parse("sample.single_chalcogen_vacancy", single_chalcogen_vacancy, minimum=0.0, maximum=1.0)
         self.double = Range.parse("sample.double_chalcogen_vacancy", double_chalcogen_vacancy, minimum=0.0, maximum=0.5)
@@ -134,9 +134,9 @@ class MoS2(Sheet):
             Range.parse("sample.metal_antisite", metal_antisite, minimum=0.0, maximum=0.5),
         )
         self.disorder = Range.parse("sample.disorder", disorder, minimum=0.0, maximum=1.0)
-        self.disorder_probability = Range.parse(
+        self.disorder_probability = parse_number(
             "sample.disorder_probability", disorder_probability, minimum=0.0, maximum=1.0
-        ).low
+        )
 
     def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
         """Draw one sheet; see :class:`Sample`."""

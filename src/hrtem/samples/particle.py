@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hrtem.errors import InputError
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_number
 from hrtem.samples.base import Sample
 from hrtem.samples.cluster import SHELL, Cluster, smallest, wulff_size
 from hrtem.samples.crystal import (
@@ -103,7 +103,7 @@ class Particle(Sample):
         )
         self.facet_spread = Range.parse("sample.facet_spread", facet_spread, minimum=0.0, maximum=0.4)
         self.contact = Range.parse("sample.contact", contact, minimum=0.1, maximum=1.0)
-        self.twin = Range.parse("sample.twin", twin, minimum=0.0, maximum=0.9).low
+        self.twin = parse_number("sample.twin", twin, minimum=0.0, maximum=0.9)
         self.roughness = Range.parse("sample.roughness", roughness, minimum=0.0, maximum=1.0)
         self.terraces = _whole_numbers("sample.terraces", terraces, minimum=0)
         self.adatoms = _whole_numbers("sample.adatoms", adatoms, minimum=0)
@@ -111,8 +111,8 @@ class Particle(Sample):
         self.longest: Range | None = None
         if longest is not None:
             self.longest = Range.parse("sample.longest", longest, unit="atoms", minimum=2.0, maximum=100.0)
-        self.stretched = Range.parse("sample.stretched", stretched, minimum=0.0, maximum=1.0).low
-        self.thickest = Range.parse("sample.thickest", thickest, unit="Å", minimum=5.0, maximum=500.0).low
+        self.stretched = parse_number("sample.stretched", stretched, minimum=0.0, maximum=1.0)
+        self.thickest = parse_number("sample.thickest", thickest, unit="Å", minimum=5.0, maximum=500.0)
 
     def cell(self, rng: np.random.Generator) -> float:
         """The lattice constant of one particle, Å."""

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_number
 from hrtem.samples.base import VACUUM, Sample, smooth_noise
 from hrtem.samples.contamination import Contamination
 
@@ -53,9 +53,9 @@ class Sheet(Sample):
         contamination: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(name, classes, extent, rms_displacement)
-        self.hole = Range.parse("sample.hole", hole, minimum=0.0, maximum=0.9).low
+        self.hole = parse_number("sample.hole", hole, minimum=0.0, maximum=0.9)
         self.hole_radius = Range.parse("sample.hole_radius", hole_radius, unit="Å", minimum=0.0)
-        self.edge = Range.parse("sample.edge", edge, minimum=0.0, maximum=1.0).low
+        self.edge = parse_number("sample.edge", edge, minimum=0.0, maximum=1.0)
         self.edge_roughness = Range.parse("sample.edge_roughness", edge_roughness, unit="Å", minimum=0.0, maximum=50.0)
         self.strain = Range.parse("sample.strain", strain, minimum=-0.1, maximum=0.1)
         self.shear = Range.parse("sample.shear", shear, minimum=0.0, maximum=0.1)

@@ -10,7 +10,7 @@ from ase import Atoms
 from scipy.spatial import cKDTree
 
 from hrtem.errors import InputError
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_number
 from hrtem.samples.amorphous import amorphous_carbon
 from hrtem.samples.base import smooth_noise
 from hrtem.samples.crystal import frame
@@ -63,11 +63,11 @@ class Support:
         self.carbon_thickness = Range.parse(
             "sample.carbon_thickness", carbon_thickness, unit="Å", minimum=2.0, maximum=200.0
         )
-        self.carbon_edge = Range.parse("sample.carbon_edge", carbon_edge, minimum=0.0, maximum=1.0).low
+        self.carbon_edge = parse_number("sample.carbon_edge", carbon_edge, minimum=0.0, maximum=1.0)
         self.ceria_thickness = Range.parse(
             "sample.ceria_thickness", ceria_thickness, unit="Å", minimum=5.0, maximum=200.0
         )
-        self.ceria_step = Range.parse("sample.ceria_step", ceria_step, minimum=0.0, maximum=1.0).low
+        self.ceria_step = parse_number("sample.ceria_step", ceria_step, minimum=0.0, maximum=1.0)
         self.ceria_vacancy = Range.parse("sample.ceria_vacancy", ceria_vacancy, minimum=0.0, maximum=0.5)
 
     @property

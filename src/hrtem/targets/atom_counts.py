@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrtem.ranges import Range
+from hrtem.ranges import parse_whole
 
 
 class Classes:
@@ -23,7 +23,7 @@ class Classes:
     """
 
     def __init__(self, largest: int) -> None:
-        self.largest = int(Range.parse("target.count.largest", largest, unit="atoms", minimum=2, maximum=1000).low)
+        self.largest = parse_whole("target.count.largest", largest, unit="atoms", minimum=2, maximum=1000)
         self.channels = self.largest
 
     def loss(self, logits: Tensor, atoms: Tensor) -> Tensor:

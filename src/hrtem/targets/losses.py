@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number
 from hrtem.targets.atom_counts import Classes
 
 
@@ -35,7 +35,7 @@ class FocalLoss(nn.Module):
 
     def __init__(self, gamma: float = 2.0) -> None:
         super().__init__()
-        self.gamma = Range.parse("loss.gamma", gamma, minimum=0.0).low
+        self.gamma = parse_number("loss.gamma", gamma, minimum=0.0)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits ``(B, C, Y, X)`` against a target of that shape in [0, 1]."""
@@ -56,7 +56,7 @@ class DiceBCELoss(nn.Module):
 
     def __init__(self, dice_weight: float = 1.0) -> None:
         super().__init__()
-        self.dice_weight = Range.parse("loss.dice_weight", dice_weight, minimum=0.0).low
+        self.dice_weight = parse_number("loss.dice_weight", dice_weight, minimum=0.0)
         # Over the whole batch: a single image may hold no column of a class.
         self.dice = DiceLoss(sigmoid=True, soft_label=True, batch=True)
 
@@ -82,9 +82,9 @@ class OffsetLoss(nn.Module):
 
     def __init__(self, offset_weight: float = 1.0, delta: float = 0.2, class_weight: float = 1.0) -> None:
         super().__init__()
-        self.offset_weight = Range.parse("loss.offset_weight", offset_weight, minimum=0.0).low
-        self.delta = Range.parse("loss.delta", delta, minimum=1e-3).low
-        self.class_weight = Range.parse("loss.class_weight", class_weight, minimum=0.0).low
+        self.offset_weight = parse_number("loss.offset_weight", offset_weight, minimum=0.0)
+        self.delta = parse_number("loss.delta", delta, minimum=1e-3)
+        self.class_weight = parse_number("loss.class_weight", class_weight, minimum=0.0)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits and offsets ``(B, C + 2, Y, X)`` against :class:`hrtem.targets.OffsetMaps`."""
@@ -117,7 +117,7 @@ class CountedOffsetLoss(OffsetLoss):
     def __init__(self, count: Classes, count_weight: float = 1.0, offset_weight: float = 1.0, delta: float = 0.2):
         super().__init__(offset_weight, delta)
         self.count = count
-        self.count_weight = Range.parse("loss.count_weight", count_weight, minimum=0.0).low
+        self.count_weight = parse_number("loss.count_weight", count_weight, minimum=0.0)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits and offsets ``(B, 1 + K + 2, Y, X)`` against :class:`hrtem.targets.CountedOffsetMaps`."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hrtem.errors import InputError
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number
 from hrtem.targets.atom_counts import Classes
 
 
@@ -35,7 +35,7 @@ class GaussianMaps:
             raise InputError(f"target.channels must be at least 1, got {channels}.")
         #: How many of the first maps are those of classes; what others say holds where these see a column.
         self.channels = self.classes = channels
-        self.sigma = Range.parse("target.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0).low
+        self.sigma = parse_number("target.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0)
 
     def __call__(
         self,
@@ -139,7 +139,7 @@ class OffsetMaps:
             raise InputError(f"target.channels must be at least 3, a class and two offsets, got {channels}.")
         self.channels = channels
         self.classes = channels - 2
-        self.radius = Range.parse("target.radius", radius, unit="Å", minimum=0.05, maximum=5.0).low
+        self.radius = parse_number("target.radius", radius, unit="Å", minimum=0.05, maximum=5.0)
 
     def __call__(
         self,

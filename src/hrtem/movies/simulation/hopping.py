@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_number, parse_whole
 from hrtem.samples.cluster import SHELL
 from hrtem.samples.gold import BORDER, Gold, ParticleScene
 
@@ -135,11 +135,11 @@ class Hopping:
         if not isinstance(sample, Gold) or sample.twin > 0.0:
             raise InputError("sample of a movie must be gold with sample.twin=0: rows hop on the lines of one crystal.")
         self.sample = sample
-        self.rate = Range.parse("dynamics.rate", rate, unit="1/s", minimum=0.0, maximum=1e6).low
-        self.binding = Range.parse("dynamics.binding", binding, unit="kT", minimum=0.0, maximum=20.0).low
+        self.rate = parse_number("dynamics.rate", rate, unit="1/s", minimum=0.0, maximum=1e6)
+        self.binding = parse_number("dynamics.binding", binding, unit="kT", minimum=0.0, maximum=20.0)
         self.rows = Range.parse("dynamics.rows", rows, minimum=0, maximum=100)
         self.row_length = Range.parse("dynamics.row_length", row_length, unit="atoms", minimum=1, maximum=100)
-        self.shortest = int(Range.parse("dynamics.shortest", shortest, unit="atoms", minimum=1, maximum=20).low)
+        self.shortest = parse_whole("dynamics.shortest", shortest, unit="atoms", minimum=1, maximum=20)
 
     def __call__(self, duration: float, rng: np.random.Generator) -> Trajectory:
         """Draw a particle and what it does in ``duration`` seconds."""

@@ -18,7 +18,7 @@ from hrtem.movies.simulation.hopping import Hopping, Trajectory
 from hrtem.movies.simulation.states import StateCache
 from hrtem.movies.simulation.truth import Truth
 from hrtem.noise import recorded
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_number, parse_whole
 from hrtem.samples import Gold
 from hrtem.waves.cache import SPLITS
 from hrtem.waves.workers import check, finished, show
@@ -61,13 +61,13 @@ class Dynamics:
             raise InputError(f"dynamics.frames must be a whole number from 2 to 100000, got {frames}.")
         self.name = name
         self.frames = frames
-        self.frame_time = Range.parse("dynamics.frame_time", frame_time, unit="s", minimum=1e-6, maximum=1e6).low
+        self.frame_time = parse_number("dynamics.frame_time", frame_time, unit="s", minimum=1e-6, maximum=1e6)
         self.drift = Range.parse("dynamics.drift", drift, unit="Å/s", minimum=0.0, maximum=100.0)
-        self.wander = Range.parse("dynamics.wander", wander, unit="Å", minimum=0.0, maximum=5.0).low
+        self.wander = parse_number("dynamics.wander", wander, unit="Å", minimum=0.0, maximum=5.0)
         self.defocus_slope = Range.parse("dynamics.defocus_slope", defocus_slope, unit="Å/s", minimum=-1e3, maximum=1e3)
-        self.defocus_wander = Range.parse(
+        self.defocus_wander = parse_number(
             "dynamics.defocus_wander", defocus_wander, unit="Å", minimum=0.0, maximum=1e3
-        ).low
+        )
         self.settings = hopping
 
     @property
@@ -151,9 +151,7 @@ class SimulatedMovie:
         middle = optics.defocus
         # Thirty ångström are a sixth of a period of the contrast of gold's widest fringes.
         limits = (middle.low - 30.0, middle.high + 30.0)
-        number = (
-            int(Range.parse("number", plain["number"], minimum=0, maximum=99_999).low) if number is None else number
-        )
+        number = parse_whole("number", plain["number"], minimum=0, maximum=99_999) if number is None else number
         return cls(
             dynamics, cache, optics, instantiate(plain["noise"]), number, plain["data"]["sampling"],
             optics.margin(plain["data"]["sampling"], plain["data"]["margin"]), limits,
