@@ -146,7 +146,7 @@ def described(path: Path, prefix: str = "") -> Iterator[Word]:
         if 0 <= skipped < indent:
             continue
         skipped = -1
-        if not prefix and indent == 0 and name in ("defaults", "hydra"):
+        if indent == 0 and name in ("defaults", "hydra"):
             skipped = indent
             continue
         while parents and parents[-1][0] >= indent:
@@ -199,7 +199,7 @@ def _chosen(path: Path) -> dict[str, str]:
         if isinstance(entry, dict):
             for group, choice in entry.items():
                 if choice:
-                    answer[str(group)] = answer.get("sample", "") if "$" in str(choice) else str(choice)
+                    answer[str(group)] = str(choice)
     return answer
 
 

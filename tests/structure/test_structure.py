@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
+from hrtem.recipes import compose
 from hrtem.report.structures import structure_figure
 from hrtem.samples.base import rotation
 from hrtem.samples.relaxation import relaxed
@@ -98,7 +98,7 @@ def test_rings_are_those_that_the_simulation_knows(rng, kind, noise):
 
 
 def sheet_of(**words):
-    recipe = OmegaConf.load(ROOT / "conf" / "sample" / "graphene.yaml")
+    recipe = compose().sample
     plain = dict.fromkeys(("grain_boundary", "loop", "bond_rotation", "divacancy"), 0.0)
     return OmegaConf.merge(recipe, {"extent": 40.0} | plain | words)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +38,8 @@ ALLOWED = {
     "optimizer": ("torch.optim",),
     "scheduler": ("hrtem.training.schedule", "torch.optim.lr_scheduler"),
 }
+#: Packages of one's own whose classes a model may name too, with commas between them; see :func:`trusted`.
+TRUST = "HRTEM_TRUST"
 #: Where classes are now that settings of version 0.1.0 name by an older path.
 RENAMED = {
     "hrtem.counts": "hrtem.targets",
@@ -199,13 +203,36 @@ def check(settings: Any, name: str) -> None:
         raise InputError(f"the settings of the model {name} must be those of a task, got {type(settings).__name__}.")
     for stage, part in settings.items():
         for key, value in _leaves(part):
-            if key == "_target_" and not _allowed(value, ALLOWED.get(stage, ())):
+            if key == "_target_" and not _allowed(value, (*ALLOWED.get(stage, ()), *trusted())):
                 raise InputError(
                     f"{stage}._target_ of the model {name} must be a class of "
-                    f"{' or '.join(ALLOWED.get(stage, ('no package',)))}, got {value}."
+                    f"{' or '.join(ALLOWED.get(stage, ('no package',)))}, got {value}.{_advice(stage, value)}"
                 )
             if isinstance(value, str) and "${" in value:
                 raise InputError(f"{stage}.{key} of the model {name} must be a plain value, got {value}.")
+
+
+def trusted() -> tuple[str, ...]:
+    """Packages outside hrtem that the user trusts, from the environment variable :data:`TRUST`.
+
+    Loading a model imports the packages that it names. A stranger's model must not choose which, so nothing that is
+    merely installed is trusted.
+    """
+    return tuple(filter(None, (name.strip() for name in os.environ.get(TRUST, "").split(","))))
+
+
+def _advice(stage: str, target: Any) -> str:
+    """How a class of one's own is allowed, where ``target`` may be such a class."""
+    package, dot, _ = str(target).partition(".")
+    if stage not in ALLOWED or not dot or package in {*sys.stdlib_module_names, "hrtem", "monai", "torch"}:
+        return ""
+    return f" If {package} is code that you have and trust, put it on PYTHONPATH and set {TRUST}={package}."
+
+
+def foreign(settings: Mapping[str, Any]) -> list[str]:
+    """The classes of settings that are neither hrtem's nor those of torch and MONAI, without repetition."""
+    targets = (str(value) for part in settings.values() for key, value in _leaves(part) if key == "_target_")
+    return sorted({target for target in targets if target.partition(".")[0] not in ("hrtem", "monai", "torch")})
 
 
 def _leaves(part: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import hrtem
 from hrtem import provenance
+from hrtem.inference import weights
 from hrtem.inference.network import ColumnNetwork
 
 #: What each part of the settings says, in the order of the card.
@@ -28,6 +29,7 @@ def card(name: str, network: ColumnNetwork, checkpoint: Path, notes: str = "") -
         notes: to be put at the end.
     """
     hparams = network.settings
+    needed = weights.foreign(hparams)
     images = network.optics.num_images
     takes = "single images" if images == 1 else f"focal series of {images} images"
     domain = "knows" if network.domain.known else "does not know"
@@ -42,6 +44,7 @@ def card(name: str, network: ColumnNetwork, checkpoint: Path, notes: str = "") -
         f"* exported {date.today().isoformat()} by hrtem {hrtem.__version__} from a checkpoint with SHA-256 "
         f"`{provenance.sha256(checkpoint)}`",
         "",
+        *([f"It needs code that is not part of hrtem: `{'`, `'.join(needed)}`.", ""] if needed else []),
         "## What it learnt from",
         "",
         "A list of two is a range from which each training image drew. Lengths are in Å, energies in eV, doses in "
