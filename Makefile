@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format benchmark benchmark-speed clean
+.PHONY: help setup train test test-all docs lint format benchmark benchmark-speed clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -22,6 +22,10 @@ $(VENV)/.dev: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
 setup: $(VENV)/.dev  ## make .venv with everything in it
 
 train: $(VENV)/.runtime  ## set up, simulate, train and test on this machine (ARGS="sample=mos2 focal=3")
@@ -32,6 +36,9 @@ test: $(VENV)/.dev  ## set up and run the fast tests
 
 test-all: $(VENV)/.dev  ## run the slow tests too
 	$(BIN)/python -m pytest -m ''
+
+docs: $(VENV)/.docs  ## build the documentation as a site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -52,4 +59,4 @@ benchmark-speed: $(VENV)/.runtime  ## speed of simulation, imaging and training 
 	$(BIN)/python -m benchmarks training
 
 clean:  ## remove the environment, the caches and the runs
-	rm -rf $(VENV) cache runs predictions .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) cache runs predictions site .pytest_cache .mypy_cache .ruff_cache

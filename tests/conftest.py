@@ -24,7 +24,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: A structure file, as the README shows one.
+#: The structure file of the documentation.
 CRYSTAL = ROOT / "docs" / "SrTiO3.cif"
 
 #: What a recipe leaves to the user, or to another recipe.

@@ -27,6 +27,7 @@ class ResidualBlock(nn.Module):
         self.after = Convolution(out_channels, out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features ``(B, C, Y, X)`` to as many pixels, with the short skip in the middle."""
         features = self.before(features)
         return self.after(features + self.residual(features))
 

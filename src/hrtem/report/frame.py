@@ -16,17 +16,34 @@ class Answered(Protocol):
     """What :class:`hrtem.inference.Predictor` answers, as far as a report needs it."""
 
     @property
-    def columns(self) -> Columns: ...
+    def columns(self) -> Columns:
+        """Columns found, positions in Å from the centre of pixel ``[0, 0]``."""
+        ...
+
     @property
-    def middle_image(self) -> np.ndarray: ...
+    def middle_image(self) -> np.ndarray:
+        """Image ``(Y, X)`` to draw, the middle one of a series."""
+        ...
+
     @property
-    def micrograph(self) -> Any: ...
+    def micrograph(self) -> Any:
+        """Micrograph with its name and source."""
+        ...
+
     @property
-    def maps(self) -> np.ndarray | None: ...
+    def maps(self) -> np.ndarray | None:
+        """Output of the network ``(C, Y, X)``, or None if it was not kept."""
+        ...
+
     @property
-    def sampling(self) -> float: ...
+    def sampling(self) -> float:
+        """Pixel size of ``maps``, Å/px."""
+        ...
+
     @property
-    def in_domain(self) -> bool | None: ...
+    def in_domain(self) -> bool | None:
+        """True for an image like those of the training, None if this is unknown."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,12 +94,14 @@ class Task(ColumnNetwork, lightning.LightningModule):
         return self.simulate(batch)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Loss of a batch of images and targets."""
         logits = self.net(batch["images"].contiguous(memory_format=torch.channels_last))
         loss = self.loss(logits.float(), batch["target"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits), sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Update scores and calibration with the columns of a batch."""
         maps, true, size = self._answer(batch, "val")
         peaks = self.peaks(maps, CANDIDATE)
         judged = [self.judged(one) for one in peaks]
@@ -110,6 +112,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
         self.metrics["uncertainty"].update(peaks, sure, true, *size)
 
     def on_validation_epoch_end(self) -> None:
+        """Log the scores, and keep the calibration of probabilities and standard deviations."""
         metric = self.metrics["validation"]
         (scores,) = metric.scores()
         metric.reset()
@@ -119,6 +122,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
             self.metrics[name].reset()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Update scores, confusion and reliability with the columns of a batch."""
         maps, true, size = self._answer(batch, "test")
         groups = batch["group"].tolist()
         candidates = self.find(maps, threshold=CANDIDATE)
@@ -127,6 +131,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
         self.metrics["reliability"].update(candidates, true, *size, groups=groups)
 
     def on_test_epoch_end(self) -> None:
+        """Keep the scores, the confusion and the reliability at each dose."""
         metric = self.metrics["testing"]
         self.test_scores = dict(zip(self.optics.test_doses, metric.scores(), strict=True))
         self.test_confusion = dict(zip(self.optics.test_doses, metric.compute()["confusion"].cpu(), strict=True))
@@ -166,6 +171,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
         return instantiate(settings, params=self.net.parameters(), _convert_="all")
 
     def configure_optimizers(self) -> Any:
+        """Optimizer and schedule of the recipe."""
         optimizer = self.optimizer()
         settings = self.settings["scheduler"]
         if settings is None:
