@@ -27,7 +27,7 @@ from hrtem.optics import Optics, wavelength
 from hrtem.optics.coherence import HIGHEST_BEAM
 from hrtem.ranges import Range
 from hrtem.recipes import compose
-from hrtem.training.testsets import simulated
+from hrtem.training.testsets import simulate_test_set
 from hrtem.waves.multislice import Multislice
 
 SAMPLING = 0.2  # Å/px
@@ -187,7 +187,7 @@ def compared(names: Sequence[str], views: int, changes: dict[str, Any]) -> Table
         table.add_column(head, justify="left" if head in ("images", "model") else "right")
     for coherence in ("envelope", "exact"):
         parts = {**changes, "optics": {**changes.get("optics", {}), "coherence": coherence}}
-        test_set = simulated(first.network, coherence, views, parts, doses=DOSES)
+        test_set = simulate_test_set(first.network, coherence, views, parts, doses=DOSES)
         for name, predictor in finders.items():
             for row in scores(predictor, test_set, answers(predictor, test_set)):
                 every, interval = row["all"], row["intervals"].get("count_exact")

@@ -15,7 +15,7 @@ from abtem.parametrizations import LobatoParametrization
 from ase import Atoms
 
 from hrtem.optics import wavelength
-from hrtem.waves.multislice import Multislice, band_limited
+from hrtem.waves.multislice import Multislice, limit_band
 
 ENERGY, SAMPLING, SIDE = 300e3, 0.2, 12.8  # eV, Å/px, Å
 SPACING, VACUUM, DISPLACEMENT = 2.884, 3.0, 0.085  # Å, of gold along [110]
@@ -96,7 +96,7 @@ def plain(oversampling: int, slice_thickness: float) -> Propagate:
             )
             wave: Any = abtem.PlaneWave(energy=ENERGY).multislice(potential, lazy=False)
         pixels = round(SIDE / SAMPLING)
-        return band_limited(np.asarray(wave.array), (pixels, pixels)).T
+        return limit_band(np.asarray(wave.array), (pixels, pixels)).T
 
     return propagate
 

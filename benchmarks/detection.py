@@ -22,15 +22,15 @@ from rich.progress import track
 from rich.table import Table
 
 from hrtem.errors import InputError
-from hrtem.imaging import detected
+from hrtem.imaging import simulate_counts
 from hrtem.inference import Predictor
-from hrtem.limits import Exposure, confusion
+from hrtem.limits import Exposure, compute_confusion
 from hrtem.metrics import ColumnMetrics, Score
 from hrtem.micrograph import Micrograph
 from hrtem.recipes import compose
 from hrtem.training.data import SimulatedImages, View, WaveDataModule, collate
 from hrtem.waves.cache import SPLITS
-from hrtem.waves.multislice import exit_surface
+from hrtem.waves.multislice import find_exit_surface
 
 #: Sites of each view at which the oracle decides.
 SITES = 4
@@ -54,7 +54,7 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
     """
     seed, cache = [images.seed, SPLITS[images.split]], images.cache
     atoms, columns = cache.sample(np.random.default_rng([*seed, number % images.waves]))
-    plane = exit_surface(atoms)
+    plane = find_exit_surface(atoms)
     whole = cache.wave(atoms, plane=plane)
     view, settings, rng = settings_of(images, number, whole.shape)
     rows, width = (slice(start, start + images.side) for start in (view.row, view.column))
@@ -66,7 +66,7 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
     for site in rng.permutation(np.flatnonzero(inside))[:SITES]:
         without = cache.wave(atoms[atoms.get_array("column") != site], plane=plane)
         apart = exposure.separation(first, view.turned(without[rows, width]))
-        errors.append([confusion(apart * np.sqrt(dose)) for dose in images.doses])
+        errors.append([compute_confusion(apart * np.sqrt(dose)) for dose in images.doses])
     return 1.0 - np.mean(errors, axis=0)
 
 
@@ -91,7 +91,7 @@ def scored(
     for number in track(range(len(images)), "images"):
         batch = collate([images[number]])
         with torch.no_grad():
-            counts = detected(images.optics, images.noise, batch["wave"], batch["settings"], sampling, margin)
+            counts = simulate_counts(images.optics, images.noise, batch["wave"], batch["settings"], sampling, margin)
         micrograph = Micrograph(counts[0].numpy(), sampling, f"view {number}", Path("simulated"))
         for name, predictor in finders.items():
             found = predictor.find(micrograph).columns

@@ -35,10 +35,10 @@ from hrtem.errors import InputError
 from hrtem.inference import Predictor
 from hrtem.micrograph import Micrograph
 from hrtem.movies import pipeline
-from hrtem.movies.frames import found as found_in
+from hrtem.movies.frames import find_frame as found_in
 from hrtem.movies.simulation import SimulatedMovie, Truth
 from hrtem.movies.simulation.movie import simulate
-from hrtem.movies.tracking import Detections, History, analysed, compared
+from hrtem.movies.tracking import Detections, History, analyse_movie, compare_rates
 from hrtem.movies.tracking.registration import Reference
 from hrtem.ranges import parse_number, parse_whole
 from hrtem.recipes import compose
@@ -100,7 +100,7 @@ def followed(predictor: Predictor, movie: SimulatedMovie, frames: Sequence[np.nd
         found.append(Detections.of(predictor.find(micrograph).columns))
     rows, width = movie.shape
     extent = ((width - 1) * movie.sampling, (rows - 1) * movie.sampling)
-    return analysed(found, extent, movie.dynamics.frame_time, lambda number: frames[number], movie.sampling)
+    return analyse_movie(found, extent, movie.dynamics.frame_time, lambda number: frames[number], movie.sampling)
 
 
 def movies_of(condition: str, number: int, split: str, words: Sequence[str]) -> list[SimulatedMovie]:
@@ -118,7 +118,7 @@ def outcomes(predictor: Predictor, movie: SimulatedMovie, doses: Sequence[float]
 
 def measure(checkpoint: str, number: int, doses: Sequence[float], split: str, words: Sequence[str]) -> None:
     """Print the table of doses."""
-    predictor = pipeline.prepared(models.load(checkpoint))
+    predictor = pipeline.prepare_predictor(models.load(checkpoint))
     made = [movies_of(condition, number, split, words) for condition in CONDITIONS]
     start = time.perf_counter()
     simulate([movie for movies in made for movie in movies])
@@ -141,7 +141,8 @@ def measure(checkpoint: str, number: int, doses: Sequence[float], split: str, wo
         hits, said, there = (sum(getattr(one, name) for one in both) for name in ("hits", "said", "there"))
         inside = sum(one.inside for one in both)
         pairs = [
-            compared(one.history.rates.leave, other.history.rates.leave) for one, other in zip(slow, fast, strict=True)
+            compare_rates(one.history.rates.leave, other.history.rates.leave)
+            for one, other in zip(slow, fast, strict=True)
         ]
         table.add_row(
             f"{dose:,.0f}",
@@ -169,7 +170,7 @@ def _mean(results: Sequence[Outcome]) -> str:
 
 def speed(checkpoint: str, side: int, frames: int) -> None:
     """Print how many frames of ``side``² px a second are found and registered."""
-    predictor = pipeline.prepared(models.load(checkpoint))
+    predictor = pipeline.prepare_predictor(models.load(checkpoint))
     with TemporaryDirectory() as folder:
         movie = Tiled(side, frames + 1)
         found_in(predictor, movie, 0, Path(folder))
@@ -185,7 +186,7 @@ def speed(checkpoint: str, side: int, frames: int) -> None:
 
 def memory(checkpoint: str, side: int, frames: int) -> None:
     """Print the memory of the process as a long movie passes, and after it was followed."""
-    predictor = pipeline.prepared(models.load(checkpoint))
+    predictor = pipeline.prepare_predictor(models.load(checkpoint))
     movie = Tiled(side, frames)
     table = Table(title=f"Memory of this process along {frames} frames of {side}² px")
     for name in ("frames", "MiB", "frames/s"):
@@ -198,7 +199,7 @@ def memory(checkpoint: str, side: int, frames: int) -> None:
                 rate = (number + 1) / (time.perf_counter() - start)
                 table.add_row(f"{number + 1:,}", f"{resident():.0f}", f"{rate:.1f}")
     extent = (side - 1) * movie.sampling
-    history = analysed(found, (extent, extent), 1.0, lambda number: movie[number].images[0], movie.sampling)
+    history = analyse_movie(found, (extent, extent), 1.0, lambda number: movie[number].images[0], movie.sampling)
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     Console().print(table)
     sites = len(history.sites)

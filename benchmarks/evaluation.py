@@ -14,7 +14,7 @@ from torch import Tensor
 from hrtem.calibration import CANDIDATE, Reliability
 from hrtem.columns import Columns
 from hrtem.inference import Predictor
-from hrtem.metrics import ColumnMetrics, counted_pairs
+from hrtem.metrics import ColumnMetrics, match_counts
 from hrtem.training import testsets
 from hrtem.training.data import Example
 from hrtem.training.testsets import TestSet
@@ -51,7 +51,7 @@ class Answer:
 
 def exposed(test_set: TestSet, example: Example) -> Tensor:
     """The counts ``(1, F, Y, X)`` of an example of a test set, an :data:`Exposure`."""
-    return testsets.exposed(test_set.images, example)
+    return testsets.expose_example(test_set.images, example)
 
 
 def answers(predictor: Predictor, test_set: TestSet, expose: Exposure = exposed) -> Iterator[Answer]:
@@ -89,7 +89,7 @@ def scores(predictor: Predictor, test_set: TestSet, given: Iterable[Answer]) -> 
         found = one.candidates[one.candidates.probabilities >= threshold]
         columns.update([found], [one.true], *size, groups=[one.number])
         reliability.update([one.candidates], [one.true], *size, groups=[one.group])
-        i, j, _, missed = counted_pairs(found, one.true, *size, columns.tolerance, columns.border)
+        i, j, _, missed = match_counts(found, one.true, *size, columns.tolerance, columns.border)
         true = one.true.counts[j].clip(0, MOST_ATOMS)
         by_count[one.group, 0] += np.bincount(true, minlength=MOST_ATOMS + 1)
         by_count[one.group, 1] += np.bincount(true[found.counts[i] == true], minlength=MOST_ATOMS + 1)

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
-from hrtem.imaging import detected
+from hrtem.imaging import simulate_counts
 from hrtem.noise import Poisson
 from hrtem.normalisation import LocalContrast
 from hrtem.optics import Optics
@@ -56,7 +56,7 @@ def scene(root: Path, waves: int) -> SimulatedImages:
 def batched(images: SimulatedImages) -> Iterator[tuple[Example, torch.Tensor]]:
     """Batches and their counts, from the cache to the cut image, read and imaged as in training."""
     for batch in ReadAheadLoader(images, batch_size=BATCH, collate_fn=collate):
-        yield batch, detected(images.optics, images.noise, batch["wave"], batch["settings"], SAMPLING, MARGIN)
+        yield batch, simulate_counts(images.optics, images.noise, batch["wave"], batch["settings"], SAMPLING, MARGIN)
 
 
 def one_by_one(images: SimulatedImages, first: int, in_memory: bool = False) -> np.ndarray:
@@ -151,7 +151,7 @@ def step(seconds: float = 5.0, waves: int = 8) -> dict[str, float]:
             optimizer.step()
 
         parts: dict[str, Callable[[], object]] = {
-            "microscope and detector": lambda: detected(
+            "microscope and detector": lambda: simulate_counts(
                 task.optics, task.noise, batch["wave"], batch["settings"], task.sampling, task.margin
             ),
             "with normalisation and targets": lambda: task.simulate(batch),

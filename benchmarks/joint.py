@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.detection import settings_of
 from hrtem.errors import InputError
-from hrtem.limits import Exposure, JointLimits, Window, joint_limits, series_changes
+from hrtem.limits import Exposure, JointLimits, Window, compute_joint_limits, differentiate_series
 from hrtem.recipes import compose
 from hrtem.training.data import SimulatedImages, View, WaveDataModule
 from hrtem.training.testsets import SEED
@@ -37,7 +37,7 @@ def view_limits(images: SimulatedImages, number: int, doses: Sequence[float]) ->
     view, settings, _ = settings_of(images, number, (pixels, pixels))
     atoms, frame = turned(atoms, view, images)
     exposure = Exposure(images.optics, images.noise, settings, images.sampling)
-    return joint_limits(series_changes(exposure, wave, atoms, frame), doses)
+    return compute_joint_limits(differentiate_series(exposure, wave, atoms, frame), doses)
 
 
 def turned(atoms: Atoms, view: View, images: SimulatedImages) -> tuple[Atoms, Window]:

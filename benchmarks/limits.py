@@ -18,15 +18,15 @@ from rich.progress import track
 from rich.table import Table
 
 from hrtem.columns import Columns
-from hrtem.imaging import detected
+from hrtem.imaging import simulate_counts
 from hrtem.inference.network import ColumnNetwork
-from hrtem.limits import Exposure, confusion, dose_for, moved_waves
+from hrtem.limits import Exposure, compute_confusion, find_dose, move_columns
 from hrtem.metrics import match
 from hrtem.noise import Poisson
 from hrtem.optics import Optics
 from hrtem.samples import Graphene, MoS2
 from hrtem.training.data import collate
-from hrtem.waves.multislice import Multislice, exit_surface
+from hrtem.waves.multislice import Multislice, find_exit_surface
 
 SAMPLING = 0.2  # Å/px
 EXTENT = 20.0  # Å, side of the structures
@@ -63,7 +63,7 @@ def graphene(draws: int = 200) -> Iterator[tuple[str, str]]:
     atoms, columns = Graphene("graphene", ["C"], EXTENT, {"C": 0.06})(np.random.default_rng(0))
     sought = np.flatnonzero(columns.inside(EXTENT, EXTENT, MOVED))
     counted = columns[sought].inside(EXTENT, EXTENT, INNER)
-    whole, moved = wave(atoms), moved_waves(wave, atoms, sought.tolist())
+    whole, moved = wave(atoms), move_columns(wave, atoms, sought.tolist())
     best = np.inf
     for defocus in np.arange(-120.0, 121.0, 10.0):
         lens = microscope(defocus=defocus, Cs=-20e4, astigmatism=0, focal_spread=30)
@@ -77,10 +77,10 @@ def graphene(draws: int = 200) -> Iterator[tuple[str, str]]:
         single, joint = (np.sqrt(np.mean(values[counted] ** 2) / 2) for values in (limits.single, limits.joint))
         text = f"{joint:.1f} pm jointly, {single:.1f} pm with all other atoms known, along x or y"
         yield f"graphene position at {dose:.0e} e/Å², Cs −20 µm, defocus {focus:.0f} Å", text
-    void = wave(atoms[atoms.get_array("column") != nearest(columns, "C")], plane=exit_surface(atoms))
+    void = wave(atoms[atoms.get_array("column") != nearest(columns, "C")], plane=find_exit_surface(atoms))
     separations = [exposure(microscope(), seed).separation(whole, void) for seed in range(draws)]
     for dose in (1e3, 3e3, 1e4):
-        error = np.mean([confusion(one * np.sqrt(dose / 1e3)) for one in separations])
+        error = np.mean([compute_confusion(one * np.sqrt(dose / 1e3)) for one in separations])
         yield f"graphene atom or void at {dose:.0e} e/Å², 2018 ranges", f"{100 * error:.1f} % wrong"
 
 
@@ -91,7 +91,7 @@ def mos2() -> Iterator[tuple[str, str]]:
     atoms, columns = MoS2("mos2", list(MoS2.known_classes), EXTENT, rms)(np.random.default_rng(0))
     member = atoms.get_array("column")
     metal, chalcogen = nearest(columns, "Mo"), nearest(columns, "S2")
-    plane = exit_surface(atoms)
+    plane = find_exit_surface(atoms)
     whole = wave(atoms)
     one_lost = np.ones(len(atoms), bool)
     one_lost[np.flatnonzero(member == chalcogen)[0]] = False
@@ -105,7 +105,7 @@ def mos2() -> Iterator[tuple[str, str]]:
     }
     lenses = [microscope(defocus=d, Cs=0, astigmatism=0, focal_spread=30) for d in (-60.0, 60.0)]
     for name, waves in pairs.items():
-        doses = [dose_for(1e-3, exposure(lens).separation(*waves), 1e3) for lens in lenses]
+        doses = [find_dose(1e-3, exposure(lens).separation(*waves), 1e3) for lens in lenses]
         yield (
             f"{name}, Cs 0, defocus −60 and 60 Å",
             "  ".join(f"{dose:,.0f}" for dose in doses) + " e/Å² for 10⁻³ wrong",
@@ -130,7 +130,7 @@ def gold(most: int = 9) -> Iterator[tuple[str, str]]:
         apart = [exposure(lens).separation(*pair) for pair in pairs]
         shares = []
         for dose in (1e2, 3e2, 1e3):
-            errors = [confusion(one * np.sqrt(dose / 1e2)) for one in apart]
+            errors = [compute_confusion(one * np.sqrt(dose / 1e2)) for one in apart]
             shares.append(100 * np.mean([1 - errors[n - 1] - errors[n] for n in range(1, most)]))
         text = "  ".join(f"{share:.1f} %" for share in shares)
         yield f"gold, exact count at 1e2, 3e2, 1e3 e/Å², Cs −15 µm, defocus {defocus:.0f} Å", text
@@ -166,7 +166,7 @@ def beside(network: ColumnNetwork, structures: int = 3, images: int = 4) -> Tabl
         middle = seen.inside(side, side, 8.0)
         sought = np.flatnonzero(seen.inside(side, side, 6.0) & (columns.counts > 0))
         counted = middle[sought]
-        whole, moved = wave(atoms), moved_waves(wave, atoms, sought.tolist())
+        whole, moved = wave(atoms), move_columns(wave, atoms, sought.tolist())
         # What lies far from the columns that are sought tells nothing about them.
         rim = network.margin + round(3.0 / network.sampling)
         near = slice(rim, len(whole) - rim)
@@ -185,7 +185,7 @@ def beside(network: ColumnNetwork, structures: int = 3, images: int = 4) -> Tabl
                     [{"wave": torch.from_numpy(whole), "columns": seen, "settings": one.settings, "group": 0}]
                 )
                 with torch.no_grad():
-                    counts = detected(
+                    counts = simulate_counts(
                         network.optics,
                         noise,
                         batch["wave"],

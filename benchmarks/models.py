@@ -24,10 +24,10 @@ from benchmarks.joint import interval, view_limits
 from hrtem import models
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
-from hrtem.metrics import counted_pairs
+from hrtem.metrics import match_counts
 from hrtem.micrograph import Micrograph
 from hrtem.recipes import compose
-from hrtem.training.testsets import SEED, TestSet, simulated
+from hrtem.training.testsets import SEED, TestSet, simulate_test_set
 
 #: Checksums of the test sets of the models that come with the package.
 CHECKSUMS = Path(__file__).with_name("checksums.json")
@@ -63,7 +63,7 @@ def main(*words: str) -> None:
         for set_name, changes in sets.items():
             views = max(config["views"], config["headline"].get(name, {}).get(set_name, 0) if config["many"] else 0)
             print(f"{name}, {set_name}, {views} views", flush=True)
-            test_set = simulated(predictor.network, set_name, views, changes)
+            test_set = simulate_test_set(predictor.network, set_name, views, changes)
             headline = set_name in config["headline"].get(name, {})
             found[set_name] = measured(
                 predictor, test_set, min(config["decisions"], views), min(config["joint"], views) if headline else 0
@@ -168,7 +168,7 @@ def by_laplacian(predictor: Predictor, test_set: TestSet, given: Sequence[Answer
 
         def numbers(found: np.ndarray, truth=real_sites) -> tuple[int, int, int]:  # type: ignore[no-untyped-def]
             answer = truth[np.zeros(len(found), int)].moved(found) if len(truth) else truth
-            i, _, invented, missed = counted_pairs(answer, truth, side, side, TOLERANCE, BORDER)
+            i, _, invented, missed = match_counts(answer, truth, side, side, TOLERANCE, BORDER)
             return len(i), int(invented.sum()), int(missed.sum())
 
         def rate(found: np.ndarray) -> float:

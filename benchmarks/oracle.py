@@ -14,11 +14,11 @@ from ase import Atoms
 
 from benchmarks.detection import settings_of
 from hrtem.columns import Columns
-from hrtem.limits import Exposure, confusion, moved_waves
+from hrtem.limits import Exposure, compute_confusion, move_columns
 from hrtem.training.data import View
 from hrtem.training.testsets import TestSet
 from hrtem.waves.cache import SPLITS
-from hrtem.waves.multislice import exit_surface
+from hrtem.waves.multislice import find_exit_surface
 
 #: Sites of each view at which the oracle decides; at the first it also tells the position.
 SITES = 3
@@ -62,7 +62,7 @@ def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, l
     cache = images.cache
     atoms, columns = cache.sample(np.random.default_rng([images.seed, SPLITS[images.split], number % images.waves]))
     # All structures that are compared share a plane, so that a change at the exit surface does not change the focus.
-    plane = exit_surface(atoms)
+    plane = find_exit_surface(atoms)
     whole = cache.wave(atoms, plane=plane)
     view, settings, rng = settings_of(images, number, whole.shape)
     seen = _Window(test_set, view)
@@ -79,7 +79,7 @@ def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, l
             for dose in test_set.doses:
                 one = exposure.at(dose=images.optics.image_dose(dose))
                 information = one.information((other - expected[0])[None], 0.5 * (other + expected[0]))
-                apart[name].append(confusion(float(np.sqrt(information[0, 0]))))
+                apart[name].append(compute_confusion(float(np.sqrt(information[0, 0]))))
         beside = [apart.pop(name) for name in ("count - 1", "count + 1") if name in apart]
         if beside:
             yield "count", np.minimum(1.0, np.sum(beside, axis=0)).tolist()
@@ -87,7 +87,7 @@ def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, l
         if count == 0 and columns.counts[site] > 0:
             near = np.linalg.norm(columns.positions - columns.positions[site], axis=1) <= TOGETHER
             sought = np.flatnonzero(near & (columns.counts > 0))
-            moved = moved_waves(cache.wave, atoms, sought.tolist())
+            moved = move_columns(cache.wave, atoms, sought.tolist())
             changes = exposure.changes(seen.cut(moved))[..., *window]
             mine = int(np.flatnonzero(sought == site)[0])
             bounds = [

@@ -22,10 +22,10 @@ from hrtem import models
 from hrtem.commandline import split_words
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
-from hrtem.micrograph import Micrograph, evened, registered
+from hrtem.micrograph import Micrograph, equalise_dose, register_series
 from hrtem.ranges import parse_number
 from hrtem.training.data import Example
-from hrtem.training.testsets import SEED, TestSet, simulated
+from hrtem.training.testsets import SEED, TestSet, simulate_test_set
 
 #: Standard deviations of the defocus of all images but the middle one from its place, Å.
 STEPS = (10.0, 20.0, 40.0)
@@ -75,8 +75,10 @@ class Disturbance:
             beside = place + (1 if place + 1 < counts.shape[1] else -1)
             counts[:, place] = counts[:, beside] if self.missing == "copied" else counts.mean()
         if self.prepared:
-            micrograph = Micrograph(evened(counts[0].numpy()), test_set.images.sampling, "series", Path("simulated"))
-            counts = torch.from_numpy(np.asarray(registered(micrograph).images))[None].to(counts)
+            micrograph = Micrograph(
+                equalise_dose(counts[0].numpy()), test_set.images.sampling, "series", Path("simulated")
+            )
+            counts = torch.from_numpy(np.asarray(register_series(micrograph).images))[None].to(counts)
         return counts
 
     def _decayed(self, test_set: TestSet, example: Example) -> Tensor:
@@ -193,7 +195,7 @@ def main(*words: str) -> None:
         dose = parse_number("dose", own["dose"] or doses[len(doses) // 2], unit="e/Å²", minimum=1e-3, maximum=1e9)
         # What a model has learnt to do without is there, or nothing could be compared with.
         whole = {"optics": {"missing": 0.0}} if predictor.network.optics.missing else None
-        test_set = simulated(predictor.network, views=int(own["views"]), doses=(dose,), changes=whole)
+        test_set = simulate_test_set(predictor.network, views=int(own["views"]), doses=(dose,), changes=whole)
         text += [
             _title(name, test_set, words),
             "",

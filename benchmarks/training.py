@@ -24,8 +24,8 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrtem.errors import InputError
-from hrtem.imaging import detected
-from hrtem.inference.precision import fastest
+from hrtem.imaging import simulate_counts
+from hrtem.inference.precision import choose_precision
 from hrtem.nets import Folded, UNet
 from hrtem.ranges import parse_number, parse_whole
 from hrtem.recipes import compose
@@ -194,7 +194,7 @@ def stages(seconds: float, *words: str, device: str = "cpu") -> dict[str, float]
     data, task = instantiate(config.data), instantiate(config.task).to(device)
     for _ in data.cache.fill({"train": 8}, "inline"):
         pass
-    mixed = fastest(device).endswith("mixed")
+    mixed = choose_precision(device).endswith("mixed")
     optimizer = task.optimizer()
     times: dict[str, list[float]] = {}
     loader = iter(data._loader("train", 10**6))
@@ -212,7 +212,7 @@ def stages(seconds: float, *words: str, device: str = "cpu") -> dict[str, float]
         before = time.perf_counter()
         batch = task.transfer_batch_to_device(next(loader), torch.device(device), 0)
         lap("loading")
-        counts = detected(task.optics, task.noise, batch["wave"], batch["settings"], task.sampling, task.margin)
+        counts = simulate_counts(task.optics, task.noise, batch["wave"], batch["settings"], task.sampling, task.margin)
         lap("imaging")
         images = task.normalise(counts, task.sampling).contiguous(memory_format=torch.channels_last)
         lap("normalisation")
@@ -261,7 +261,7 @@ def main(*words: str) -> None:
         if device == "cuda":
             console.print(f"GPU at work: {utilisation()}")
         times = stages(seconds, device=device)
-        shares = Table(title=f"One training step of the default recipe, {fastest(device)}, {device}")
+        shares = Table(title=f"One training step of the default recipe, {choose_precision(device)}, {device}")
         for title in ("stage", "ms", "share of the step"):
             shares.add_column(title, justify="left" if title == "stage" else "right")
         for name, value in times.items():

@@ -20,7 +20,7 @@ import numpy as np
 import recorded
 
 from hrtem.errors import InputError
-from hrtem.micrograph import recordings
+from hrtem.micrograph import open_recordings
 
 #: Bytes that the process may have beyond what its imports took, and seconds that a mutation may take.
 MEMORY, SECONDS = 2**31, 20
@@ -63,7 +63,7 @@ def attempt(path: Path) -> str:
     """Read all frames of a file: "read", or the sentence that refuses it."""
     signal.alarm(SECONDS)
     try:
-        for recording in recordings(path, focal=1):
+        for recording in open_recordings(path, focal=1):
             for number in {0, len(recording) - 1}:
                 image = recording[number].images
                 assert image.dtype == np.float32

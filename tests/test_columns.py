@@ -30,10 +30,10 @@ def test_probabilities_of_classes():
     assert said.class_probabilities.tolist() == [[0.0, 0.9], [0.6, 0.0]]
     shared = Columns([[0, 0], [1, 2]], [1, 0], ("Mo", "S"), class_probabilities=[[0.2, 0.7], [0.5, 0.1]])
     assert shared[[1]].class_probabilities.tolist() == [[0.5, 0.1]]
-    believed = shared.believed(np.array([0.45, 0.3]))
+    believed = shared.with_probabilities(np.array([0.45, 0.3]))
     assert believed.probabilities.tolist() == [0.45, 0.3]
     np.testing.assert_allclose(believed.class_probabilities, [[0.1, 0.35], [0.25, 0.05]])
-    nothing = Columns([[0, 0]], [1], ("Mo", "S"), probabilities=[0.0]).believed(np.array([0.3]))
+    nothing = Columns([[0, 0]], [1], ("Mo", "S"), probabilities=[0.0]).with_probabilities(np.array([0.3]))
     assert nothing.class_probabilities.tolist() == [[0.0, 0.3]]
     with pytest.raises(ValueError, match="2 classes"):
         Columns([[0, 0]], [0], ("Mo", "S"), class_probabilities=[[0.2]])

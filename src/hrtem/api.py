@@ -18,12 +18,12 @@ from hrtem.inference import Prediction, Predictor
 from hrtem.micrograph import (
     Micrograph,
     Recording,
-    calibrated,
-    in_order,
+    check_lattice,
     lattice_spacings,
-    lattice_warning,
-    recordings,
-    registered,
+    open_recordings,
+    order_series,
+    register_series,
+    require_calibration,
 )
 from hrtem.structure import Structure, analyse
 
@@ -66,7 +66,7 @@ class AtomTable:
     @property
     def sampling(self) -> float:
         """Pixel size of the image, Å/px."""
-        sampling = calibrated(self.prediction.micrograph).sampling
+        sampling = require_calibration(self.prediction.micrograph).sampling
         assert sampling is not None
         return sampling
 
@@ -197,7 +197,7 @@ class Model:
 
         Args:
             images: a file, an array ``(Y, X)`` or ``(F, Y, X)``, or a :class:`hrtem.micrograph.Micrograph`; a folder;
-                or a list of files, folders and lists, see :func:`hrtem.micrograph.recordings`.
+                or a list of files, folders and lists, see :func:`hrtem.micrograph.open_recordings`.
             sampling: pixel size in Å/px; None takes that of the file.
             defocus: of each image of a focal series, Å, positive is underfocus; None takes those of the file.
             register: shift the images of a focal series onto each other.
@@ -230,7 +230,7 @@ class Model:
         Raises:
             InputError: one cannot be read, has no known pixel size, or is not what the model takes.
         """
-        given = recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
+        given = open_recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
         for recording in given:
             self.predictor.check(recording[0])
         return given
@@ -251,7 +251,7 @@ class Model:
         A series that could not be registered, or a pixel size that does not fit the lattice of the model's sample.
         """
         settings = self.predictor.network.settings
-        size = lattice_warning(micrograph, lattice_spacings(settings["sample"], settings["optics"]))
+        size = check_lattice(micrograph, lattice_spacings(settings["sample"], settings["optics"]))
         return (*micrograph.remarks, *(() if size is None else (size,)))
 
     def _given(
@@ -270,9 +270,9 @@ class Model:
         self.predictor.check(whole)
         if self.focal == 1:
             return [whole]
-        whole = in_order(whole, defocus)
+        whole = order_series(whole, defocus)
         # What was registered when it was read lies where it should.
-        return [registered(whole) if register and whole.shifts is None else whole]
+        return [register_series(whole) if register and whole.shifts is None else whole]
 
 
 def load(

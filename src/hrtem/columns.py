@@ -92,7 +92,7 @@ class Columns:
         """The same columns at other positions, `(N, 2)` Å."""
         return replace(self, positions=positions)
 
-    def believed(self, probabilities: np.ndarray) -> Columns:
+    def with_probabilities(self, probabilities: np.ndarray) -> Columns:
         """The same columns with other probabilities ``(N,)``, which their classes share as before."""
         total = self.class_probabilities.sum(axis=1, keepdims=True)
         certain = np.eye(len(self.classes))[self.labels]

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from hrtem.noise import recorded
+from hrtem.noise import record_counts
 
 
-def expected(optics: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float) -> Tensor:
-    """Expected intensity ``(B, F, Y, X)`` of collated waves; arguments as of :func:`detected`."""
+def form_image(optics: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float) -> Tensor:
+    """Expected intensity ``(B, F, Y, X)`` of collated waves; arguments as of :func:`simulate_counts`."""
     if wave.ndim == 3:
         return optics(wave, settings, sampling)
     number = wave.shape[1]
@@ -19,12 +19,12 @@ def expected(optics: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling
     return optics(wave.flatten(0, 1), repeated, sampling).unflatten(0, (-1, number)).mean(dim=1)
 
 
-def detected(
+def simulate_counts(
     optics: Any, noise: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float, margin: int
 ) -> Tensor:
     """Counts ``(B, F, Y, X)`` of collated waves, imaged with their margin and then cut by ``margin`` px.
 
     Waves ``(B, N, Y, X)`` are N snapshots of each vibrating structure, whose intensities add up. Missing images are 0.
     """
-    counts = recorded(noise, expected(optics, wave, settings, sampling), settings, sampling, margin)
+    counts = record_counts(noise, form_image(optics, wave, settings, sampling), settings, sampling, margin)
     return counts * settings["present"][..., None, None] if "present" in settings else counts

@@ -186,7 +186,7 @@ def _read_table(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"a table of columns must hold numbers, and {path} does not: {error}.") from None
 
 
-def counted_pairs(
+def match_counts(
     found: Columns, true: Columns, width: float, height: float, tolerance: float, border: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One-to-one matches of an image, without what lies at its border.
@@ -254,7 +254,7 @@ class ColumnMetrics(Metric):
         """
         nothing = len(self.classes)
         for answer, truth, group in zip(found, true, groups, strict=True):
-            i, j, invented, missed = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
+            i, j, invented, missed = match_counts(answer, truth, width, height, self.tolerance, self.border)
             pairs = [
                 (truth.labels[j], answer.labels[i]),
                 (truth.labels[missed], np.full(missed.sum(), nothing)),

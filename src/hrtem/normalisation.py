@@ -32,7 +32,7 @@ class LocalContrast:
 
     def __call__(self, images: Tensor, sampling: float) -> Tensor:
         """Normalise ``images``, real ``(B, F, Y, X)`` at ``sampling`` Å/px, to the same shape."""
-        if images.shape[1] > 1 and not bool((there := ~blank(images)).all()):
+        if images.shape[1] > 1 and not bool((there := ~is_blank(images)).all()):
             # A series at a time, without what is missing of it.
             answer = torch.zeros_like(images)
             for series, kept, result in zip(images, there, answer, strict=True):
@@ -107,7 +107,7 @@ class LocalMoments:
         return (images - mean) * variance.clamp_min(FLOOR * spread2).rsqrt()
 
 
-def blank(images: Tensor) -> Tensor:
+def is_blank(images: Tensor) -> Tensor:
     """Which of the images ``(..., Y, X)`` have no contrast at all, bool ``(...)``."""
     return images.amax(dim=(-2, -1)) == images.amin(dim=(-2, -1))
 

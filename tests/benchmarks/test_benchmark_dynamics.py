@@ -8,14 +8,14 @@ from synthetic_movies import EXTENT, Knowing, detected, truth
 
 from benchmarks import dynamics
 from hrtem.errors import InputError
-from hrtem.movies.tracking import analysed
+from hrtem.movies.tracking import analyse_movie
 
 
 def test_precision_and_recall_are_of_the_surface():
     """Of perfect detections nearly all is right; of those without one column only that is missing."""
     true = truth(1)
     found = detected(true, 1, recall=1.0, false=0.0, clutter=0.0, error=0.03)
-    one = dynamics.outcome(true, analysed(found, EXTENT, 0.5))
+    one = dynamics.outcome(true, analyse_movie(found, EXTENT, 0.5))
     assert one.hits <= min(one.said, one.there)
     assert one.hits / one.said > 0.97
     assert one.hits / one.there > 0.97
@@ -30,7 +30,7 @@ def test_precision_and_recall_are_of_the_surface():
         for frame, drift in zip(found, true.drift, strict=True)
         for far in [np.linalg.norm(frame.positions - true.positions[lost] - drift, axis=1) > 1.0]
     ]
-    other = dynamics.outcome(true, analysed(fewer, EXTENT, 0.5))
+    other = dynamics.outcome(true, analyse_movie(fewer, EXTENT, 0.5))
     assert one.hits - other.hits == pytest.approx(60, abs=6)
 
 

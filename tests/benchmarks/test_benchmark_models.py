@@ -20,7 +20,7 @@ from hrtem.inference import Predictor
 from hrtem.metrics import Score
 from hrtem.recipes import compose
 from hrtem.samples import MoS2
-from hrtem.training.testsets import simulated
+from hrtem.training.testsets import simulate_test_set
 
 CLASSES = ("Mo", "S2", "S", "Mo vacancy", "S2 vacancy")
 
@@ -33,7 +33,7 @@ def predictor(configuration):
 
 @pytest.fixture
 def views(predictor):
-    return simulated(predictor.network, views=1, patch=64, changes={"sample": {"hole": 0.0, "edge": 0.0}})
+    return simulate_test_set(predictor.network, views=1, patch=64, changes={"sample": {"hole": 0.0, "edge": 0.0}})
 
 
 def truth(test_set):
@@ -288,7 +288,7 @@ def test_antisites_are_told_by_their_neighbours():
 
 def test_scores_count_by_number_of_atoms_and_by_antisite(predictor):
     ordered = {"disorder": 0.0, "metal_antisite": 0.1, "chalcogen_antisite": 0.1}
-    views = simulated(predictor.network, views=2, patch=64, changes={"sample": ordered})
+    views = simulate_test_set(predictor.network, views=2, patch=64, changes={"sample": ordered})
     truth = [evaluation.Answer(n, np.zeros((2, 64, 64)), one["columns"], one["columns"], one["group"])
              for n, one in enumerate(views)]  # fmt: skip
     for row in evaluation.scores(predictor, views, truth):
@@ -299,7 +299,7 @@ def test_scores_count_by_number_of_atoms_and_by_antisite(predictor):
         found, right = row["by_count"]
         assert found == right
         assert sum(found) == row["all"]["true"]
-    disordered = simulated(predictor.network, views=1, patch=64, changes={"sample": {"disorder": 1.0}})
+    disordered = simulate_test_set(predictor.network, views=1, patch=64, changes={"sample": {"disorder": 1.0}})
     assert not evaluation.on_a_lattice(disordered)
 
 

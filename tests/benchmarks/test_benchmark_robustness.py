@@ -13,8 +13,8 @@ from benchmarks.evaluation import exposed
 from benchmarks.robustness import Disturbance, disturbances
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
-from hrtem.normalisation import blank as without_contrast
-from hrtem.training.testsets import simulated
+from hrtem.normalisation import is_blank as without_contrast
+from hrtem.training.testsets import simulate_test_set
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def predictor(configuration):
 @pytest.fixture
 def views(predictor):
     optics = {"defocus": 60.0, "defocus_step": 10.0, "misalignment": 0.0, "series_drift": 0.0, "vibration": 0.0}
-    return simulated(predictor.network, views=1, doses=(1e7,), patch=64, changes={"optics": optics})
+    return simulate_test_set(predictor.network, views=1, doses=(1e7,), patch=64, changes={"optics": optics})
 
 
 def named(name, **more):

@@ -65,7 +65,7 @@ def test_counts_and_the_model_that_they_make(monkeypatch, tmp_path):
     column = read(xyz).get_array("column")
     np.testing.assert_array_equal(np.bincount(column), counts)
     figure = atom_counts.figure(
-        seen(true, found, side=100), *(atom_counts.solid(one, "Au") for one in (found, true)), "gold"
+        seen(true, found, side=100), *(atom_counts.build_solid(one, "Au") for one in (found, true)), "gold"
     )
     text = " ".join(axes.get_title() for axes in figure.axes)
     assert f"found: {counts.sum()} atoms, {(len(true) - 1) / len(true):.0%} exact" in text

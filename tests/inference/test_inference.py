@@ -13,7 +13,7 @@ from hrtem.errors import InputError
 from hrtem.inference import Predictor
 from hrtem.inference.prediction import Canvas
 from hrtem.inference.preparation import Prepared
-from hrtem.inference.tiles import cover, sight
+from hrtem.inference.tiles import cover, measure_sight
 from hrtem.micrograph import Micrograph, remove_hot_pixels, resample
 from hrtem.movies.frames import follow
 from hrtem.normalisation import LocalContrast
@@ -113,9 +113,9 @@ def test_every_pixel_has_one_tile_that_sees_far_enough():
 
 def test_a_network_sees_as_far_as_its_filters():
     two = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 7, padding=3), torch.nn.Conv2d(4, 1, 5, padding=2))
-    assert sight(two, 1)[0] == 5
+    assert measure_sight(two, 1)[0] == 5
     # 4 channels go into the second layer and 1 comes out, of 4 bytes each.
-    assert sight(two, 1)[1] >= 20
+    assert measure_sight(two, 1)[1] >= 20
 
 
 @pytest.mark.parametrize("sampling", [0.2, 0.1, 0.31])

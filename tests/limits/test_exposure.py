@@ -7,9 +7,9 @@ import pytest
 import torch
 from ase import Atoms
 
-from hrtem.limits import Exposure, confusion, dose_for, moved_waves
+from hrtem.limits import Exposure, compute_confusion, find_dose, move_columns
 from hrtem.noise import Physical, Poisson
-from hrtem.optics import Optics, filtered
+from hrtem.optics import Optics, filter_image
 from hrtem.waves.multislice import Multislice
 
 SAMPLING = 0.2
@@ -35,7 +35,7 @@ def carbon(*places, side=9.6):
 
 def position_limits(one, atoms):
     """Of all columns of the atoms."""
-    moved = moved_waves(WAVE, atoms, range(len(atoms)))
+    moved = move_columns(WAVE, atoms, range(len(atoms)))
     return one.position_limits(one.expected(WAVE(atoms)[None])[0], one.changes(moved))
 
 
@@ -58,11 +58,11 @@ def test_information_is_that_of_the_dense_covariance(readout):
     expected, changes = expected_and_changes()
     settings = {name: torch.as_tensor(value)[None] for name, value in one.settings.items()}
     unit = torch.eye(144, dtype=torch.float64).reshape(144, 1, 12, 12)
-    spread = filtered(unit, noise.noise_transfer((12, 12), settings, SAMPLING).double()).reshape(144, 144).T
+    spread = filter_image(unit, noise.noise_transfer((12, 12), settings, SAMPLING).double()).reshape(144, 144).T
     shot = noise.shot_variance(expected[None], settings, SAMPLING).flatten()
     covariance = spread @ torch.diag(shot) @ spread.T + torch.eye(144) * readout**2
     response = noise.signal_transfer((12, 12), settings, SAMPLING).double()
-    signal = (filtered(changes, response) * 300.0 * SAMPLING**2).reshape(3, 144)
+    signal = (filter_image(changes, response) * 300.0 * SAMPLING**2).reshape(3, 144)
     dense = signal @ torch.linalg.solve(covariance, signal.T)
     np.testing.assert_allclose(one.information(changes, expected), dense.numpy(), rtol=1e-4, atol=1e-6)
 
@@ -76,9 +76,9 @@ def test_drawn_noise_scatters_the_best_estimate_by_the_bound():
     settings["seed"] = 10 * torch.arange(400)
     drawn = noise(expected.float().expand(400, 1, 16, 16), settings, SAMPLING).double()
     response = noise.signal_transfer((16, 16), settings, SAMPLING)[:1].double()
-    mean = filtered(expected, response[0]) * 2e3 * SAMPLING**2
+    mean = filter_image(expected, response[0]) * 2e3 * SAMPLING**2
     # As a change of the expected image, which the information then filters again.
-    deviations = filtered(drawn - mean, 1.0 / response) / (2e3 * SAMPLING**2)
+    deviations = filter_image(drawn - mean, 1.0 / response) / (2e3 * SAMPLING**2)
     information = one.information(torch.cat([changes, deviations]), expected)
     estimates = information[0, 1:] / information[0, 0]
     assert estimates.std() == pytest.approx(information[0, 0] ** -0.5, rel=0.12)
@@ -89,7 +89,7 @@ def test_two_structures_are_confused_as_often_as_the_likelihoods_say():
     """Real Poisson counts and the exact likelihood ratio, for atom or void at a low dose."""
     one = exposure(dose=250.0)
     waves = np.stack([WAVE(carbon((4.8, 4.8))), WAVE(carbon())])
-    error = confusion(one.separation(*waves))
+    error = compute_confusion(one.separation(*waves))
     assert 0.05 < error < 0.4
     means = one.expected(waves)[:, 0].numpy() * 250.0 * SAMPLING**2
     counts = np.random.default_rng(0).poisson(means[:, None], size=(2, 4000, *means.shape[1:]))
@@ -131,7 +131,7 @@ def test_a_worse_camera_knows_less():
 
 
 def test_confusion_and_its_dose():
-    assert confusion(0.0) == pytest.approx(0.5)
-    assert confusion(2 * 3.0902) == pytest.approx(1e-3, rel=1e-3)
-    assert dose_for(1e-3, separation=2 * 3.0902, dose=700.0) == pytest.approx(700.0, rel=1e-3)
-    assert dose_for(1e-3, separation=3.0902, dose=700.0) == pytest.approx(2800.0, rel=1e-3)
+    assert compute_confusion(0.0) == pytest.approx(0.5)
+    assert compute_confusion(2 * 3.0902) == pytest.approx(1e-3, rel=1e-3)
+    assert find_dose(1e-3, separation=2 * 3.0902, dose=700.0) == pytest.approx(700.0, rel=1e-3)
+    assert find_dose(1e-3, separation=3.0902, dose=700.0) == pytest.approx(2800.0, rel=1e-3)

@@ -11,8 +11,8 @@ from ase import Atoms
 
 from benchmarks import joint
 from hrtem.errors import InputError
-from hrtem.limits import PRIORS, Changes, Exposure, Window, exact_chance, joint_limits, series_changes
-from hrtem.limits.particle import column_waves, posed
+from hrtem.limits import PRIORS, Changes, Exposure, Window, compute_joint_limits, differentiate_series, exact_chance
+from hrtem.limits.particle import pose_particle, vary_columns
 from hrtem.noise import Physical, Poisson
 from hrtem.optics import Optics
 from hrtem.waves.multislice import Multislice
@@ -54,7 +54,7 @@ def frame(side=12.8, margin=0):
 
 @pytest.fixture(scope="module")
 def changes():
-    return series_changes(exposure(Physical(**CAMERA)), WAVE, PAIR, frame())
+    return differentiate_series(exposure(Physical(**CAMERA)), WAVE, PAIR, frame())
 
 
 def only(changes, *names):
@@ -110,7 +110,7 @@ def test_small_cells_give_the_changes_of_the_whole_wave():
     one, view = exposure(images=1), Window(20, 16, 100, 8, SAMPLING)
     whole = WAVE(atoms, plane=plane)
     modes = one.modes_needed(view.cut(whole)[None]) + 2
-    changes = series_changes(one, WAVE, atoms, view)
+    changes = differentiate_series(one, WAVE, atoms, view)
     assert changes.columns.tolist() == [column]
     step = 0.02
     for offset in (0, 2):
@@ -130,7 +130,7 @@ def test_small_cells_give_the_changes_of_the_whole_wave():
 
 def test_a_column_at_the_border_of_the_cell_has_neighbours_across_it():
     middle, corner = gold((9.6, 9.6), (12.48, 9.6), side=19.2), gold((0.2, 0.2), (3.08, 0.2), side=19.2)
-    first, second = (column_waves(WAVE, atoms, 0, PLANE) for atoms in (middle, corner))
+    first, second = (vary_columns(WAVE, atoms, 0, PLANE) for atoms in (middle, corner))
     assert second[1] == (first[1][0] - 47, first[1][1] - 47)
     np.testing.assert_allclose(second[0], first[0], atol=1e-3 * np.abs(first[0]).max())
 
@@ -138,19 +138,19 @@ def test_a_column_at_the_border_of_the_cell_has_neighbours_across_it():
 def test_the_pose_moves_columns_alone_and_about_their_middle():
     atoms = PAIR.copy()
     atoms.arrays["column"][3:] = -1
-    tilted = posed(atoms, tilt=(1.0, 0.0))
+    tilted = pose_particle(atoms, tilt=(1.0, 0.0))
     np.testing.assert_array_equal(tilted.positions[3:], atoms.positions[3:])
     shifts = tilted.positions[:3] - atoms.positions[:3]
     # A positive turn about x moves what is higher to smaller y.
     np.testing.assert_allclose(shifts[:, 1], -np.sin(np.radians(1.0)) * SPACING * np.array([-1.0, 0.0, 1.0]), atol=1e-9)
-    np.testing.assert_allclose(posed(atoms, strain=0.01).get_all_distances()[0, 1], 1.01 * SPACING)
+    np.testing.assert_allclose(pose_particle(atoms, strain=0.01).get_all_distances()[0, 1], 1.01 * SPACING)
 
 
 def test_information_is_that_of_poisson_counts_and_their_scatter_that_of_the_limits():
     """One image of two columns, by whole waves and plain algebra; then the estimates from counts that were drawn."""
     one = exposure(images=1)
-    changes = series_changes(one, WAVE, PAIR, frame())
-    (limits,) = joint_limits(changes, priors=only(changes, "x", "y", "defocus"))
+    changes = differentiate_series(one, WAVE, PAIR, frame())
+    (limits,) = compute_joint_limits(changes, priors=only(changes, "x", "y", "defocus"))
     modes = one.modes_needed(WAVE(PAIR, plane=PLANE)[None]) + 2
     derivatives, deviations = [], []
     for column in range(2):
@@ -192,7 +192,7 @@ def test_information_is_that_of_poisson_counts_and_their_scatter_that_of_the_lim
 
 
 def test_what_is_unknown_has_its_names_and_numbers(changes):
-    (limits,) = joint_limits(changes)
+    (limits,) = compute_joint_limits(changes)
     assert changes.names[:8] == COLUMN * 2
     numbers = {name: len(values) for name, values in limits.others.items()}
     twice = dict.fromkeys(("tilt", "defocus", "shift", "astigmatism", "coma", "threefold", "drift"), 2)
@@ -220,7 +220,7 @@ def test_changes_with_the_camera_are_those_of_what_it_reports(changes):
 
 def test_components_of_an_aberration_that_is_zero_have_a_derivative():
     one = exposure(images=1, astigmatism=0.0)
-    changes = series_changes(one, WAVE, PAIR, frame())
+    changes = differentiate_series(one, WAVE, PAIR, frame())
     strengths = [
         float(image.norm()) for image, name in zip(changes.images, changes.names, strict=True) if name == "astigmatism"
     ]
@@ -229,9 +229,9 @@ def test_components_of_an_aberration_that_is_zero_have_a_derivative():
 
 
 def test_joint_is_never_better_than_single_and_an_unknown_microscope_never_helps(changes):
-    (joint_ones,) = joint_limits(changes)
-    (known,) = joint_limits(changes, priors=dict.fromkeys(MICROSCOPE, 0.0))
-    (wider,) = joint_limits(changes, priors={name: 3.0 * PRIORS[name] for name in MICROSCOPE})
+    (joint_ones,) = compute_joint_limits(changes)
+    (known,) = compute_joint_limits(changes, priors=dict.fromkeys(MICROSCOPE, 0.0))
+    (wider,) = compute_joint_limits(changes, priors={name: 3.0 * PRIORS[name] for name in MICROSCOPE})
     assert np.all(known.single <= known.count * (1.0 + 1e-9))
     assert np.all(known.count < joint_ones.count)
     assert np.all(joint_ones.count <= wider.count * (1.0 + 1e-9))
@@ -241,7 +241,7 @@ def test_joint_is_never_better_than_single_and_an_unknown_microscope_never_helps
 
 def test_without_priors_limits_fall_with_the_root_of_the_dose(changes):
     nothing_known = only(changes) | dict.fromkeys(("x", "y", "top", "bottom", "defocus", "scale", "tilt"), np.inf)
-    low, high = joint_limits(changes, doses=(500.0, 2000.0), priors=nothing_known)
+    low, high = compute_joint_limits(changes, doses=(500.0, 2000.0), priors=nothing_known)
     np.testing.assert_allclose(low.count, 2.0 * high.count, rtol=1e-6)
     np.testing.assert_allclose(low.single, 2.0 * high.single, rtol=1e-6)
     assert low.tilt == pytest.approx(2.0 * high.tilt, rel=1e-6)
@@ -250,11 +250,11 @@ def test_without_priors_limits_fall_with_the_root_of_the_dose(changes):
 def test_readout_noise_is_solved_for_at_each_dose(changes):
     """Without it the information is scaled; a little of it must give nearly the same, and much of it less."""
     doses = (300.0, 3000.0)
-    clean = joint_limits(changes, doses)
+    clean = compute_joint_limits(changes, doses)
     for readout, most in ((0.02, 1.01), (3.0, np.inf)):
         noise = Physical(**{**CAMERA, "readout": readout})
         settings = {**changes.exposure.settings, "readout": np.float32(readout)}
-        noisy = joint_limits(
+        noisy = compute_joint_limits(
             replace(changes, exposure=replace(changes.exposure, noise=noise, settings=settings)), doses
         )
         for one, other in zip(clean, noisy, strict=True):
@@ -267,14 +267,14 @@ def test_readout_noise_is_solved_for_at_each_dose(changes):
 def test_an_image_that_is_missing_tells_nothing():
     one = exposure(images=2)
     settings = one.settings | {"present": np.array([0.0, 1.0], np.float32)}
-    changes = series_changes(replace(one, settings=settings), WAVE, PAIR, frame())
+    changes = differentiate_series(replace(one, settings=settings), WAVE, PAIR, frame())
     assert float(changes.images[:, 0].abs().max()) == 0.0
     assert float(changes.images[:, 1].abs().max()) > 0.0
 
 
 def test_only_columns_inside_are_counted():
     atoms = gold((2.0, 6.4), (6.4, 6.4))
-    (limits,) = joint_limits(series_changes(exposure(images=1), WAVE, atoms, frame()))
+    (limits,) = compute_joint_limits(differentiate_series(exposure(images=1), WAVE, atoms, frame()))
     assert limits.columns.tolist() == [1]
 
 
@@ -285,15 +285,17 @@ def test_chance_of_an_exact_count():
 
 def test_what_cannot_be_is_said(changes):
     with pytest.raises(InputError, match="at least one column"):
-        series_changes(exposure(), WAVE, gold((5.0, 6.4), side=51.2), Window(150, 150, 64, 0, SAMPLING))
+        differentiate_series(exposure(), WAVE, gold((5.0, 6.4), side=51.2), Window(150, 150, 64, 0, SAMPLING))
     with pytest.raises(InputError, match="frozen_phonons must be 0"):
-        series_changes(exposure(), Multislice(300e3, SAMPLING, frozen_phonons=2), PAIR, frame())
+        differentiate_series(exposure(), Multislice(300e3, SAMPLING, frozen_phonons=2), PAIR, frame())
     with pytest.raises(InputError, match="got weather"):
-        joint_limits(changes, priors={"weather": 1.0})
+        compute_joint_limits(changes, priors={"weather": 1.0})
     with pytest.raises(InputError, match="must not be known"):
-        joint_limits(changes, priors={"top": 0.0})
+        compute_joint_limits(changes, priors={"top": 0.0})
     with pytest.raises(InputError, match="need a prior"):
-        joint_limits(Changes(**{**vars(changes), "images": 0.0 * changes.images}), priors=dict.fromkeys(PRIORS, np.inf))
+        compute_joint_limits(
+            Changes(**{**vars(changes), "images": 0.0 * changes.images}), priors=dict.fromkeys(PRIORS, np.inf)
+        )
 
 
 @pytest.mark.parametrize("word", ["views=0", "views=many", "doses=", "doses=1000,-1"])

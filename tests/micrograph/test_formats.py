@@ -17,7 +17,7 @@ import zarr
 
 from hrtem.errors import InputError
 from hrtem.micrograph import FORMATS, read
-from hrtem.micrograph.files import opened
+from hrtem.micrograph.files import open_file
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_pixels_and_calibration(tmp_path: Path, images: np.ndarray, kind: str, n
 @pytest.mark.parametrize("kind", recorded.KINDS)
 def test_one_image_is_read_at_a_time(tmp_path: Path, images: np.ndarray, kind: str) -> None:
     path = recorded.write(tmp_path, kind, images)
-    stack = opened(path)
+    stack = open_file(path)
     last = 0 if kind in recorded.SINGLE else 2
     np.testing.assert_array_equal(stack.frame(last), images[last])
     stack.close()

@@ -12,7 +12,7 @@ import tifffile
 from rsciio import tiff as rsciio_tiff
 
 from hrtem.errors import InputError
-from hrtem.micrograph import Micrograph, calibrated, read, remove_hot_pixels, resample
+from hrtem.micrograph import Micrograph, read, remove_hot_pixels, require_calibration, resample
 
 
 @pytest.fixture
@@ -198,9 +198,9 @@ def test_a_diffraction_pattern_is_no_image(tmp_path: Path, image: np.ndarray) ->
 
 def test_calibrated(image: np.ndarray) -> None:
     known = Micrograph(image, 0.2, "gold", Path("gold.npy"))
-    assert calibrated(known) is known
+    assert require_calibration(known) is known
     with pytest.raises(InputError, match=r"gold\.npy .* sampling= in Å/px\."):
-        calibrated(Micrograph(image, None, "gold", Path("gold.npy")))
+        require_calibration(Micrograph(image, None, "gold", Path("gold.npy")))
 
 
 # Refusals -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from hrtem.errors import InputError
-from hrtem.micrograph import arrivals, movies
+from hrtem.micrograph import await_files, open_movies
 
 
 def picture(seed, shape=(40, 30)):
@@ -35,18 +35,18 @@ class Clock:
             plan[1]()
 
     def arrive(self, folder, quiet=1.0, **words):
-        return arrivals(folder, quiet, clock=lambda: self.now, sleep=self.sleep, **words)
+        return await_files(folder, quiet, clock=lambda: self.now, sleep=self.sleep, **words)
 
 
 def test_a_folder_of_frames_is_one_movie_in_the_order_of_numbers(tmp_path):
     for number in (2, 10, 1):
         save(tmp_path / f"frame{number}.tif", number)
-    (movie,) = movies(tmp_path, sampling=0.2)
+    (movie,) = open_movies(tmp_path, sampling=0.2)
     assert len(movie) == 3
     assert (movie.shape, movie.sampling, movie.name) == ((40, 30), 0.2, tmp_path.name)
     for place, number in enumerate((1, 2, 10)):
         np.testing.assert_array_equal(movie[place].images[0], picture(number))
-    (same,) = movies([str(path) for path in movie.sources], sampling=0.2)
+    (same,) = open_movies([str(path) for path in movie.sources], sampling=0.2)
     assert same.sources == movie.sources
     assert [one.images.shape for one in movie[1:]] == [(1, 40, 30)] * 2
 
@@ -54,7 +54,7 @@ def test_a_folder_of_frames_is_one_movie_in_the_order_of_numbers(tmp_path):
 def test_stacks_in_a_list_are_movies_each(tmp_path):
     for name in ("a", "b"):
         np.save(tmp_path / f"{name}.npy", np.stack([picture(n) for n in range(3)]))
-    made = movies([tmp_path / "a.npy", tmp_path / "b.npy"], sampling=0.2)
+    made = open_movies([tmp_path / "a.npy", tmp_path / "b.npy"], sampling=0.2)
     assert [(movie.name, len(movie)) for movie in made] == [("a", 3), ("b", 3)]
 
 
@@ -62,14 +62,14 @@ def test_frames_that_differ_are_refused(tmp_path):
     save(tmp_path / "a.tif")
     save(tmp_path / "b.tif", shape=(41, 30))
     with pytest.raises(InputError, match=r"must have one size, and .*b.tif has 30 x 41 px, the first 30 x 40"):
-        movies(tmp_path, sampling=0.2)
+        open_movies(tmp_path, sampling=0.2)
     (tmp_path / "b.tif").unlink()
     with pytest.raises(InputError, match="two frames at least"):
-        movies(tmp_path, sampling=0.2)
+        open_movies(tmp_path, sampling=0.2)
     with pytest.raises(InputError, match="does not exist"):
-        movies(tmp_path / "nowhere", sampling=0.2)
+        open_movies(tmp_path / "nowhere", sampling=0.2)
     with pytest.raises(InputError, match="has the list"):
-        movies([["a.tif", "b.tif"]], sampling=0.2)
+        open_movies([["a.tif", "b.tif"]], sampling=0.2)
 
 
 def test_files_are_given_as_they_come_and_the_end_is_silence(tmp_path):

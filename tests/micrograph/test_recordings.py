@@ -10,7 +10,7 @@ import recorded
 from omegaconf import OmegaConf
 
 from hrtem.errors import InputError
-from hrtem.micrograph import recordings
+from hrtem.micrograph import open_recordings
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def saved(folder: Path, images: np.ndarray, *names: str) -> list[str]:
 @pytest.mark.parametrize("kind", [kind for kind in recorded.KINDS if kind not in recorded.SINGLE])
 def test_a_stack_is_a_movie_for_a_model_of_one_image(tmp_path: Path, images: np.ndarray, kind: str) -> None:
     path = recorded.write(tmp_path, kind, images)
-    (movie,) = recordings(str(path), focal=1, sampling=0.2)
+    (movie,) = open_recordings(str(path), focal=1, sampling=0.2)
     assert (len(movie), movie.is_movie, movie.name, movie.shape) == (3, True, "image", (24, 32))
     assert movie.sampling == 0.2
     for number in (2, 0):  # from anywhere
@@ -52,7 +52,7 @@ def test_frames_are_read_one_by_one(tmp_path: Path) -> None:
     pixels[250] = np.random.default_rng(0).normal(size=shape[1:])
     del pixels
     tracemalloc.start()
-    (movie,) = recordings(tmp_path / "movie.npy", focal=1, sampling=0.2)
+    (movie,) = open_recordings(tmp_path / "movie.npy", focal=1, sampling=0.2)
     assert movie[250].images.std() == pytest.approx(1.0, abs=0.01)
     assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
     tracemalloc.stop()
@@ -61,18 +61,18 @@ def test_frames_are_read_one_by_one(tmp_path: Path) -> None:
 
 
 def test_defocus_of_a_movie_goes_to_its_frames(tmp_path: Path, images: np.ndarray) -> None:
-    (movie,) = recordings(recorded.write(tmp_path, "velox", images), focal=1)
+    (movie,) = open_recordings(recorded.write(tmp_path, "velox", images), focal=1)
     assert movie[1].acquisition.defocus == pytest.approx((80.0,))
     movie.close()
 
 
 def test_a_stack_is_a_series_for_a_model_of_several_images(tmp_path: Path, images: np.ndarray) -> None:
     np.save(tmp_path / "series.npy", images)
-    (series,) = recordings(tmp_path / "series.npy", focal=3, sampling=0.2, register=False)
+    (series,) = open_recordings(tmp_path / "series.npy", focal=3, sampling=0.2, register=False)
     assert (len(series), series.is_movie) == (1, False)
     np.testing.assert_array_equal(series[0].images, images)
     assert (series[0].name, series[0].frame, series[0].shifts) == ("series", None, None)
-    (series,) = recordings(tmp_path / "series.npy", focal=3, sampling=0.2, defocus=[30, 20, 10])
+    (series,) = open_recordings(tmp_path / "series.npy", focal=3, sampling=0.2, defocus=[30, 20, 10])
     np.testing.assert_array_equal(series[0].images, images[::-1])
     assert series[0].acquisition.defocus == (10.0, 20.0, 30.0)
     np.testing.assert_array_equal(series[0].shifts, 0.0)  # noise, which a remark says
@@ -82,18 +82,18 @@ def test_a_stack_is_a_series_for_a_model_of_several_images(tmp_path: Path, image
 def test_files_of_one_image_each_are_a_series(tmp_path: Path, images: np.ndarray) -> None:
     files = saved(tmp_path, images, "gold_df-40.npy", "gold_df0.npy", "gold_df40.npy")
     for named in (files, [files], OmegaConf.create([files])):
-        (series,) = recordings(named, focal=3, sampling=0.2, register=False)
+        (series,) = open_recordings(named, focal=3, sampling=0.2, register=False)
         np.testing.assert_array_equal(series[0].images, images)
         assert series.name == "gold_df"
-    two = recordings([files, files[::-1]], focal=3, sampling=0.2, register=False)
+    two = open_recordings([files, files[::-1]], focal=3, sampling=0.2, register=False)
     np.testing.assert_array_equal(two[1][0].images, images[::-1])
-    assert len(recordings(files, focal=1, sampling=0.2)) == 3
+    assert len(open_recordings(files, focal=1, sampling=0.2)) == 3
 
 
 def test_defocus_in_several_files_orders_them(tmp_path: Path, images: np.ndarray) -> None:
     for n, defocus in enumerate([50.0, -10.0, 20.0]):
         np.savez(tmp_path / f"{n}.npz", image=images[n], sampling=0.2, defocus=defocus)
-    (series,) = recordings(tmp_path, focal=3, register=False)
+    (series,) = open_recordings(tmp_path, focal=3, register=False)
     np.testing.assert_array_equal(series[0].images, images[[1, 2, 0]])
     assert series[0].acquisition.defocus == (-10.0, 20.0, 50.0)
 
@@ -104,15 +104,15 @@ def test_a_folder_is_its_files(tmp_path: Path, images: np.ndarray) -> None:
     saved(folder, images, "a10.npy", "a9.npy", "a1.npy")
     (folder / "notes.txt").write_text("no image")
     (folder / ".hidden.npy").write_text("no image")
-    assert [one.name for one in recordings(folder, focal=1)] == ["a1", "a9", "a10"]
-    (series,) = recordings(folder, focal=3, sampling=0.2, register=False)
+    assert [one.name for one in open_recordings(folder, focal=1)] == ["a1", "a9", "a10"]
+    (series,) = open_recordings(folder, focal=3, sampling=0.2, register=False)
     assert series.name == "day 1"
     np.testing.assert_array_equal(series[0].images, images[[2, 1, 0]])
 
 
 def sentence(images: object, focal: int = 1, **words: object) -> str:
     with pytest.raises(InputError) as error:
-        recordings(images, focal, **words)  # type: ignore[arg-type]
+        open_recordings(images, focal, **words)  # type: ignore[arg-type]
     assert str(error.value).endswith(".")
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -11,8 +11,8 @@ from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 
 from hrtem.errors import InputError
-from hrtem.micrograph import Acquisition, Micrograph, evened, in_order, registered
-from hrtem.micrograph.series import CONVINCING, displacement
+from hrtem.micrograph import Acquisition, Micrograph, equalise_dose, order_series, register_series
+from hrtem.micrograph.series import CONVINCING, measure_displacement
 from hrtem.optics import Optics
 
 SAMPLING = 0.2
@@ -63,7 +63,7 @@ def test_known_shifts_are_found(defocus: list[float], seed: int) -> None:
     """Up to 2 Å along either axis, within 0.1 Å, with the contrast of the lattice reversed in the second case."""
     shifts = np.random.default_rng([1, seed]).uniform(-2.0, 2.0, (3, 2))
     shifts[1] = 0.0
-    aligned = registered(micrograph(series(defocus, shifts, 1e5, seed)))
+    aligned = register_series(micrograph(series(defocus, shifts, 1e5, seed)))
     assert aligned.remarks == ()
     np.testing.assert_allclose(aligned.shifts, -shifts, atol=0.1)
     wanted = series(defocus, np.zeros((3, 2)), 1e5, seed)
@@ -77,7 +77,7 @@ def test_reversed_contrast_defeats_a_plain_correlation() -> None:
     """What the rings are for: the same two images by scikit-image alone."""
     shift = np.array([[1.3, -0.9], [0.0, 0.0]])
     image, reference = series([60.0, 220.0], shift, 1e4)
-    found, score = displacement(reference, image, SAMPLING)
+    found, score = measure_displacement(reference, image, SAMPLING)
     np.testing.assert_allclose(found, -shift[0], atol=0.1)
     assert score > CONVINCING
     for weighting in ("phase", None):
@@ -88,8 +88,8 @@ def test_reversed_contrast_defeats_a_plain_correlation() -> None:
 def test_gain_offset_and_sign_do_not_matter() -> None:
     shifts = np.array([[1.1, 0.7], [0.0, 0.0]])
     image, reference = series([60.0, 80.0], shifts, 1e5)
-    found, score = displacement(reference, image, SAMPLING)
-    other, same = displacement(-3.0 * reference + 7.0, 0.01 * image - 100.0, SAMPLING)
+    found, score = measure_displacement(reference, image, SAMPLING)
+    other, same = measure_displacement(-3.0 * reference + 7.0, 0.01 * image - 100.0, SAMPLING)
     np.testing.assert_allclose(other, found, atol=1e-3)
     assert same == pytest.approx(score, rel=1e-3)
 
@@ -97,13 +97,13 @@ def test_gain_offset_and_sign_do_not_matter() -> None:
 def test_five_images_are_registered_from_neighbour_to_neighbour() -> None:
     shifts = np.cumsum(np.full((5, 2), [0.8, -0.6]), axis=0)
     shifts -= shifts[2]
-    aligned = registered(micrograph(series([20.0, 50.0, 80.0, 110.0, 140.0], shifts, 1e5)))
+    aligned = register_series(micrograph(series([20.0, 50.0, 80.0, 110.0, 140.0], shifts, 1e5)))
     np.testing.assert_allclose(aligned.shifts, -shifts, atol=0.15)
 
 
 def test_what_cannot_be_registered_is_said_and_left() -> None:
     noise = np.random.default_rng([0, 9]).normal(size=(3, 128, 128)).astype(np.float32)
-    left = registered(micrograph(noise))
+    left = register_series(micrograph(noise))
     np.testing.assert_array_equal(left.images, noise)
     np.testing.assert_array_equal(left.shifts, 0.0)
     (remark,) = left.remarks
@@ -112,32 +112,32 @@ def test_what_cannot_be_registered_is_said_and_left() -> None:
 
 def test_noise_never_convinces() -> None:
     rng = np.random.default_rng([0, 10])
-    scores = [displacement(*rng.normal(size=(2, 96, 96)), SAMPLING)[1] for _ in range(60)]
+    scores = [measure_displacement(*rng.normal(size=(2, 96, 96)), SAMPLING)[1] for _ in range(60)]
     assert max(scores) < CONVINCING
 
 
 def test_a_pixel_size_is_needed() -> None:
     with pytest.raises(InputError, match="does not say its pixel size"):
-        registered(Micrograph(np.random.default_rng(0).normal(size=(3, 32, 32)), None, "s", Path("s.tif")))
+        register_series(Micrograph(np.random.default_rng(0).normal(size=(3, 32, 32)), None, "s", Path("s.tif")))
 
 
 def test_the_order_is_that_of_the_defocus() -> None:
     images = np.random.default_rng(0).normal(size=(3, 32, 32)).astype(np.float32)
-    ordered = in_order(micrograph(images, (80.0, -40.0, 20.0)))
+    ordered = order_series(micrograph(images, (80.0, -40.0, 20.0)))
     np.testing.assert_array_equal(ordered.images, images[[1, 2, 0]])
     assert ordered.acquisition.defocus == (-40.0, 20.0, 80.0)
-    given = in_order(micrograph(images, (80.0, -40.0, 20.0)), defocus=[1, 3, 2])
+    given = order_series(micrograph(images, (80.0, -40.0, 20.0)), defocus=[1, 3, 2])
     np.testing.assert_array_equal(given.images, images[[0, 2, 1]])
-    np.testing.assert_array_equal(in_order(micrograph(images)).images, images)  # unknown: as it came
+    np.testing.assert_array_equal(order_series(micrograph(images)).images, images)  # unknown: as it came
 
 
 def test_series_of_unequal_doses_are_brought_to_one_brightness() -> None:
     rng = np.random.default_rng(0)
     images = rng.poisson(100.0, (3, 64, 64)).astype(np.float32) * np.array([2.0, 1.0, 0.4], np.float32)[:, None, None]
-    even = evened(images)
+    even = equalise_dose(images)
     np.testing.assert_array_equal(even[1], images[1])
     np.testing.assert_allclose(even.mean(axis=(1, 2)), images[1].mean(), rtol=1e-5)
     assert even.dtype == np.float32
     # Equal doses, single images, and those whose zero is not that of the electrons stay as they are.
     for same in (images[1:2].repeat(3, axis=0), images[:1], images - images.mean()):
-        assert evened(same) is same
+        assert equalise_dose(same) is same

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from hrtem.micrograph import Micrograph, lattice_factor, lattice_spacings, lattice_warning, read
+from hrtem.micrograph import Micrograph, check_lattice, lattice_spacings, measure_lattice_factor, read
 
 GRAPHENE = (2.13, 2.13 / np.sqrt(3.0))
 REAL = [("graphene_dtu/image.tif", 0.1185), ("graphene_flower/image.tif", 0.2188)]
@@ -30,20 +30,20 @@ def fringes(spacing: float, sampling: float, noise: float = 1.0, shape: tuple[in
 @pytest.mark.parametrize("sampling", [0.1, 0.25])
 def test_the_factor_of_a_lattice(sampling: float, wrong: float) -> None:
     image = fringes(2.13, sampling)
-    assert lattice_factor(image, sampling * wrong, GRAPHENE) == pytest.approx(1 / wrong, rel=0.015)
+    assert measure_lattice_factor(image, sampling * wrong, GRAPHENE) == pytest.approx(1 / wrong, rel=0.015)
 
 
 def test_a_second_ring_alone_is_no_contradiction() -> None:
-    assert lattice_factor(fringes(GRAPHENE[1], 0.2), 0.2, GRAPHENE) == pytest.approx(1.0, rel=0.015)
+    assert measure_lattice_factor(fringes(GRAPHENE[1], 0.2), 0.2, GRAPHENE) == pytest.approx(1.0, rel=0.015)
 
 
 def test_nothing_is_said_of_noise_or_one_set_of_fringes() -> None:
     rng = np.random.default_rng([0, 2])
     for _ in range(20):
-        assert lattice_factor(rng.normal(size=(256, 256)), 0.1, GRAPHENE) is None
-        assert lattice_factor(rng.poisson(0.5, size=(200, 150)), 0.1, GRAPHENE) is None
+        assert measure_lattice_factor(rng.normal(size=(256, 256)), 0.1, GRAPHENE) is None
+        assert measure_lattice_factor(rng.poisson(0.5, size=(200, 150)), 0.1, GRAPHENE) is None
     x = np.arange(256) * 0.2
-    assert lattice_factor(np.cos(2 * np.pi * x / 3.4) + rng.normal(size=(256, 256)), 0.2, GRAPHENE) is None
+    assert measure_lattice_factor(np.cos(2 * np.pi * x / 3.4) + rng.normal(size=(256, 256)), 0.2, GRAPHENE) is None
 
 
 def test_the_sentence() -> None:
@@ -51,10 +51,10 @@ def test_the_sentence() -> None:
     assert re.fullmatch(
         r"The pixel size of a\.dm3, 1 Å, looks wrong by a factor of 0\.(1|099\d|100\d|101): its lattice shows 21\.\d Å "
         r"where the sample has 2\.13 Å; unless it is another sample, give sampling=0\.(1|099|100)\d*\.",
-        lattice_warning(micrograph, GRAPHENE) or "",
+        check_lattice(micrograph, GRAPHENE) or "",
     )
-    assert lattice_warning(micrograph, ()) is None
-    assert lattice_warning(Micrograph(fringes(2.13, 0.1), None, "a", Path("a.dm3")), GRAPHENE) is None
+    assert check_lattice(micrograph, ()) is None
+    assert check_lattice(Micrograph(fringes(2.13, 0.1), None, "a", Path("a.dm3")), GRAPHENE) is None
 
 
 def test_spacings_of_the_samples(configuration) -> None:
@@ -75,18 +75,20 @@ def test_real_graphene(file: str, sampling: float) -> None:
     if not folder:
         pytest.skip("HRTEM_REAL_DATA does not name the folder of real micrographs")
     path = Path(folder) / "real" / file
-    assert lattice_warning(read(path, sampling=sampling), GRAPHENE) is None
+    assert check_lattice(read(path, sampling=sampling), GRAPHENE) is None
     for wrong in (0.5, 1.1, 2.0, 10.0):
         micrograph = read(path, sampling=sampling * wrong)
-        assert "looks wrong by a factor of" in str(lattice_warning(micrograph, GRAPHENE))
-        assert lattice_factor(micrograph.images[0], sampling * wrong, GRAPHENE) == pytest.approx(1 / wrong, rel=0.02)
+        assert "looks wrong by a factor of" in str(check_lattice(micrograph, GRAPHENE))
+        assert measure_lattice_factor(micrograph.images[0], sampling * wrong, GRAPHENE) == pytest.approx(
+            1 / wrong, rel=0.02
+        )
     image = read(path).images[0]
     rng = np.random.default_rng(0)
-    assert lattice_factor(rng.permutation(image.ravel()).reshape(image.shape), sampling, GRAPHENE) is None
+    assert measure_lattice_factor(rng.permutation(image.ravel()).reshape(image.shape), sampling, GRAPHENE) is None
 
 
 def test_real_soot_has_no_lattice() -> None:
     folder = os.environ.get("HRTEM_REAL_DATA")
     if not folder:
         pytest.skip("HRTEM_REAL_DATA does not name the folder of real micrographs")
-    assert lattice_warning(read(Path(folder) / "real" / "negative" / "soot.tif", sampling=0.555), GRAPHENE) is None
+    assert check_lattice(read(Path(folder) / "real" / "negative" / "soot.tif", sampling=0.555), GRAPHENE) is None

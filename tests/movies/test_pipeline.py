@@ -16,7 +16,7 @@ from skimage.io import imread
 from synthetic_movies import EXTENT, Knowing, detected, truth
 
 from hrtem.errors import InputError
-from hrtem.micrograph import movies
+from hrtem.micrograph import open_movies
 from hrtem.movies import pipeline
 
 SAMPLING, SIDE, FRAMES = 0.4, 111, 24
@@ -47,7 +47,7 @@ def images(frames):
 def film(images, tmp_path):
     path = tmp_path / "film.npy"
     np.save(path, np.stack(images))
-    (movie,) = movies(path, sampling=SAMPLING)
+    (movie,) = open_movies(path, sampling=SAMPLING)
     return movie
 
 
@@ -66,7 +66,7 @@ def rows(path):
 
 
 def test_a_movie_becomes_tables_figures_and_a_page(film, frames, tmp_path, log):
-    predictor = pipeline.prepared(Knowing(frames))
+    predictor = pipeline.prepare_predictor(Knowing(frames))
     pipeline.predict(predictor, words(frames=[0, 10, 20]), tmp_path, log, [film])
     folder = tmp_path / "film"
     names = {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")}
@@ -100,27 +100,27 @@ def test_a_movie_becomes_tables_figures_and_a_page(film, frames, tmp_path, log):
 
 
 def test_frames_are_found_once_also_after_a_stop(film, frames, tmp_path):
-    predictor = pipeline.prepared(Knowing(frames))
+    predictor = pipeline.prepare_predictor(Knowing(frames))
 
     find = predictor.find
     predictor.find = lambda micrograph: (
         find(micrograph) if len(predictor.seen) < 9 else (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
-        pipeline.followed(predictor, film, tmp_path / "kept", 0.5)
+        pipeline.follow_movie(predictor, film, tmp_path / "kept", 0.5)
     predictor.find = find
-    result = pipeline.followed(predictor, film, tmp_path / "kept", 0.5)
+    result = pipeline.follow_movie(predictor, film, tmp_path / "kept", 0.5)
     assert predictor.seen == list(range(FRAMES))
-    whole = pipeline.followed(pipeline.prepared(Knowing(frames)), film, tmp_path / "other", 0.5)
+    whole = pipeline.follow_movie(pipeline.prepare_predictor(Knowing(frames)), film, tmp_path / "other", 0.5)
     np.testing.assert_array_equal(result.history.occupancy.probability, whole.history.occupancy.probability)
     assert result.history.rates.leave.value == whole.history.rates.leave.value
-    again = pipeline.followed(predictor, film, tmp_path / "kept", 0.5)
+    again = pipeline.follow_movie(predictor, film, tmp_path / "kept", 0.5)
     assert again.rate is None
     assert predictor.seen == list(range(FRAMES))
 
 
 def test_two_movies_are_compared(film, frames, tmp_path, log):
-    report = pipeline.followed(pipeline.prepared(Knowing(frames)), film, tmp_path / "kept", 0.5)
+    report = pipeline.follow_movie(pipeline.prepare_predictor(Knowing(frames)), film, tmp_path / "kept", 0.5)
     (sentence,) = pipeline.write_comparison({"one": report, "other": report}, tmp_path, "s")
     assert "columns of other leave" in sentence
     said = json.loads((tmp_path / "comparison.json").read_text())
@@ -132,7 +132,7 @@ def test_two_movies_are_compared(film, frames, tmp_path, log):
 def test_movies_of_one_name_are_told_by_their_folders(tmp_path):
     places = [tmp_path / "vacuum" / "movie.mrc", tmp_path / "oxygen" / "movie.mrc", tmp_path / "other.mrc"]
     given = [SimpleNamespace(name=place.stem, source=place) for place in [*places, places[0]]]
-    assert pipeline.named(given) == ["vacuum-movie", "oxygen-movie", "other", "vacuum-movie-2"]
+    assert pipeline.name_movies(given) == ["vacuum-movie", "oxygen-movie", "other", "vacuum-movie-2"]
 
 
 def test_a_watched_folder_is_the_movie_of_its_frames(images, frames, tmp_path, caplog):
@@ -148,10 +148,10 @@ def test_a_watched_folder_is_the_movie_of_its_frames(images, frames, tmp_path, c
         clock[0] += 0.4
 
     clock = [0.0]
-    predictor = pipeline.prepared(Knowing(frames))
+    predictor = pipeline.prepare_predictor(Knowing(frames))
     log = logging.getLogger("hrtem.movies.pipeline")
     with caplog.at_level(logging.INFO):
-        movie = pipeline.watched(
+        movie = pipeline.watch_folder(
             predictor, folder, tmp_path / "kept", 3.0, SAMPLING, log, settled=0.3, clock=lambda: clock[0], sleep=sleep
         )
     assert len(movie) == FRAMES
@@ -159,10 +159,10 @@ def test_a_watched_folder_is_the_movie_of_its_frames(images, frames, tmp_path, c
     lines = [line for line in caplog.messages if "frames/s" in line]
     assert len(lines) == FRAMES
     assert re.fullmatch(r"f-23.tif: frame 23, \d+ columns, drift [+-]\d.\d\d [+-]\d.\d\d Å, [\d.]+ frames/s", lines[-1])
-    live = pipeline.followed(predictor, movie, tmp_path / "kept", 0.5, live=True)
+    live = pipeline.follow_movie(predictor, movie, tmp_path / "kept", 0.5, live=True)
     assert predictor.seen == list(range(FRAMES))
-    (film,) = movies(folder, sampling=SAMPLING)
-    later = pipeline.followed(pipeline.prepared(Knowing(frames)), film, tmp_path / "later", 0.5)
+    (film,) = open_movies(folder, sampling=SAMPLING)
+    later = pipeline.follow_movie(pipeline.prepare_predictor(Knowing(frames)), film, tmp_path / "later", 0.5)
     np.testing.assert_array_equal(live.history.occupancy.probability, later.history.occupancy.probability)
 
 
@@ -185,18 +185,18 @@ def test_what_is_held_of_a_frame_is_small(frames):
 )
 def test_words_of_no_use_are_told(film, frames, said, sentence):
     with pytest.raises(InputError, match=re.escape(sentence)):
-        pipeline.looked_at(Knowing(frames), words(images=str(film.source)) | said)
+        pipeline.look_at_movies(Knowing(frames), words(images=str(film.source)) | said)
 
 
 def test_models_of_focal_series_are_refused(film, frames):
     with pytest.raises(InputError, match="this one takes focal series of 3 images"):
-        pipeline.looked_at(Knowing(frames, num_images=3), words(images=str(film.source)))
+        pipeline.look_at_movies(Knowing(frames, num_images=3), words(images=str(film.source)))
 
 
 def test_an_empty_folder_is_told(tmp_path, frames, log):
-    predictor = pipeline.prepared(Knowing(frames))
+    predictor = pipeline.prepare_predictor(Knowing(frames))
     clock = iter(np.arange(1000.0))
     with pytest.raises(InputError, match="no frame came into"):
-        pipeline.watched(
+        pipeline.watch_folder(
             predictor, tmp_path, tmp_path / "kept", 2.0, SAMPLING, log, clock=lambda: next(clock), sleep=lambda _: None
         )

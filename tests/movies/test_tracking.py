@@ -15,8 +15,8 @@ from hrtem.errors import InputError
 from hrtem.movies.tracking import (
     Detections,
     Rate,
-    analysed,
-    compared,
+    analyse_movie,
+    compare_rates,
     contrast,
     motion,
     occupancy,
@@ -33,7 +33,7 @@ def true():
 
 @pytest.fixture(scope="module")
 def history(true):
-    return analysed(detected(true, 1), EXTENT, 0.5)
+    return analyse_movie(detected(true, 1), EXTENT, 0.5)
 
 
 def matched(true, history):
@@ -48,7 +48,7 @@ def test_drift_and_turns_are_found_through_a_jump(true):
         angle = 0.001 * number
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         frames.append(Detections((found.positions @ turn.T).astype(np.float32), found.probabilities))
-    laid = registration.poses(frames)
+    laid = registration.find_poses(frames)
     assert all(pose.known for pose in laid)
     np.testing.assert_allclose([pose.angle - laid[0].angle for pose in laid], 0.001 * np.arange(60), atol=5e-3)
     middle = true.positions.mean(axis=0)
@@ -64,9 +64,9 @@ def test_a_frame_without_columns_is_not_believed_and_moves_nothing(true):
     frames = detected(true, 3)[:20]
     frames[10] = Detections(np.random.default_rng(0).uniform(0, 44, (30, 2)).astype(np.float32), np.full(30, 0.9, "f4"))
     frames[11] = Detections(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
-    laid = registration.poses(frames)
+    laid = registration.find_poses(frames)
     assert [pose.known for pose in laid] == [True] * 10 + [False, False] + [True] * 8
-    history = analysed(frames, EXTENT, 1.0)
+    history = analyse_movie(frames, EXTENT, 1.0)
     assert np.isnan(history.seen[10:12]).all()
     # What is not seen is remembered.
     steady = (history.occupancy.probability > 0.99)[[9, 12]].all(axis=0)
@@ -94,13 +94,13 @@ def test_columns_and_sites_are_linked_one_to_one():
     beside = np.array([[1, -1], [0, 2], [1, -1]])
     line = sites.Sites(three, beside, np.eye(2), np.zeros((3, 2), int), np.ones(3, bool), 2.5, 2, np.zeros(3, bool))
     places = np.array([[0.1, 0.0], [0.4, 0.0], [5.2, 0.1], [3.75, 3.0]])
-    mine, theirs = sites.linked(places, line)
+    mine, theirs = sites.link_nearest(places, line)
     assert dict(zip(theirs.tolist(), mine.tolist(), strict=True)) == {0: 0, 2: 2}
     found = Detections(places.astype(np.float32), np.array([0.9, 0.8, 0.7, 0.9], np.float32))
     here = registration.Pose(np.zeros(2), 0.0, 1.0, True)
-    np.testing.assert_allclose(sites.observed(line, found, here, (4.0, 4.0), border=-0.5), [0.9, 0.0, np.nan])
+    np.testing.assert_allclose(sites.observe_sites(line, found, here, (4.0, 4.0), border=-0.5), [0.9, 0.0, np.nan])
     np.testing.assert_array_equal(line.coordination(np.array([[1, 0, 1], [1, 1, 0]])), [[0, 2, 0], [1, 1, 1]])
-    assert len(sites.linked(np.zeros((0, 2)), line)[0]) == 0
+    assert len(sites.link_nearest(np.zeros((0, 2)), line)[0]) == 0
 
 
 def test_smoothing_is_the_sum_over_all_histories():
@@ -128,7 +128,7 @@ def test_smoothing_is_the_sum_over_all_histories():
 
 def test_occupancy_is_better_than_that_of_single_frames(true):
     found = detected(true, 4, recall=0.9, false=0.03)
-    history = analysed(found, EXTENT, 0.5)
+    history = analyse_movie(found, EXTENT, 0.5)
     which = matched(true, history)
     surface = true.occupied.any(axis=0) & (which >= 0)
     wrong = {}
@@ -149,7 +149,7 @@ def test_a_bad_frame_says_less():
     square = sites.Sites(grid, beside, np.eye(2), np.zeros((64, 2), int), np.ones(64, bool), 2.5, 4, np.zeros(64, bool))
     seen = np.full((20, 64), 0.95)
     seen[10] = np.where(np.arange(64) % 3, 0.0, 0.95)
-    bad = occupancy.smoothed(square, seen)
+    bad = occupancy.smooth_occupancy(square, seen)
     assert bad.quality[10] < 0.6 < bad.quality[9]
     assert bad.probability[10].min() > 0.9
 
@@ -177,11 +177,11 @@ def test_lifetimes_count_frames_from_appearing_to_vanishing():
     )  # fmt: skip
     there = np.array([[1, 1, 0, 0, 0, 1], [0, 0, 1, 1, 1, 0]], float).T
     flat = np.full((5, 2), 0.9)
-    changes = motion.events(pair, there, flat, flat)
+    changes = motion.find_events(pair, there, flat, flat)
     assert [(event.frame, event.site, event.appears, event.partner, event.lifetime) for event in changes] == [
         (2, 0, False, 1, -1), (2, 1, True, 0, -1), (5, 0, True, 1, -1), (5, 1, False, 0, 3),
     ]  # fmt: skip
-    numbers = motion.tracks(changes, there)
+    numbers = motion.link_tracks(changes, there)
     np.testing.assert_array_equal(numbers.max(axis=1), 0)
     moved = motion.mean_square_displacement(pair, numbers, np.ones(2, bool))
     np.testing.assert_allclose(moved[0], [1, 2.5**2 * 2 / 5, 5])
@@ -192,7 +192,7 @@ def covered(seeds, **quality):
     inside, above = [], []
     for seed in seeds:
         true = truth(seed, frames=100)
-        leave = analysed(detected(true, seed, **quality), EXTENT, 0.5).rates.leave
+        leave = analyse_movie(detected(true, seed, **quality), EXTENT, 0.5).rates.leave
         inside.append(leave.low <= true.rate() <= leave.high)
         above.append(leave.value > true.rate())
     return np.mean(inside), np.mean(above)
@@ -222,9 +222,9 @@ def test_intervals_hold_the_true_rate_as_often_as_they_say(quality):
 
 
 def test_rates_grow_with_what_columns_do():
-    slow, fast = (analysed(detected(truth(5, rate, 100), 5), EXTENT, 0.5).rates.leave for rate in (0.05, 0.3))
+    slow, fast = (analyse_movie(detected(truth(5, rate, 100), 5), EXTENT, 0.5).rates.leave for rate in (0.05, 0.3))
     assert fast.low > slow.value
-    result = compared(slow, fast)
+    result = compare_rates(slow, fast)
     assert result.low > 1.0
     assert result.p < 0.01
     assert result.faster > 0.99
@@ -234,10 +234,10 @@ def test_the_test_of_two_rates_is_exact():
     """5 and 15 events in equal times: the binomial probability of 15 or more, or 5 or fewer, of 20."""
     rng = np.random.default_rng(0)
     one, other = (Rate("leave", None, 0, 0, 0, n, 100.0, rng.gamma(n + 0.5, 0.01, 4000)) for n in (5.0, 15.0))
-    result = compared(one, other)
+    result = compare_rates(one, other)
     assert result.p == pytest.approx(0.04139, abs=1e-5)
     assert result.low < 3.0 < result.high
-    same = compared(one, one)
+    same = compare_rates(one, one)
     assert same.p == pytest.approx(1.0)
 
 
@@ -248,10 +248,10 @@ def test_strain_and_vibration_are_measured(true):
         Detections(one.positions * np.array([factor, 1.0], np.float32), one.probabilities)
         for one, factor in zip(found, stretch, strict=True)
     ]
-    history = analysed(frames, EXTENT, 0.5)
+    history = analyse_movie(frames, EXTENT, 0.5)
     change = np.nanmean(history.strain[30:], axis=0) - np.nanmean(history.strain[5:30], axis=0)
     np.testing.assert_allclose(change[:3], [0.01, 0.0, 0.0], atol=1.5e-3)
-    assert np.nanmedian(analysed(found, EXTENT, 0.5).vibration) == pytest.approx(0.05, abs=0.01)
+    assert np.nanmedian(analyse_movie(found, EXTENT, 0.5).vibration) == pytest.approx(0.05, abs=0.01)
 
 
 def test_a_support_is_told_from_vacuum(history):
@@ -270,9 +270,9 @@ def test_a_support_is_told_from_vacuum(history):
 def test_what_is_no_movie_of_columns_is_told():
     few = Detections(np.zeros((1, 2), np.float32), np.ones(1, np.float32))
     with pytest.raises(InputError, match="two frames at least"):
-        analysed([few], EXTENT, 1.0)
+        analyse_movie([few], EXTENT, 1.0)
     with pytest.raises(InputError, match="columns that come again"):
-        analysed([few] * 5, EXTENT, 1.0)
+        analyse_movie([few] * 5, EXTENT, 1.0)
 
 
 def test_detections_are_those_of_columns():
@@ -294,9 +294,9 @@ def spots(true, frame, sign=1.0, noise=0.3, seed=0, sampling=0.2):
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_contrast_is_one_at_columns_and_nothing_at_vacant_sites(true, sign):
     """Whether columns are bright or dark; what was there for half of the exposure has half of it."""
-    laid = registration.poses(detected(true, 1))
-    history = analysed(detected(true, 1), EXTENT, 0.5)
-    measured = contrast.relative_contrast(
+    laid = registration.find_poses(detected(true, 1))
+    history = analyse_movie(detected(true, 1), EXTENT, 0.5)
+    measured = contrast.measure_contrast(
         history.sites, history.seen, laid, lambda n: spots(true, n, sign, noise=0.05), 0.2
     )
     which = matched(true, history)
@@ -319,8 +319,8 @@ def test_what_a_network_sees_in_every_frame_is_not_believed_against_the_image(tr
         )
         for number, one in enumerate(found)
     ]  # fmt: skip
-    blind = analysed(frames, EXTENT, 0.5)
-    seeing = analysed(frames, EXTENT, 0.5, lambda n: spots(true, n), 0.2)
+    blind = analyse_movie(frames, EXTENT, 0.5)
+    seeing = analyse_movie(frames, EXTENT, 0.5, lambda n: spots(true, n), 0.2)
     vacant = true.share[:, leaves] == 0.0
     assert vacant.sum() > 5
     assert blind.occupancy.probability[vacant, matched(true, blind)[leaves]].mean() > 0.9
@@ -328,12 +328,12 @@ def test_what_a_network_sees_in_every_frame_is_not_believed_against_the_image(tr
 
 
 def test_a_frame_without_contrast_says_nothing(true, history):
-    flat = contrast.relative_contrast(
+    flat = contrast.measure_contrast(
         history.sites, history.seen, history.poses, lambda n: spots(true, n, sign=0.0, noise=1.0), 0.2
     )
     assert np.isnan(flat).mean() > 0.9
     strong = np.full_like(history.seen, np.nan)
-    same = occupancy.smoothed(history.sites, history.seen, strong)
+    same = occupancy.smooth_occupancy(history.sites, history.seen, strong)
     np.testing.assert_array_equal(same.probability, history.occupancy.probability)
 
 
@@ -344,7 +344,7 @@ def test_noise_that_shows_a_column_and_brightens_it_counts_once(true, history):
     noise = rng.normal(scale=0.3, size=history.seen.shape)
     found = 0.95 * there + noise + rng.normal(scale=0.15, size=noise.shape) > 0.5
     seen = np.where(found, 0.95, 0.0)
-    learnt = occupancy.smoothed(history.sites, seen, 0.95 * there + noise)
+    learnt = occupancy.smooth_occupancy(history.sites, seen, 0.95 * there + noise)
     (hidden, invented), (missed, shown) = learnt.shades
     assert invented[0] - hidden[0] > 0.2
     assert shown[0] - missed[0] > 0.2
@@ -363,7 +363,7 @@ def test_a_site_that_shows_its_column_less_often_is_not_said_to_come_and_go(hist
     often[odd] = 2 / 3
     found = rng.random(history.seen.shape) < often
     contrast = 0.95 * there + rng.normal(scale=0.25, size=found.shape)
-    learnt = occupancy.smoothed(history.sites, np.where(found, 0.95, 0.0), contrast)
+    learnt = occupancy.smooth_occupancy(history.sites, np.where(found, 0.95, 0.0), contrast)
     assert learnt.probability[:, odd].mean(axis=0) == pytest.approx([1.0, 0.0], abs=0.02)
     assert (learnt.vanishing + learnt.appearing)[:, odd].sum() < 0.5
 
@@ -378,9 +378,9 @@ def test_a_frame_whose_bulk_spreads_says_less_of_the_surface(history):
     seen = np.where(there, 0.95, 0.0) * np.ones((len(history.seen), 1))
     brightness = 0.95 * there + rng.normal(scale=0.12, size=seen.shape)
     brightness[bad, odd] = 0.1
-    sure = occupancy.smoothed(history.sites, seen, brightness)
+    sure = occupancy.smooth_occupancy(history.sites, seen, brightness)
     brightness[bad, bulk] += rng.normal(scale=0.6, size=(5, bulk.sum()))
-    doubtful = occupancy.smoothed(history.sites, seen, brightness)
+    doubtful = occupancy.smooth_occupancy(history.sites, seen, brightness)
     assert sure.probability[bad, odd].max() < 0.1
     assert doubtful.probability[bad, odd].min() > 0.9
 
@@ -391,23 +391,23 @@ def test_a_column_with_neighbours_on_all_sides_stays(history, monkeypatch):
     inside = int(np.flatnonzero(there & (history.occupancy.kinds == sites.BULK))[0])
     seen = history.seen.copy()
     seen[20:23, inside] = 0.0
-    stays = occupancy.smoothed(history.sites, seen)
+    stays = occupancy.smooth_occupancy(history.sites, seen)
     monkeypatch.setattr(occupancy, "STUCK", occupancy.LEAVING)
-    leaves = occupancy.smoothed(history.sites, seen)
+    leaves = occupancy.smooth_occupancy(history.sites, seen)
     assert np.median(stays.leaving[:, inside]) < 1e-4 < np.median(leaves.leaving[:, inside])
     assert stays.probability[20:23, inside].min() > 0.5 > leaves.probability[20:23, inside].max()
 
 
 def test_a_movie_whose_bulk_is_seldom_of_one_brightness_has_no_contrast(true):
     """In every other frame columns inside have any brightness, so that those in between are not believed either."""
-    history = analysed(detected(true, 1), EXTENT, 0.5)
+    history = analyse_movie(detected(true, 1), EXTENT, 0.5)
 
     def image(frame):
         weights = np.random.default_rng([29, frame]).uniform(-0.5, 1.5, true.share.shape[1])
         odd = replace(true, share=true.share * np.where(frame % 2, weights, 1.0))
         return spots(odd, frame, noise=0.05)
 
-    measured = contrast.relative_contrast(history.sites, history.seen, history.poses, image, 0.2)
+    measured = contrast.measure_contrast(history.sites, history.seen, history.poses, image, 0.2)
     assert np.isnan(measured).all()
 
 

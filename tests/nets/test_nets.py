@@ -9,8 +9,8 @@ import torch
 from conftest import ROOT
 from hydra.utils import instantiate
 
-from hrtem.inference.tiles import FARTHEST, sight
-from hrtem.nets import Folded, fused
+from hrtem.inference.tiles import FARTHEST, measure_sight
+from hrtem.nets import Folded, fuse
 from hrtem.nets.context import LocalMean
 from hrtem.nets.pointwise import Pointwise, with_convolutions, with_pointwise
 from hrtem.nets.unet import ChannelNorm, convolution
@@ -192,14 +192,14 @@ def test_fused_networks_answer_the_same(configuration, name):
     given = images.clone()
     for gradients in (True, False):
         with torch.set_grad_enabled(gradients):
-            answer, expected = fused(net)(images).detach(), net(images).detach()
+            answer, expected = fuse(net)(images).detach(), net(images).detach()
         torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert torch.equal(images, given)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
 def test_fusing_leaves_no_normalisation_and_no_rectifier_of_the_default_network(configuration):
-    left = {type(module).__name__ for module in fused(trained(configuration, "folded_segresnet")).modules()}
+    left = {type(module).__name__ for module in fuse(trained(configuration, "folded_segresnet")).modules()}
     assert "FusedConvolution" in left
     assert not left & {"BatchNorm2d", "ReLU", "Conv2d"}
 
@@ -210,13 +210,13 @@ def test_fused_networks_round_no_more_in_bfloat16(configuration):
     with torch.inference_mode():
         exact = net(images)
         with torch.autocast("cpu", torch.bfloat16):
-            errors = [float((one(images).float() - exact).square().mean().sqrt()) for one in (net, fused(net))]
+            errors = [float((one(images).float() - exact).square().mean().sqrt()) for one in (net, fuse(net))]
     assert 0.0 < errors[1] < 1.3 * errors[0]
 
 
 def test_a_fused_network_sees_as_far(configuration):
     net = trained(configuration, "folded_segresnet")
-    assert sight(fused(net), 1)[0] == sight(net, 1)[0] > 32
+    assert measure_sight(fuse(net), 1)[0] == measure_sight(net, 1)[0] > 32
 
 
 def test_sums_of_features_that_are_read_again_are_kept():
@@ -231,7 +231,7 @@ def test_sums_of_features_that_are_read_again_are_kept():
 
     net, images = Twice().eval(), torch.randn(1, 2, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        torch.testing.assert_close(fused(net)(images), net(images))
+        torch.testing.assert_close(fuse(net)(images), net(images))
 
 
 def test_a_network_that_cannot_be_followed_stays_as_it_is():
@@ -240,7 +240,7 @@ def test_a_network_that_cannot_be_followed_stays_as_it_is():
             return images if images.mean() > 0 else -images
 
     net = Branching()
-    assert fused(net) is net
+    assert fuse(net) is net
 
 
 def test_a_convolution_of_one_pixel_is_a_product_of_matrices():
@@ -283,4 +283,4 @@ def test_a_network_with_surroundings_sees_no_farther_than_tiles_let_it(configura
     plain = trained(configuration, "folded_segresnet")
     with torch.no_grad():
         net.network.surroundings.mix[2].weight.normal_(generator=torch.Generator().manual_seed(0))
-    assert sight(plain, 1)[0] < sight(net, 1)[0] < FARTHEST
+    assert measure_sight(plain, 1)[0] < measure_sight(net, 1)[0] < FARTHEST

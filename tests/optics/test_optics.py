@@ -14,7 +14,7 @@ from skimage.registration import phase_cross_correlation
 
 from benchmarks.coherence import summed
 from hrtem.errors import InputError
-from hrtem.optics import Optics, filtered, frequencies, wavelength
+from hrtem.optics import Optics, filter_image, frequencies, wavelength
 from hrtem.optics.microscope import COHERENCE
 from hrtem.waves.multislice import Multislice
 
@@ -164,7 +164,7 @@ def test_vibration_blurs_a_period_by_the_gaussians_transform():
 def test_filter_keeps_the_mean_and_an_odd_width():
     image = torch.rand(1, 1, 8, 9)
     kx, ky = frequencies((8, 9), SAMPLING, image.device, half=True)
-    blurred = filtered(image, torch.exp(-(kx**2 + ky**2)))
+    blurred = filter_image(image, torch.exp(-(kx**2 + ky**2)))
     assert blurred.shape == image.shape
     assert float(blurred.mean()) == pytest.approx(float(image.mean()), rel=1e-5)
 
@@ -414,7 +414,7 @@ def test_drift_smears_along_its_direction():
     kx, ky = frequencies((96, 96), SAMPLING, wave.device, half=True, dtype=torch.float64)
     angle = float(drawn["drift_angle"])
     moved = [
-        filtered(sharp, torch.exp(-2j * math.pi * t * (math.cos(angle) * kx + math.sin(angle) * ky)))
+        filter_image(sharp, torch.exp(-2j * math.pi * t * (math.cos(angle) * kx + math.sin(angle) * ky)))
         for t in (np.arange(1000) + 0.5 - 500) * length / 1000
     ]
     torch.testing.assert_close(drifting(wave, drawn, SAMPLING), torch.stack(moved).mean(0), atol=1e-5, rtol=0)

@@ -17,7 +17,7 @@ from hrtem.samples.crystal import (
     crystal_of,
     frame,
     mirror_images,
-    restacked,
+    restack,
     room_temperature_displacement,
 )
 
@@ -57,7 +57,7 @@ def test_an_atom_on_a_closest_packed_facet_just_holds(crystal):
 
 @pytest.mark.parametrize(("axis", "normal", "partial"), TWINS)
 def test_a_twin_is_its_own_mirror_image(axis, normal, partial):
-    sites, turned = restacked(FCC.sites(36.0), normal, partial, [0])
+    sites, turned = restack(FCC.sites(36.0), normal, partial, [0])
     np.testing.assert_array_equal(turned, sites @ normal > 0)
     mirrored = mirror_images(sites.astype(float), normal)
     inside = np.linalg.norm(sites, axis=1) < 24.0
@@ -68,7 +68,7 @@ def test_a_twin_is_its_own_mirror_image(axis, normal, partial):
 @pytest.mark.parametrize(("axis", "normal", "partial"), TWINS)
 @pytest.mark.parametrize("planes", [[0], [-1, 2], [0, 1], [-2, 0, 1]])
 def test_twins_keep_bonds_and_columns(axis, normal, partial, planes):
-    sites, _ = restacked(FCC.sites(36.0), normal, partial, planes)
+    sites, _ = restack(FCC.sites(36.0), normal, partial, planes)
     distance, _ = cKDTree(sites).query(sites, k=13)
     inside = np.linalg.norm(sites, axis=1) < 20.0
     np.testing.assert_allclose(distance[inside, 1:], 3.0 * np.sqrt(2.0))
@@ -85,7 +85,7 @@ def test_twins_keep_bonds_and_columns(axis, normal, partial, planes):
 def test_two_planes_side_by_side_are_a_stacking_fault():
     (normal, partial), *_ = TWIN_PLANES[1, 1, 0]
     sites = FCC.sites(30.0)
-    faulted, _ = restacked(sites, normal, partial, [0, 1])
+    faulted, _ = restack(sites, normal, partial, [0, 1])
     # Above the fault the crystal is fcc again, moved by one partial; sites far from the rim have their like.
     above = (sites @ normal > 12) & (np.linalg.norm(sites, axis=1) < 20.0)
     shifts = faulted[above] - sites[above]

@@ -13,8 +13,8 @@ from hrtem.errors import InputError
 from hrtem.samples import Graphene, GrapheneVoronoi
 from hrtem.samples.contamination import GAP, Contamination
 from hrtem.samples.graphene import ADATOM_HEIGHT, _reconstruct
-from hrtem.samples.relaxation import relaxed
-from hrtem.samples.rings import RingNetwork, evened
+from hrtem.samples.relaxation import relax
+from hrtem.samples.rings import RingNetwork, even_out
 
 A = 2.46
 SEEDS = range(6)
@@ -46,7 +46,7 @@ def shared_length(rings: RingNetwork, first: int, second: int) -> float:
     """Length of the bond that two rings share, after relaxation."""
     positions, bonds = rings.atoms()
     one, other = rings.bond(first, second)[0]
-    return float(np.linalg.norm(np.subtract(*relaxed(positions, bonds, A / np.sqrt(3.0))[[one, other]])))
+    return float(np.linalg.norm(np.subtract(*relax(positions, bonds, A / np.sqrt(3.0))[[one, other]])))
 
 
 def bond_lengths(columns: Columns, border: float = 2.0) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_divacancies_close_to_the_three_known_reconstructions() -> None:
     for number, sizes in enumerate(expected):
         assert counted(rings) == sizes
         positions, bonds = rings.atoms()
-        ends = relaxed(positions, bonds, A / np.sqrt(3.0))[bonds]
+        ends = relax(positions, bonds, A / np.sqrt(3.0))[bonds]
         lengths = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
         assert 1.3 < lengths.min() < lengths.max() < 1.6
         if number < 2:
@@ -315,12 +315,12 @@ class TestVoronoi:
 
     def test_lloyd_s_algorithm_moves_points_to_the_centroids_of_their_cells(self, rng: np.random.Generator) -> None:
         points = lattice(15.0)
-        np.testing.assert_allclose(evened(points)[:7], points[:7], atol=1e-9)
+        np.testing.assert_allclose(even_out(points)[:7], points[:7], atol=1e-9)
         # A point off the centre of its cell of six fixed neighbours: the centroid by brute force.
         points[0] = [0.5, 0.3]
         grid = np.stack(np.meshgrid(*[np.linspace(-2.5, 2.5, 801)] * 2), axis=-1).reshape(-1, 2)
         own = cKDTree(points).query(grid)[1] == 0
-        np.testing.assert_allclose(evened(points)[0], grid[own].mean(axis=0), atol=0.01)
+        np.testing.assert_allclose(even_out(points)[0], grid[own].mean(axis=0), atol=0.01)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.samples import Gold
-from hrtem.structure import solid
+from hrtem.structure import build_solid
 
 
 @pytest.mark.parametrize("axis", [(1, 0, 0), (1, 1, 0), (1, 1, 1)])
@@ -18,7 +18,7 @@ def test_a_particle_is_rebuilt_from_its_projection(element, axis):
     """As many atoms, the same columns, and all neighbours at the distance of the crystal."""
     view = Gold("gold", [element], 40.0, {element: 0.08}, element=element, zone_axes=[axis], tilt=0.0, diameter=18.0)
     atoms, columns = view(np.random.default_rng(1))
-    built = solid(columns, element)
+    built = build_solid(columns, element)
     assert (built.axis, len(built.atoms)) == (axis, len(atoms))
     np.testing.assert_array_equal(np.bincount(built.atoms.get_array("column")), columns.counts)
     nearest, true = (cKDTree(one.positions).query(one.positions, 2)[0][:, 1] for one in (built.atoms, atoms))
@@ -37,7 +37,7 @@ def test_twins_and_noise_leave_no_atom_too_near_another():
         np.random.default_rng(1)
     )
     moved = columns.moved(columns.positions + np.random.default_rng(0).normal(scale=0.1, size=columns.positions.shape))
-    built = solid(moved, "Au")
+    built = build_solid(moved, "Au")
     assert built.placed.all()
     assert cKDTree(built.atoms.positions).query(built.atoms.positions, 2)[0][:, 1].min() > 2.3
 
@@ -45,8 +45,8 @@ def test_twins_and_noise_leave_no_atom_too_near_another():
 def test_what_cannot_be_rebuilt_is_refused():
     _, columns = Gold("gold", ["Au"], 40.0, {"Au": 0.08}, tilt=0.0, diameter=18.0)(np.random.default_rng(1))
     with pytest.raises(InputError, match="C is none"):
-        solid(columns, "C")
+        build_solid(columns, "C")
     with pytest.raises(InputError, match=r"\[111\], and their cell is"):
-        solid(columns.moved(1.3 * columns.positions), "Au")
+        build_solid(columns.moved(1.3 * columns.positions), "Au")
     with pytest.raises(InputError, match="0 columns lie on none"):
-        solid(Columns(columns.positions, columns.labels, columns.classes), "Au")
+        build_solid(Columns(columns.positions, columns.labels, columns.classes), "Au")

@@ -17,8 +17,8 @@ from hrtem.errors import InputError
 from hrtem.recipes import compose
 from hrtem.report.structures import structure_figure
 from hrtem.samples.base import rotation
-from hrtem.samples.relaxation import relaxed
-from hrtem.structure import analyse, bonds, lattice, rings, three_bonded
+from hrtem.samples.relaxation import relax
+from hrtem.structure import analyse, find_bonds, find_rings, fit_lattice, three_bonded
 
 BOND = 2.46 / np.sqrt(3.0)
 HEXAGONAL = 2.46 * np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]])
@@ -84,7 +84,7 @@ def test_rings_are_those_that_the_simulation_knows(rng, kind, noise):
         sample._rotate_bonds(truth, rng)
         sample._remove_pairs(truth, rng)
         start, pairs = truth.atoms()
-        atoms = relaxed(start, pairs, BOND)
+        atoms = relax(start, pairs, BOND)
         seen = np.all((atoms > 1.0) & (atoms < 39.0), axis=1)
         whole = np.bincount(truth.triangles[seen].ravel(), minlength=len(truth.centres)) == truth.sizes
         # A ring on the hull of the triangulation has fewer neighbours than sides, and is not closed.
@@ -112,7 +112,7 @@ def test_defects_have_their_names(rng):
         middle = np.linalg.norm(truth.centres[pairs].mean(axis=1) - 20.0, axis=1).argmin()
         getattr(truth, change)(*pairs[middle])
         start, links = truth.atoms()
-        atoms = relaxed(start, links, BOND)
+        atoms = relax(start, links, BOND)
         structure = analyse(columns(atoms[np.all((atoms > 0) & (atoms < 40), axis=1)]), (40.0, 40.0))
         (defect,) = structure.defects
         assert defect.charge == 0
@@ -162,7 +162,7 @@ def test_the_edge_of_a_sheet_is_not_that_of_the_image():
 
 def test_an_atom_too_many_is_seen():
     sheet = crystal("graphene")
-    centre = rings(sheet.positions, bonds(sheet.positions)).centres[100]
+    centre = find_rings(sheet.positions, find_bonds(sheet.positions)).centres[100]
     structure = analyse(columns(np.concatenate([sheet.positions, [centre]])), (60.0, 60.0))
     assert structure.fields["bonds"][-1] == 6
     assert (structure.fields["site"] == "crowded").sum() == 7
@@ -172,7 +172,7 @@ def test_a_diagonal_is_no_bond():
     """Positions that are 0.2 Å wrong bring second neighbours as near as bonds."""
     sheet = crystal("graphene")
     noisy = sheet.positions + 0.15 * np.random.default_rng(0).normal(size=(len(sheet), 2))
-    graph = bonds(noisy)
+    graph = find_bonds(noisy)
     assert graph.coordination.max() > 3
     assert three_bonded(noisy, graph).coordination.max() == 3
 
@@ -189,7 +189,7 @@ def test_the_lattice_is_found_through_noise_and_gaps(name, rng):
     whole = crystal(name, strain)
     kept = whole[rng.random(len(whole)) > 0.05]
     noisy = kept.moved(kept.positions + 0.05 * rng.normal(size=(len(kept), 2)))
-    fit = lattice(noisy)
+    fit = fit_lattice(noisy)
     cell, motif, _ = CRYSTALS[name]
     area = np.linalg.det(cell) * np.linalg.det(np.eye(2) + strain)
     assert np.linalg.det(fit.cell) == pytest.approx(area, rel=2e-3)
@@ -208,7 +208,7 @@ def test_a_uniform_strain_is_told_against_known_lattice_vectors(name):
     strain = np.array([[0.012, 0.005], [0.005, -0.008]])
     turn = np.array([[0.0, 0.01], [-0.01, 0.0]])  # x moves towards y
     straight, bent = crystal(name), crystal(name, strain + turn)
-    fit = lattice(bent, reference=lattice(straight).cell)
+    fit = fit_lattice(bent, reference=fit_lattice(straight).cell)
     known = np.isfinite(fit.rotations)
     assert known.mean() > 0.98  # a corner may have neighbours in one direction only
     np.testing.assert_allclose(fit.strains[known], np.tile([0.012, -0.008, 0.005], (known.sum(), 1)), atol=1e-6)
@@ -217,9 +217,9 @@ def test_a_uniform_strain_is_told_against_known_lattice_vectors(name):
 
 def test_another_lattice_is_no_reference():
     with pytest.raises(InputError, match="reference"):
-        lattice(crystal("square"), reference=2.0 * np.eye(2))
+        fit_lattice(crystal("square"), reference=2.0 * np.eye(2))
     with pytest.raises(InputError, match="span a cell"):
-        lattice(crystal("square"), reference=np.ones((2, 2)))
+        fit_lattice(crystal("square"), reference=np.ones((2, 2)))
 
 
 @pytest.mark.parametrize("name", ["square", "graphene", "gold [110]"])
@@ -243,7 +243,7 @@ def test_the_larger_grain_is_fitted():
     one, other = crystal("square", angle=0.0), crystal("square", angle=0.6)
     large, small = one.positions[:, 0] < 40.0, other.positions[:, 0] > 42.0
     both = columns(np.concatenate([one.positions[large], other.positions[small]]))
-    fit = lattice(both)
+    fit = fit_lattice(both)
     assert np.linalg.norm(fit.cell, axis=1) == pytest.approx([3.9, 3.9], rel=1e-3)
     on = fit.motif >= 0
     assert on[: large.sum()].all()
@@ -253,7 +253,7 @@ def test_the_larger_grain_is_fitted():
 def test_an_island_continues_the_lattice():
     sheet = crystal("square", angle=0.1)
     x = sheet.positions[:, 0]
-    fit = lattice(sheet[(x < 25.0) | (x > 36.0)])
+    fit = fit_lattice(sheet[(x < 25.0) | (x > 36.0)])
     assert len(fit.origins) == 1
     assert np.nanmax(np.abs(fit.displacements)) < 1e-6
 

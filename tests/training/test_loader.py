@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from hrtem.training.loader import ReadAheadLoader, Share, processes_for
+from hrtem.training.loader import ReadAheadLoader, Share, count_processes
 
 
 class Numbers(Dataset[int]):
@@ -51,8 +51,8 @@ def test_all_processes_train_for_the_same_number_of_steps():
 
 def test_processes_for_a_gpu_are_those_that_its_neighbours_leave(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
-    assert processes_for(torch.device("cpu")) == 0
-    assert [processes_for(torch.device("cuda", 0), sharing) for sharing in (1, 2, 4, 16, 32)] == [8, 7, 3, 0, 0]
+    assert count_processes(torch.device("cpu")) == 0
+    assert [count_processes(torch.device("cuda", 0), sharing) for sharing in (1, 2, 4, 16, 32)] == [8, 7, 3, 0, 0]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -18,7 +18,7 @@ from hrtem.training import precision
 @pytest.mark.parametrize(("tiles", "word"), [(True, "bf16-mixed"), (False, "32-true")])
 def test_a_processor_is_asked_for_tiles(monkeypatch, tiles, word):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": tiles})
-    assert choice.fastest("cpu") == word
+    assert choice.choose_precision("cpu") == word
     trainer = precision.trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     assert trainer.precision == word
 
@@ -26,16 +26,16 @@ def test_a_processor_is_asked_for_tiles(monkeypatch, tiles, word):
 @pytest.mark.parametrize(("gain", "word"), [(1.8, "bf16-mixed"), (0.7, "32-true")])
 def test_a_processor_with_the_instructions_alone_is_tried(monkeypatch, gain, word):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False, "avx512_bf16": True})
-    monkeypatch.setattr(choice, "bfloat16_gain", lambda: gain)
-    assert choice.fastest("cpu") == word
+    monkeypatch.setattr(choice, "measure_bfloat16_gain", lambda: gain)
+    assert choice.choose_precision("cpu") == word
 
 
 def test_the_trial_gives_a_ratio_and_leaves_the_random_numbers_alone():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    choice.bfloat16_gain.cache_clear()
-    assert 0.02 < choice.bfloat16_gain() < 50.0
+    choice.measure_bfloat16_gain.cache_clear()
+    assert 0.02 < choice.measure_bfloat16_gain() < 50.0
     torch.testing.assert_close(torch.rand(3), expected)
 
 
@@ -43,7 +43,7 @@ def test_the_trial_gives_a_ratio_and_leaves_the_random_numbers_alone():
 def test_a_gpu_is_asked_for_bfloat16(monkeypatch, bfloat16, word):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
-    assert choice.fastest("gpu") == word
+    assert choice.choose_precision("gpu") == word
 
 
 def test_a_precision_that_is_said_is_taken():

@@ -241,7 +241,7 @@ def test_a_model_from_before_says_what_it_always_said(configuration):
     task.load_state_dict(checkpoint["state_dict"])
     sigma = task.find_peaks.sigma
     columns = Columns([[5, 5], [9, 9]], [0, 0], ("C",), probabilities=[0.9, 0.8], sigmas=sigma * np.sqrt([1.03, 1.5]))
-    judged = task.judged(Peaks(columns, np.array([0.001, 0.3])))
+    judged = task.judge(Peaks(columns, np.array([0.001, 0.3])))
     excess = [0.03, 0.5]
     np.testing.assert_allclose(judged.sigmas**2, sigma**2 * np.interp(excess, KNOTS, said.numpy()), rtol=1e-6)
 

@@ -20,7 +20,7 @@ from hrtem.errors import InputError
 from hrtem.samples import Sample
 from hrtem.waves.cache import WaveCache
 from hrtem.waves.multislice import Multislice
-from hrtem.waves.workers import check, finished, show
+from hrtem.waves.workers import check, run_tasks, show
 
 HERE = Path(__file__).parent
 
@@ -76,7 +76,7 @@ def die(number):
 
 
 def test_tasks_in_this_process_come_in_order():
-    assert list(finished(twice, [(1,), (2,)], "inline")) == [2, 4]
+    assert list(run_tasks(twice, [(1,), (2,)], "inline")) == [2, 4]
 
 
 @pytest.mark.parametrize("word", ["cloud", "dask://x", "", 3])
@@ -84,14 +84,14 @@ def test_unknown_scheduler_is_refused(word):
     with pytest.raises(InputError, match=rf"wave\.scheduler must be local, inline or a tcp:// address, got {word}"):
         check(word)
     with pytest.raises(InputError, match=r"wave\.scheduler"):
-        list(finished(twice, [(1,)], word))
+        list(run_tasks(twice, [(1,)], word))
 
 
 def test_local_workers_compute_the_same_with_one_thread_each(tmp_path, monkeypatch):
     """Real worker processes; not one of their libraries takes more than its core."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     store = cache(tmp_path / "dask")
-    answers = list(finished(threads_after, [(store, n) for n in range(3)], "local"))
+    answers = list(run_tasks(threads_after, [(store, n) for n in range(3)], "local"))
     assert os.getpid() not in {process for process, *_ in answers}
     assert {tuple(map(str, answer[1:])) for answer in answers} == {("1", "1", "1")}
     sound(store, 3, tmp_path)
@@ -185,13 +185,13 @@ def test_workers_of_another_folder_are_noticed(tmp_path):
 @pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_refused():
     with pytest.raises(InputError, match=r"wave\.scheduler .*127\.0\.0\.1:9 does not answer"):
-        list(finished(twice, [(1,)], "tcp://127.0.0.1:9"))
+        list(run_tasks(twice, [(1,)], "tcp://127.0.0.1:9"))
 
 
 @pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_told():
     with pytest.raises(InputError, match=r"wave\.scheduler local has lost several workers"):
-        list(finished(die, [(1,)], "local"))
+        list(run_tasks(die, [(1,)], "local"))
 
 
 FILL = """

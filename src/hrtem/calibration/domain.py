@@ -130,7 +130,7 @@ class Domain(torch.nn.Module):
             return None
         side = int(self.side)
         return self.likeness_of(
-            (images[..., top : top + side, left : left + side] for top, left in places(images.shape[-2:], side)),
+            (images[..., top : top + side, left : left + side] for top, left in place_windows(images.shape[-2:], side)),
             sampling,
         )
 
@@ -139,7 +139,7 @@ class Domain(torch.nn.Module):
         return float(torch.cat([self.tail(features(piece, sampling)) for piece in pieces]).median())
 
 
-def places(shape: tuple[int, int] | torch.Size, side: int) -> list[tuple[int, int]]:
+def place_windows(shape: tuple[int, int] | torch.Size, side: int) -> list[tuple[int, int]]:
     """First pixels (top, left) of no more than :data:`PIECES` pieces of ``side`` px, evenly spread over (Y, X)."""
     rows, columns = shape
     grid = [

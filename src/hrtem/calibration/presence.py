@@ -13,7 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from hrtem.calibration.evidence import mean_around
 from hrtem.columns import Columns
-from hrtem.metrics import TOLERANCE, counted_pairs
+from hrtem.metrics import TOLERANCE, match_counts
 
 #: Masses are kept this far from 0 and 1, variances over those of the Gaussians within this range.
 LEAST_MASS, VARIANCES = 0.01, (0.25, 20.0)
@@ -77,7 +77,7 @@ class Presence(Metric):
     def update(self, peaks: Sequence[Columns], true: Sequence[Columns], width: float, height: float) -> None:
         """Add images of ``width`` x ``height`` Å with all their ``peaks``, as :func:`features` takes them."""
         for answer, truth in zip(peaks, true, strict=True):
-            i, _, invented, _ = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
+            i, _, invented, _ = match_counts(answer, truth, width, height, self.tolerance, self.border)
             values = features(answer, self.sigma)
             there = np.concatenate([np.ones(len(i)), np.zeros(int(invented.sum()))])
             rows = np.column_stack([np.concatenate([values[i], values[invented]]), there])

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from hrtem.calibration.uncertainty import squared_error
 from hrtem.columns import Columns
-from hrtem.metrics import TOLERANCE, counted_pairs
+from hrtem.metrics import TOLERANCE, match_counts
 
 #: Columns less probable than this are not looked at, far below what is reported: else the diagram would be cut off.
 CANDIDATE = 0.05
@@ -145,7 +145,7 @@ class Reliability(Metric):
             groups: group of each image.
         """
         for answer, truth, group in zip(found, true, groups, strict=True):
-            i, j, invented, missed = counted_pairs(answer, truth, width, height, self.tolerance, self.border)
+            i, j, invented, missed = match_counts(answer, truth, width, height, self.tolerance, self.border)
             probability = np.concatenate([answer.probabilities[i], answer.probabilities[invented]])
             hit = np.arange(len(probability)) < len(i)
             self._add(self.probabilities[group], self._bin(probability), probability, hit)

@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from hrtem.calibration.evidence import Peaks, mean_around
 from hrtem.columns import Columns
-from hrtem.metrics import TOLERANCE, counted_pairs
+from hrtem.metrics import TOLERANCE, match_counts
 
 #: Added to spreads, in variances of the network's Gaussians: maps draw nothing sharper.
 LEAST = 2e-3
@@ -107,7 +107,7 @@ class Uncertainty(Metric):
         """
         for answer, sure, truth in zip(peaks, reported, true, strict=True):
             found = answer.columns[sure]
-            i, j, _, _ = counted_pairs(found, truth, width, height, self.tolerance, self.border)
+            i, j, _, _ = match_counts(found, truth, width, height, self.tolerance, self.border)
             error2 = squared_error(found, truth, i, j) / self.sigma**2
             rows = np.column_stack([logarithms(answer, self.sigma)[sure][i], error2])
             self.rows.append(torch.as_tensor(rows, device=self.device))

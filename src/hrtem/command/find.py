@@ -42,13 +42,13 @@ def run(words: dict[str, Any]) -> None:
         InputError: a word, a model or an image cannot be used; nothing has been written.
     """
     # Everything is looked at and every model loaded before anything is written.
-    chosen = models.chosen(words["model"], words["checkpoint"])
+    chosen = models.choose(words["model"], words["checkpoint"])
     model = api.load(chosen, **{name: words[name] for name in ("device", "symmetric", "precision")})
     given: Sequence[Recording | Movie]
     if words["task"] is None:
         given = images = model.open(words["images"], words["sampling"], words["defocus"], words["register"])
     elif words["task"] == "dynamics":
-        given = movies = pipeline.looked_at(model.predictor, words)
+        given = movies = pipeline.look_at_movies(model.predictor, words)
     else:
         raise InputError(f"task must be dynamics or left out, got {words['task']}.")
     sources = [path for recording in given for path in recording.sources if path.is_file()]

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.gallery.scene import AnsweredView, Words, show_series
-from hrtem.metrics import counted_pairs
+from hrtem.metrics import match_counts
 from hrtem.report.drawing import save
 from hrtem.report.files import element
-from hrtem.structure import Solid, solid
+from hrtem.structure import Solid, build_solid
 
 #: Side of the view, px: a particle as a whole.
 PATCH = 256
@@ -49,7 +49,7 @@ def draw(words: Sequence[str]) -> list[Path]:
     constant = said.predictor.network.settings["sample"].get("lattice_constant")
     known = float(np.mean(constant)) if constant is not None else None
     metal = element(scene.true.classes[0])
-    rebuilt, true = (solid(columns, metal, known) for columns in (scene.found, scene.true))
+    rebuilt, true = (build_solid(columns, metal, known) for columns in (scene.found, scene.true))
     paths = [said.output, said.output.with_suffix(".xyz"), said.output.with_suffix(".cif")]
     save(figure(scene, rebuilt, true, said.name), said.output)
     boxed = in_box(rebuilt.atoms, scene.extent)
@@ -83,7 +83,7 @@ def figure(scene: AnsweredView, rebuilt: Solid, true: Solid, name: str) -> Figur
         axes.set(**window)
     largest = int(max(scene.found.counts.max(), scene.true.counts.max()))
     colours = {"cmap": colormaps["viridis"], "norm": BoundaryNorm(np.arange(0.5, largest + 1), 256)}
-    i, j, invented, missed = counted_pairs(scene.found, scene.true, *scene.extent, TOLERANCE, BORDER)
+    i, j, invented, missed = match_counts(scene.found, scene.true, *scene.extent, TOLERANCE, BORDER)
     wrong = np.abs(scene.found.counts[i] - scene.true.counts[j])
     shares = f"{np.mean(wrong == 0):.0%} exact, {np.mean(wrong <= 1):.0%} within 1" if len(wrong) else "none found"
     dots = _coloured(grid[1, 0], scene.found, scene.sampling, colours)

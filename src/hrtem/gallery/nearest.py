@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hrtem.errors import InputError
 from hrtem.gallery.spectra import EDGES, Statistics
-from hrtem.micrograph import Micrograph, calibrated, remove_hot_pixels, resample
+from hrtem.micrograph import Micrograph, remove_hot_pixels, require_calibration, resample
 from hrtem.training.task import Task
 
 #: Share of the examples that count as near to a micrograph.
@@ -54,7 +54,7 @@ def cut(micrograph: Micrograph, task: Task, side: int) -> Pieces:
     Raises:
         InputError: the pixel size is unknown, the number of images is not the task's, or they are too small.
     """
-    sampling, number = calibrated(micrograph).sampling, task.optics.num_images
+    sampling, number = require_calibration(micrograph).sampling, task.optics.num_images
     assert sampling is not None
     if len(micrograph.images) != number:
         raise InputError(

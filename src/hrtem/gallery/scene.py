@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from hrtem import models
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.imaging import detected
+from hrtem.imaging import simulate_counts
 from hrtem.inference import Predictor
 from hrtem.ranges import parse_number
 from hrtem.training.data import collate
-from hrtem.training.testsets import simulated
+from hrtem.training.testsets import simulate_test_set
 
 #: Grey levels run from black to white over this many standard deviations to either side of the mean.
 REACH = 3.0
@@ -54,14 +54,16 @@ class AnsweredView:
 
     @classmethod
     def of(cls, predictor: Predictor, view: int, dose: float, patch: int, changes: Mapping[str, Any]) -> AnsweredView:
-        """View number ``view`` of the model's test set of ``patch``² px with ``changes``; see :func:`simulated`."""
+        """View number ``view`` of the test set of ``patch``² px with ``changes``; see :func:`simulate_test_set`."""
         task = predictor.network
-        images = simulated(task, views=view + 1, changes=changes, doses=(dose,), patch=patch).images
+        images = simulate_test_set(task, views=view + 1, changes=changes, doses=(dose,), patch=patch).images
         example = images[view]
         batch = collate([example])
         settings = batch["settings"]
         with torch.inference_mode():
-            counts = detected(images.optics, images.noise, batch["wave"], settings, images.sampling, images.margin)
+            counts = simulate_counts(
+                images.optics, images.noise, batch["wave"], settings, images.sampling, images.margin
+            )
             seen = task.normalise(counts, task.sampling)
             maps = predictor.maps(seen)
             (found,) = predictor.ensemble.find(maps)
@@ -122,7 +124,7 @@ class Words:
             else:
                 known = ", ".join(f"{name}=" for name in said)
                 raise InputError(f"a figure knows the words {known}sample.…=, optics.…= and noise.…=, got {word}.")
-        (model,) = models.chosen(said["model"], said["checkpoint"])
+        (model,) = models.choose(said["model"], said["checkpoint"])
         predictor = models.load(model)
         doses = predictor.network.optics.test_doses
         dose = doses[len(doses) // 2] if said["dose"] is None else said["dose"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hrtem.calibration import CANDIDATE
-from hrtem.calibration.domain import places
+from hrtem.calibration.domain import place_windows
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.inference.network import ColumnNetwork
@@ -76,10 +76,10 @@ class Ensemble(torch.nn.Module):
         threshold = first.find_peaks.threshold
         answers = []
         for peaks in first.peaks(maps, min(CANDIDATE, threshold)):
-            judged = [member.judged(peaks) for member in self.members]
+            judged = [member.judge(peaks) for member in self.members]
             probabilities = np.mean([one.probabilities for one in judged], axis=0)
             variance = np.mean([np.square(one.sigmas) for one in judged], axis=0)
-            columns = replace(peaks.columns.believed(probabilities), sigmas=np.sqrt(variance))
+            columns = replace(peaks.columns.with_probabilities(probabilities), sigmas=np.sqrt(variance))
             answers.append(columns[probabilities >= threshold])
         return answers
 
@@ -99,7 +99,7 @@ class Ensemble(torch.nn.Module):
             if domain.known:
                 pieces = (
                     window(top, min(shape[0], top + side), left, min(shape[1], left + side))[None]
-                    for top, left in places(shape, side)
+                    for top, left in place_windows(shape, side)
                 )
                 said.append(domain.likeness_of(pieces, member.sampling))
         return min(said, default=None)

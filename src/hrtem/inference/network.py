@@ -148,7 +148,7 @@ class ColumnNetwork(torch.nn.Module):
     def find(self, maps: Tensor, threshold: float | None = None) -> list[Columns]:
         """Columns in probability maps ``(B, C, Y, X)``, from ``threshold`` or that of the peaks up."""
         threshold = self.find_peaks.threshold if threshold is None else threshold
-        judged = [self.judged(peaks) for peaks in self.peaks(maps, min(CANDIDATE, threshold))]
+        judged = [self.judge(peaks) for peaks in self.peaks(maps, min(CANDIDATE, threshold))]
         return [columns[columns.probabilities >= threshold] for columns in judged]
 
     def calibrate(self, peaks: Sequence[Peaks], true: Sequence[Columns], width: float, height: float) -> None:
@@ -163,7 +163,7 @@ class ColumnNetwork(torch.nn.Module):
         presence, uncertainty = Presence(self.find_peaks.sigma), Uncertainty(self.find_peaks.sigma)
         presence.update([one.columns for one in peaks], true, *size)
         self.presence.copy_(presence.compute())
-        sure = [self.judged(one).probabilities >= self.find_peaks.threshold for one in peaks]
+        sure = [self.judge(one).probabilities >= self.find_peaks.threshold for one in peaks]
         uncertainty.update(peaks, sure, true, *size)
         self.uncertainty.copy_(uncertainty.compute())
 
@@ -176,7 +176,7 @@ class ColumnNetwork(torch.nn.Module):
             for columns, answer in zip(found, maps, strict=True)
         ]
 
-    def judged(self, peaks: Peaks) -> Columns:
+    def judge(self, peaks: Peaks) -> Columns:
         """What peaks are by the measure of the last validation: how probable columns are, and how sure positions."""
         sigma, columns, law = self.find_peaks.sigma, peaks.columns, self.uncertainty.cpu().numpy()
         if np.isnan(law).any():
@@ -186,7 +186,7 @@ class ColumnNetwork(torch.nn.Module):
         judged = replace(columns, sigmas=np.sqrt(variance))
         if not self.find_peaks.calibrated:
             return judged
-        return judged.believed(probabilities(columns, sigma, self.presence.cpu().numpy()))
+        return judged.with_probabilities(probabilities(columns, sigma, self.presence.cpu().numpy()))
 
     def _check(self) -> None:
         """Refuse a target and peaks that do not fit together."""

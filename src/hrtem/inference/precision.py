@@ -13,7 +13,7 @@ from hrtem.errors import InputError
 WORTH = 1.2
 
 
-def fastest(accelerator: str = "cpu") -> str:
+def choose_precision(accelerator: str = "cpu") -> str:
     """Lightning's word for the fastest precision whose trainings end as well as those in float32.
 
     Weights, optimizer and loss stay in float32; in mixed precision matrices are multiplied in bfloat16, or in float16
@@ -28,13 +28,13 @@ def fastest(accelerator: str = "cpu") -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if accelerator in ("cpu", "auto"):
         able = torch.cpu.get_capabilities()
-        if able.get("amx_bf16") or (able.get("avx512_bf16") and bfloat16_gain() > WORTH):
+        if able.get("amx_bf16") or (able.get("avx512_bf16") and measure_bfloat16_gain() > WORTH):
             return "bf16-mixed"
     return "32-true"
 
 
 @cache
-def bfloat16_gain() -> float:
+def measure_bfloat16_gain() -> float:
     """How many times faster a convolution and its gradients are in bfloat16 than in float32, on this processor.
 
     The layer is the most frequent one of the default network. Each kind has its fastest of a few tries, taken in turns,
@@ -60,18 +60,18 @@ def bfloat16_gain() -> float:
 KINDS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-def reduced(precision: str, device: str) -> torch.autocast | None:
-    """A context in which a trained network answers in some precision, None for float32; ``auto`` is :func:`fastest`.
+def reduce_precision(precision: str, device: str) -> torch.autocast | None:
+    """A context in which a trained network answers in some precision; None for float32.
 
     Args:
-        precision: ``auto`` or one of :data:`KINDS`.
+        precision: ``auto``, see :func:`choose_precision`, or one of :data:`KINDS`.
         device: where the network is, ``cpu`` or ``cuda``.
 
     Raises:
         InputError: it is another word.
     """
     if precision == "auto":
-        precision = fastest(device)
+        precision = choose_precision(device)
     if precision not in KINDS:
         raise InputError(f"precision must be auto or one of {', '.join(KINDS)}, got {precision}.")
     kind = KINDS[precision]

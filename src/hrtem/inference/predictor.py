@@ -14,12 +14,12 @@ from hrtem.calibration import AROUND
 from hrtem.errors import InputError
 from hrtem.inference.ensemble import Ensemble
 from hrtem.inference.network import ColumnNetwork
-from hrtem.inference.precision import reduced
+from hrtem.inference.precision import reduce_precision
 from hrtem.inference.prediction import Canvas, Prediction
 from hrtem.inference.preparation import Prepared
-from hrtem.inference.tiles import GRID, cover, once, sight
-from hrtem.micrograph import Micrograph, calibrated, evened
-from hrtem.nets import Dihedral, fused
+from hrtem.inference.tiles import GRID, cover, measure_sight, remove_duplicates
+from hrtem.micrograph import Micrograph, equalise_dose, require_calibration
+from hrtem.nets import Dihedral, fuse
 
 #: What a network may hold at a time in float32, bytes; decides the size of tiles. With more, memory is taken from and
 #: given back to the system for every layer, which costs more than seeing fewer pixels twice saves.
@@ -39,8 +39,8 @@ class Predictor:
         tile: side of the pieces that the network sees, px; None: what keeps the network's memory near 448 MiB.
         halo: how far a piece reaches beyond the pixels that it answers for, px; None: as far as network and peaks see.
         device: where the network runs.
-        precision: of its matrix products, see :func:`hrtem.inference.precision.reduced`; auto is that of the training
-            and its scores, and in bfloat16 positions differ by half a picometre.
+        precision: of its matrix products, see :func:`hrtem.inference.precision.reduce_precision`; auto is that of the
+            training and its scores, and in bfloat16 positions differ by half a picometre.
 
     Raises:
         InputError: tile and halo do not fit, the device is not there, the precision is unknown, or the networks differ.
@@ -64,7 +64,7 @@ class Predictor:
         self.networks = ensemble.members
         self.network = self.networks[0]
         self.device = device
-        self.precision = reduced(precision, device)
+        self.precision = reduce_precision(precision, device)
         reach, held = self._sight()
         self.halo = -(-(reach + round(PEAK / self.network.sampling)) // GRID) * GRID if halo is None else halo
         if (tile is not None and (tile <= 2 * self.halo or tile % GRID)) or self.halo < 0 or self.halo % GRID:
@@ -95,7 +95,7 @@ class Predictor:
         paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
         networks = [ColumnNetwork.load(path) for path in paths]
         for network in networks:
-            net = fused(network.net)
+            net = fuse(network.net)
             network.net = Dihedral(net, network.target.vectors) if symmetric else net
         return cls(networks, device=device, precision=precision)
 
@@ -105,7 +105,7 @@ class Predictor:
         Raises:
             InputError: the pixel size is unknown, or the number of images is not the model's.
         """
-        calibrated(micrograph)
+        require_calibration(micrograph)
         needed, given = self.network.optics.num_images, len(micrograph.images)
         if given != needed:
             wants = "single images" if needed == 1 else f"focal series of {needed} images"
@@ -126,7 +126,7 @@ class Predictor:
         self.check(micrograph)
         assert micrograph.sampling is not None
         sampling = self.network.sampling
-        prepared = Prepared(evened(micrograph.images), micrograph.sampling, sampling, self.network.normalise)
+        prepared = Prepared(equalise_dose(micrograph.images), micrograph.sampling, sampling, self.network.normalise)
         images, maps = (
             Canvas(prepared.shape, None if folder is None else folder / name) for name in ("images.npy", "maps.npy")
         )
@@ -144,7 +144,7 @@ class Predictor:
                 images.paint(tile, piece)
                 maps.paint(tile, answer[0])
             rows, width = prepared.shape
-            columns = once(parts, tiles, sampling)
+            columns = remove_duplicates(parts, tiles, sampling)
             inside = columns.inside((width - 0.5) * sampling, (rows - 0.5) * sampling, border=-0.5 * sampling)
             likeness = self.ensemble.likeness(prepared.window, prepared.shape)
             return Prediction(
@@ -187,5 +187,5 @@ class Predictor:
         for network in self.networks:
             # Turning an image that is thin would make it short, and turns add nothing to how far a network sees.
             net = network.net.network if isinstance(network.net, Dihedral) else network.net
-            seen.append(sight(net, network.optics.num_images, self.device))
+            seen.append(measure_sight(net, network.optics.num_images, self.device))
         return max(reach for reach, _ in seen), max(held for _, held in seen)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrtem.inference.resampling import ResampledAxis, resampled, unchanged
+from hrtem.inference.resampling import ResampledAxis, is_unchanged, resample_window
 from hrtem.micrograph.cleaning import HOT_CONTRASTS, HOT_SIGMAS
 from hrtem.normalisation import LocalContrast, LocalMoments
 
@@ -39,7 +39,7 @@ class Prepared:
 
     def __init__(self, images: np.ndarray, sampling: float, target: float, normalise: LocalContrast) -> None:
         self.images = images
-        same = unchanged(images.shape[-2:], sampling, target)
+        same = is_unchanged(images.shape[-2:], sampling, target)
         self.rows, self.columns = (ResampledAxis(size, sampling, target, same) for size in images.shape[-2:])
         self.shape = self.rows.size, self.columns.size
         self.number = len(images)
@@ -88,8 +88,8 @@ class Prepared:
                 begin, end = self.rows.source(low, high)
                 clean = without_hot_pixels(image, noise, begin, end, first, last)
                 clean = (clean - self.offset) * self.gain
-                across = resampled(clean.T, self.columns, left, right).T
-                answer[index, low - top : high - top] = resampled(across, self.rows, low, high)
+                across = resample_window(clean.T, self.columns, left, right).T
+                answer[index, low - top : high - top] = resample_window(across, self.rows, low, high)
         return answer
 
 

@@ -27,7 +27,7 @@ class ResampledAxis:
     Args:
         size: px of the input.
         sampling, target: Å/px of the input and of the output.
-        same: whether the output is the input; decided for both axes together by :func:`unchanged`.
+        same: whether the output is the input; decided for both axes together by :func:`is_unchanged`.
     """
 
     def __init__(self, size: int, sampling: float, target: float, same: bool) -> None:
@@ -76,12 +76,12 @@ class ResampledAxis:
         return torch.from_numpy(weights).float()
 
 
-def unchanged(shape: tuple[int, int], sampling: float, target: float) -> bool:
+def is_unchanged(shape: tuple[int, int], sampling: float, target: float) -> bool:
     """Whether no pixel of an image of ``shape`` would move by more than :data:`NEGLIGIBLE`."""
     return all(abs((length - 1) * (sampling / target - 1.0)) <= NEGLIGIBLE for length in shape)
 
 
-def resampled(values: Tensor, axis: ResampledAxis, first: int, last: int) -> Tensor:
+def resample_window(values: Tensor, axis: ResampledAxis, first: int, last: int) -> Tensor:
     """Pixels ``first`` to ``last`` of an axis.
 
     Args:

@@ -54,7 +54,7 @@ class Tile:
     def owned(self, columns: Columns, sampling: float) -> Columns:
         """The tile's own of columns found in what it sees, at their places in the image.
 
-        A column within :data:`NEAR` of a border is kept on both sides, for :func:`once` to keep one of them.
+        A column within :data:`NEAR` of a border is kept on both sides; :func:`remove_duplicates` keeps one of them.
         """
         top, bottom, left, right = self.own
         place = columns.positions / sampling + [self.seen[2], self.seen[0]]
@@ -65,7 +65,7 @@ class Tile:
         return columns.moved(place * sampling)[mine]
 
 
-def once(parts: list[Columns], tiles: list[Tile], sampling: float) -> Columns:
+def remove_duplicates(parts: list[Columns], tiles: list[Tile], sampling: float) -> Columns:
     """All columns of the tiles, sorted by (y, x), those at borders once."""
     together = Columns.joined(parts)
     keep = np.ones(len(together), bool)
@@ -123,7 +123,7 @@ def _ways(size: int, halo: int) -> list[_Way]:
 
 # Kernels that only serve where no gradient is asked for may take what is not a number for 0.
 @torch.enable_grad()
-def sight(network: nn.Module, images: int, device: str = "cpu") -> tuple[int, float]:
+def measure_sight(network: nn.Module, images: int, device: str = "cpu") -> tuple[int, float]:
     """How far a network sees, and what it holds in memory.
 
     A pixel that is not a number spoils all that depends on it.

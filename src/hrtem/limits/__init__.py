@@ -5,18 +5,18 @@ Two kinds of bound. An oracle knows the microscope and all columns but those in 
 Gaussian about their mean with the covariance of the detector.
 """
 
-from hrtem.limits.changes import Changes, Window, series_changes
+from hrtem.limits.changes import Changes, Window, differentiate_series
 from hrtem.limits.exposure import (
     BATCH,
     RESIDUAL,
     STEP,
     Exposure,
     PositionLimits,
-    confusion,
-    dose_for,
-    moved_waves,
+    compute_confusion,
+    find_dose,
+    move_columns,
 )
-from hrtem.limits.joint import INSIDE, PRIORS, JointLimits, exact_chance, joint_limits
+from hrtem.limits.joint import INSIDE, PRIORS, JointLimits, compute_joint_limits, exact_chance
 
 __all__ = [
     "BATCH",
@@ -29,10 +29,10 @@ __all__ = [
     "JointLimits",
     "PositionLimits",
     "Window",
-    "confusion",
-    "dose_for",
+    "compute_confusion",
+    "compute_joint_limits",
+    "differentiate_series",
     "exact_chance",
-    "joint_limits",
-    "moved_waves",
-    "series_changes",
+    "find_dose",
+    "move_columns",
 ]

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from hrtem.errors import InputError
 from hrtem.limits.exposure import Exposure
-from hrtem.limits.particle import OF_COLUMN, column_waves, pose_waves
-from hrtem.optics import filtered
-from hrtem.waves.multislice import Multislice, exit_surface
+from hrtem.limits.particle import OF_COLUMN, vary_columns, vary_pose
+from hrtem.optics import filter_image
+from hrtem.waves.multislice import Multislice, find_exit_surface
 
 #: Side of the field in which the change by a column is imaged, Å: aberrations carry it some ångströms from the column.
 FIELD = 24.0
@@ -92,7 +92,7 @@ class Changes:
     depth: np.ndarray
 
 
-def series_changes(exposure: Exposure, wave: Multislice, atoms: Atoms, frame: Window) -> Changes:
+def differentiate_series(exposure: Exposure, wave: Multislice, atoms: Atoms, frame: Window) -> Changes:
     """Derivatives of a focal series of one view.
 
     Args:
@@ -113,7 +113,7 @@ def series_changes(exposure: Exposure, wave: Multislice, atoms: Atoms, frame: Wi
     near = depth > -RIM
     if not near.any():
         raise InputError("limits need a view that shows at least one column.")
-    plane = exit_surface(atoms)
+    plane = find_exit_surface(atoms)
     whole = wave(atoms, plane=plane)
     middle = frame.cut(whole)
     modes = exposure.modes_needed(middle[None]) + MORE_MODES
@@ -121,7 +121,7 @@ def series_changes(exposure: Exposure, wave: Multislice, atoms: Atoms, frame: Wi
     expected = exposure.imaged(middle[None], modes)[0] * light
     names: list[str] = list(OF_COLUMN) * int(near.sum())
     images = [_columns(exposure, wave, atoms, frame, known[near], whole, modes) * frame.seen(light)]
-    for name, change in pose_waves(wave, atoms, plane):
+    for name, change in vary_pose(wave, atoms, plane):
         names.append(name)
         images.append(frame.seen(_imaged_change(exposure, middle, frame.cut(change)[None], modes) * light))
     for name, image in _optics(exposure, middle, modes):
@@ -146,14 +146,14 @@ def _columns(
     modes: int,
 ) -> Tensor:
     """What is seen of the changes of each column, ``(4 N, F, Y, X)``, under even illumination."""
-    plane = exit_surface(atoms)
+    plane = find_exit_surface(atoms)
     rows, width = whole.shape
     size = min(round(FIELD / wave.sampling), rows, width)
     number = len(np.atleast_1d(exposure.settings["defocus"]))
     side = frame.side - 2 * frame.margin
     images = torch.zeros(len(OF_COLUMN) * len(columns), number, side, side, dtype=torch.float64)
     for count, column in enumerate(columns):
-        waves, first = column_waves(wave, atoms, int(column), plane)
+        waves, first = vary_columns(wave, atoms, int(column), plane)
         around = (size - waves.shape[-1]) // 2
         where = [(first[axis] - around + np.arange(size)) % (rows, width)[axis] for axis in (0, 1)]
         changes = np.zeros((len(waves), size, size), np.complex128)
@@ -222,7 +222,7 @@ def _camera(exposure: Exposure, expected: Tensor) -> Iterator[tuple[str, Tensor]
             replace(exposure, settings={**exposure.settings, name: np.asarray(one)}).response(shape).log()
             for one in (value + step, value - step)
         )
-        yield name, filtered(expected, (up - down) / (2.0 * step))
+        yield name, filter_image(expected, (up - down) / (2.0 * step))
 
 
 def _polar(name: str, parts: np.ndarray, fold: int) -> dict[str, np.ndarray]:

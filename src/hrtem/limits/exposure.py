@@ -18,7 +18,7 @@ from ase import Atoms
 from scipy.special import erfc, erfcinv
 from torch import Tensor
 
-from hrtem.optics import Optics, filtered
+from hrtem.optics import Optics, filter_image
 from hrtem.waves.multislice import Multislice
 
 #: Waves that are imaged at a time.
@@ -116,17 +116,17 @@ class Exposure:
         readout = self.readout
         response = self.response((expected.shape[-2], expected.shape[-1]))
         electrons = float(self.settings["dose"]) * self.sampling**2
-        signal = filtered(changes, response) * electrons
+        signal = filter_image(changes, response) * electrons
         if readout == 0.0:
-            white = filtered(signal, 1.0 / transfer.clamp_min(1e-9)) / shot.sqrt()
+            white = filter_image(signal, 1.0 / transfer.clamp_min(1e-9)) / shot.sqrt()
             return (white.flatten(1) @ white.flatten(1).T).numpy()
         mean = float(shot.mean())
 
         def covariance(images: Tensor) -> Tensor:
-            return filtered(shot * filtered(images, transfer), transfer) + readout * images
+            return filter_image(shot * filter_image(images, transfer), transfer) + readout * images
 
         def preconditioner(images: Tensor) -> Tensor:
-            return filtered(images, 1.0 / (mean * transfer**2 + readout))
+            return filter_image(images, 1.0 / (mean * transfer**2 + readout))
 
         # A few at a time, since the solver keeps half a dozen copies of them.
         solved = torch.cat([_solved(covariance, preconditioner, part, residual) for part in signal.split(BATCH)])
@@ -136,7 +136,7 @@ class Exposure:
         """Derivatives ``(2 N, F, Y, X)``, per Å, of the expected intensity with respect to column positions.
 
         Args:
-            moved: exit waves as :func:`moved_waves` gives them, complex ``(N, 2, 2, Y, X)``.
+            moved: exit waves as :func:`move_columns` gives them, complex ``(N, 2, 2, Y, X)``.
         """
         images = self.expected(moved.reshape(-1, *moved.shape[-2:])).unflatten(0, (-1, 2))
         return (images[:, 1] - images[:, 0]) / (2.0 * STEP)
@@ -172,7 +172,7 @@ class Exposure:
         return {name: value[None].expand(number, *value.shape) for name, value in doubles.items()}
 
 
-def confusion(separation: float) -> float:
+def compute_confusion(separation: float) -> float:
     """Probability to take one of two equally likely structures for the other: ``Q(d'/2)``.
 
     The best test compares likelihoods (Neyman and Pearson); for Gaussian noise it errs in the tail beyond half the
@@ -181,7 +181,7 @@ def confusion(separation: float) -> float:
     return 0.5 * float(erfc(separation / (2.0 * math.sqrt(2.0))))
 
 
-def dose_for(error: float, separation: float, dose: float) -> float:
+def find_dose(error: float, separation: float, dose: float) -> float:
     """Dose at which two structures are confused with probability ``error``, given their ``separation`` at ``dose``.
 
     Where shot noise decides, d' grows with the square root of the dose.
@@ -190,7 +190,7 @@ def dose_for(error: float, separation: float, dose: float) -> float:
     return dose * (needed / separation) ** 2
 
 
-def moved_waves(wave: Multislice, atoms: Atoms, columns: Sequence[int]) -> np.ndarray:
+def move_columns(wave: Multislice, atoms: Atoms, columns: Sequence[int]) -> np.ndarray:
     """Exit waves with each of the ``columns`` moved by ∓:data:`STEP` along x and y, ``(N, 2, 2, Y, X)``.
 
     ``columns`` are values of the atoms' array ``column``.

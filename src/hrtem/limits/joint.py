@@ -99,13 +99,13 @@ def exact_chance(deviation: np.ndarray) -> np.ndarray:
     return erf(0.5 / (math.sqrt(2.0) * np.asarray(deviation)))
 
 
-def joint_limits(
+def compute_joint_limits(
     changes: Changes, doses: Sequence[float] = (), priors: Mapping[str, float] | None = None
 ) -> list[JointLimits]:
     """Limits at each of some doses.
 
     Args:
-        changes: as :func:`hrtem.limits.series_changes` gives them.
+        changes: as :func:`hrtem.limits.differentiate_series` gives them.
         doses: of each image, e/Å²; that of the exposure if none are given.
         priors: standard deviations that differ from :data:`PRIORS`.
 

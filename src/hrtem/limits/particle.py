@@ -29,7 +29,7 @@ POSE_STEPS = {"tilt": 0.05, "rotation": 0.05, "strain": 5e-4}
 OF_COLUMN = ("x", "y", "top", "bottom")
 
 
-def column_waves(wave: Multislice, atoms: Atoms, column: int, plane: float) -> tuple[np.ndarray, tuple[int, int]]:
+def vary_columns(wave: Multislice, atoms: Atoms, column: int, plane: float) -> tuple[np.ndarray, tuple[int, int]]:
     """How the wave changes with a column, in a small cell around it.
 
     The number of atoms changes by the occupancies of the two end atoms. Where the column is a single atom, both are its
@@ -82,7 +82,9 @@ def _difference(
     return (waves[0] - waves[1]) / (2.0 * step)
 
 
-def posed(atoms: Atoms, tilt: tuple[float, float] = (0.0, 0.0), rotation: float = 0.0, strain: float = 0.0) -> Atoms:
+def pose_particle(
+    atoms: Atoms, tilt: tuple[float, float] = (0.0, 0.0), rotation: float = 0.0, strain: float = 0.0
+) -> Atoms:
     """The atoms with those that belong to a column turned and strained about their middle.
 
     Args:
@@ -99,10 +101,10 @@ def posed(atoms: Atoms, tilt: tuple[float, float] = (0.0, 0.0), rotation: float 
     return moved
 
 
-def pose_waves(wave: Multislice, atoms: Atoms, plane: float) -> Iterator[tuple[str, np.ndarray]]:
+def vary_pose(wave: Multislice, atoms: Atoms, plane: float) -> Iterator[tuple[str, np.ndarray]]:
     """How the whole wave changes with the pose: names of :data:`POSE_STEPS` and derivatives ``(Y, X)`` per their units.
 
-    Arguments are those of :func:`column_waves`; tilt comes twice, about x and about y.
+    Arguments are those of :func:`vary_columns`; tilt comes twice, about x and about y.
     """
     tilt, rotation, strain = POSE_STEPS["tilt"], POSE_STEPS["rotation"], POSE_STEPS["strain"]
     poses: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -112,7 +114,7 @@ def pose_waves(wave: Multislice, atoms: Atoms, plane: float) -> Iterator[tuple[s
         ("strain", {"strain": strain}, {"strain": -strain}),
     ]
     for name, forward, back in poses:
-        up, down = (wave(posed(atoms, **pose), plane=plane).astype(np.complex128) for pose in (forward, back))
+        up, down = (wave(pose_particle(atoms, **pose), plane=plane).astype(np.complex128) for pose in (forward, back))
         yield name, (up - down) / (2.0 * POSE_STEPS[name])
 
 

@@ -8,14 +8,30 @@ and evens out doses, ``cleaning`` has hot pixels and resampling.
 
 from hrtem.micrograph.cleaning import remove_hot_pixels, resample
 from hrtem.micrograph.files import FORMATS, read
-from hrtem.micrograph.image import Acquisition, Micrograph, calibrated
-from hrtem.micrograph.lattice import lattice_factor, lattice_spacings, lattice_warning
-from hrtem.micrograph.movies import FrameFiles, Movie, arrivals, movies
-from hrtem.micrograph.recordings import Recording, recordings
-from hrtem.micrograph.series import evened, in_order, registered
+from hrtem.micrograph.image import Acquisition, Micrograph, require_calibration
+from hrtem.micrograph.lattice import check_lattice, lattice_spacings, measure_lattice_factor
+from hrtem.micrograph.movies import FrameFiles, Movie, await_files, open_movies
+from hrtem.micrograph.recordings import Recording, open_recordings
+from hrtem.micrograph.series import equalise_dose, order_series, register_series
 
 __all__ = [
-    "FORMATS", "Acquisition", "FrameFiles", "Micrograph", "Movie", "Recording", "arrivals", "calibrated",
-    "evened", "in_order", "lattice_factor", "lattice_spacings", "lattice_warning", "movies", "read", "recordings",
-    "registered", "remove_hot_pixels", "resample",
+    "FORMATS",
+    "Acquisition",
+    "FrameFiles",
+    "Micrograph",
+    "Movie",
+    "Recording",
+    "await_files",
+    "check_lattice",
+    "equalise_dose",
+    "lattice_spacings",
+    "measure_lattice_factor",
+    "open_movies",
+    "open_recordings",
+    "order_series",
+    "read",
+    "register_series",
+    "remove_hot_pixels",
+    "require_calibration",
+    "resample",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from hrtem.micrograph.image import SMALLEST_SIDE, Acquisition
-from hrtem.micrograph.stack import Stack, of_array, only, within
+from hrtem.micrograph.stack import Stack, only, stack_array, within
 from hrtem.micrograph.units import Axis
 
 #: Longest header of an array in an NPZ file, bytes.
@@ -23,7 +23,7 @@ def read_npy(path: Path) -> Stack:
     with path.open("rb") as file:
         shape, dtype = _header(file)
     within(path, shape, dtype.itemsize * 8)
-    return of_array(np.load(path, mmap_mode="r", allow_pickle=False))
+    return stack_array(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def read_npz(path: Path) -> Stack:
@@ -42,7 +42,7 @@ def read_npz(path: Path) -> Stack:
     within(path, shape, dtype.itemsize * 8, packed=True)
     with np.load(path, allow_pickle=False) as archive:
         pixels = archive[name]
-    return of_array(pixels, *noted(numbers))
+    return stack_array(pixels, *noted(numbers))
 
 
 def read_zarr(path: Path) -> Stack:
@@ -78,7 +78,7 @@ def read_zarr(path: Path) -> Stack:
             folder = name.rpartition("/")[0]
             places: list[dict[str, Any]] = [dict(root[f"{folder}/axis-{n}"].attrs) for n in range(array.ndim)]
             axes = [Axis(float(place["scale"]), str(place.get("units", ""))) for place in places[-2:]]
-    return of_array(array, axes, acquisition)
+    return stack_array(array, axes, acquisition)
 
 
 def _arrays(group: zarr.Group, prefix: str = "", depth: int = 8) -> list[tuple[str, zarr.Array]]:

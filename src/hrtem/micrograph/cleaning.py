@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy import fft, ndimage
 
-from hrtem.micrograph.units import given
+from hrtem.micrograph.units import parse_sampling
 
 #: A hot pixel is this many robust standard deviations, and this many local contrasts, off its neighbours.
 HOT_SIGMAS, HOT_CONTRASTS = 8.0, 4.0
@@ -60,7 +60,7 @@ def resample(image: np.ndarray, sampling: float, target: float) -> np.ndarray:
         ``(Y', X')`` float32 with ``Y' = floor((Y - 1) * sampling / target) + 1``; the image as it is where
         the pixel sizes are so close that no pixel would move by more than 0.02 px.
     """
-    sampling, target = given(sampling), given(target, "target")
+    sampling, target = parse_sampling(sampling), parse_sampling(target, "target")
     image = np.asarray(image, dtype=np.float32)
     extents = [(length - 1) * sampling / target for length in image.shape]
     if all(abs(extent - (length - 1)) <= 0.02 for extent, length in zip(extents, image.shape, strict=True)):

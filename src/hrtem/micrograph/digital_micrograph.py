@@ -13,7 +13,7 @@ from rsciio.digitalmicrograph._api import DigitalMicrographReader, ImageObject
 
 from hrtem.errors import InputError
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Stack, grey, of_array, only, within
+from hrtem.micrograph.stack import Stack, grey, only, stack_array, within
 from hrtem.micrograph.units import Axis
 
 #: Longest text and largest structure in a DM file; more is a damaged length.
@@ -72,4 +72,4 @@ def read_digital_micrograph(path: Path) -> Stack:
     if dtype.names:
         pixels = grey(path, np.stack([pixels[channel] for channel in "RGB"], axis=-1))
     energy = float(voltage) if isinstance(voltage, int | float) and voltage > 0 else None
-    return of_array(pixels, axes, Acquisition(energy=energy))
+    return stack_array(pixels, axes, Acquisition(energy=energy))

@@ -9,9 +9,9 @@ import numpy as np
 
 from hrtem.errors import InputError
 from hrtem.micrograph import arrays, hdf5, microscopes, pictures
-from hrtem.micrograph.image import Micrograph, checked_shape
+from hrtem.micrograph.image import Micrograph, check_shape
 from hrtem.micrograph.stack import Stack
-from hrtem.micrograph.units import given, pixel_size
+from hrtem.micrograph.units import parse_sampling, pixel_size
 
 
 def _digital_micrograph(path: Path) -> Stack:
@@ -45,7 +45,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path], Stack]]] = {
 FOLDERS = (".zarr", ".zspy")
 
 
-def opened(path: Path) -> Stack:
+def open_file(path: Path) -> Stack:
     """The images of a file, unread, sure to be real and of a size that images have.
 
     Raises:
@@ -61,11 +61,11 @@ def opened(path: Path) -> Stack:
         problem = _first(error)
     if problem is not None:
         raise InputError(f"{path} cannot be read as {name}; it is damaged, cut short or of another kind ({problem}).")
-    checked_shape(str(path), stack.shape, stack.dtype)
+    check_shape(str(path), stack.shape, stack.dtype)
     return stack
 
 
-def frame(path: Path, stack: Stack, number: int) -> np.ndarray:
+def read_frame(path: Path, stack: Stack, number: int) -> np.ndarray:
     """One image ``(Y, X)`` of an opened file.
 
     Raises:
@@ -98,11 +98,11 @@ def read(path: str | Path, sampling: float | None = None) -> Micrograph:
             holds something that ``Micrograph`` refuses.
     """
     if sampling is not None:
-        sampling = given(sampling)
+        sampling = parse_sampling(sampling)
     path = Path(path)
-    stack = opened(path)
+    stack = open_file(path)
     try:
-        images = floats(path, stack)
+        images = read_floats(path, stack)
         if sampling is None:
             sampling = pixel_size(path, stack.axes)
     finally:
@@ -110,13 +110,13 @@ def read(path: str | Path, sampling: float | None = None) -> Micrograph:
     return Micrograph(images, sampling, name=path.stem, source=path, acquisition=stack.acquisition)
 
 
-def floats(path: Path, stack: Stack) -> np.ndarray:
+def read_floats(path: Path, stack: Stack) -> np.ndarray:
     """All images of an opened file, ``(F, Y, X)`` float32."""
-    number, *sides = checked_shape(str(path), stack.shape, stack.dtype)
+    number, *sides = check_shape(str(path), stack.shape, stack.dtype)
     images = np.empty((number, *sides), dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # a micrograph counts what is not finite
         for place in range(number):
-            images[place] = frame(path, stack, place)
+            images[place] = read_frame(path, stack, place)
     return images
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hrtem.micrograph.arrays import is_image, noted
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Stack, of_array, only, within
+from hrtem.micrograph.stack import Stack, only, stack_array, within
 from hrtem.micrograph.units import Axis
 
 
@@ -81,7 +81,7 @@ def _plain(path: Path, file: h5py.File) -> Stack:
         energy = file.get(f"{group.name}/metadata/Acquisition_instrument/TEM")
         if energy is not None:
             acquisition = Acquisition(energy=_number(energy.attrs, "beam_energy", 1e3))  # kV
-    return of_array(data, axes, acquisition)
+    return stack_array(data, axes, acquisition)
 
 
 def _berkeley(path: Path, data: h5py.Dataset, dims: Sequence[h5py.Dataset], acquisition: Acquisition) -> Stack:
@@ -98,7 +98,7 @@ def _berkeley(path: Path, data: h5py.Dataset, dims: Sequence[h5py.Dataset], acqu
         for dim in dims
     ]
     if names[-1] == "x":
-        return of_array(data, axes[-2:], acquisition)
+        return stack_array(data, axes[-2:], acquisition)
     shape = data.shape[::-1]
 
     def frame(number: int) -> np.ndarray:

@@ -69,7 +69,7 @@ class Micrograph:
     def __post_init__(self) -> None:
         what = str(self.source) if self.frame is None else f"{self.source}, frame {self.frame},"
         images = np.asarray(self.images)
-        number, *sides = checked_shape(what, images.shape, images.dtype)
+        number, *sides = check_shape(what, images.shape, images.dtype)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted below
             images = np.ascontiguousarray(images, dtype=np.float32).reshape(number, *sides)
         bad = images.size - np.count_nonzero(np.isfinite(images))
@@ -86,7 +86,7 @@ class Micrograph:
         object.__setattr__(self, "images", images)
 
 
-def checked_shape(what: str, shape: Sequence[int], dtype: np.dtype) -> tuple[int, int, int]:
+def check_shape(what: str, shape: Sequence[int], dtype: np.dtype) -> tuple[int, int, int]:
     """The shape (F, Y, X) of images of some shape and type, before any pixel is looked at.
 
     Raises:
@@ -107,7 +107,7 @@ def checked_shape(what: str, shape: Sequence[int], dtype: np.dtype) -> tuple[int
     return math.prod(series), shape[-2], shape[-1]
 
 
-def calibrated(micrograph: Micrograph) -> Micrograph:
+def require_calibration(micrograph: Micrograph) -> Micrograph:
     """The same micrograph, sure to have a pixel size.
 
     Raises:

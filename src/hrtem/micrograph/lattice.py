@@ -24,7 +24,7 @@ RING = 0.06
 TOLERANCE = 0.04
 
 
-def lattice_factor(image: np.ndarray, sampling: float, spacings: Sequence[float]) -> float | None:
+def measure_lattice_factor(image: np.ndarray, sampling: float, spacings: Sequence[float]) -> float | None:
     """By which the pixel size would have to be multiplied for the lattice to have its spacings.
 
     Spots are local maxima of the power spectrum above what noise of the same frequency has, for which power over its
@@ -54,17 +54,17 @@ def lattice_factor(image: np.ndarray, sampling: float, spacings: Sequence[float]
     return fitting[0] if fitting else factors[0]
 
 
-def lattice_warning(micrograph: Micrograph, spacings: Sequence[float]) -> str | None:
+def check_lattice(micrograph: Micrograph, spacings: Sequence[float]) -> str | None:
     """A sentence with the factor where the lattice contradicts the pixel size by more than 4 %, else None.
 
     Args:
         micrograph: the images, of which the middle one is looked at.
-        spacings: of the sample's lattice planes, Å; see :func:`lattice_factor`.
+        spacings: of the sample's lattice planes, Å; see :func:`measure_lattice_factor`.
     """
     if micrograph.sampling is None or not spacings:
         return None
     image = micrograph.images[len(micrograph.images) // 2]
-    factor = lattice_factor(image, micrograph.sampling, spacings)
+    factor = measure_lattice_factor(image, micrograph.sampling, spacings)
     if factor is None or abs(math.log(factor)) < TOLERANCE:
         return None
     return (

@@ -14,7 +14,7 @@ import numpy as np
 
 from hrtem.errors import InputError
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Stack, of_array, within
+from hrtem.micrograph.stack import Stack, stack_array, within
 from hrtem.micrograph.units import Axis
 
 #: Types of pixels in SER files by their number.
@@ -57,7 +57,7 @@ def read_mrc(path: Path) -> Stack:
         if first["Pixel size X"] > 0 and first["Pixel size Y"] > 0:
             axes = [Axis(float(first[f"Pixel size {side}"]), "m") for side in "YX"]
         acquisition = _fei(extended[: shape[0]], shape[0])
-    return of_array(np.memmap(path, dtype, "r", offset=offset, shape=shape), axes, acquisition)
+    return stack_array(np.memmap(path, dtype, "r", offset=offset, shape=shape), axes, acquisition)
 
 
 def _fei(extended: np.ndarray, number: int) -> Acquisition:

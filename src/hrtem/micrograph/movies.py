@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from hrtem.errors import InputError
 from hrtem.micrograph.image import Micrograph
-from hrtem.micrograph.recordings import Recording, recordings, within
+from hrtem.micrograph.recordings import Recording, list_images, open_recordings
 
 #: A file whose size and time have not changed for so long is not being written any more, s.
 SETTLED = 0.3
@@ -88,7 +88,7 @@ class FrameFiles(Sequence[Micrograph]):
 Movie = Recording | FrameFiles
 
 
-def movies(images: Any, sampling: float | None = None) -> list[Movie]:
+def open_movies(images: Any, sampling: float | None = None) -> list[Movie]:
     """What ``images=`` names, as movies.
 
     Args:
@@ -106,11 +106,15 @@ def movies(images: Any, sampling: float | None = None) -> list[Movie]:
     made: list[Movie] = []
     single: list[Path] = []
     for entry in map(Path, entries):
-        if entry.is_dir() and len(parts := recordings(entry, 1, sampling)) > 1 and not any(p.is_movie for p in parts):
+        if (
+            entry.is_dir()
+            and len(parts := open_recordings(entry, 1, sampling)) > 1
+            and not any(p.is_movie for p in parts)
+        ):
             files = [part.source for part in parts]
             made.append(FrameFiles(files, entry.resolve().name, entry, sampling))
             continue
-        for recording in recordings(entry, 1, sampling):
+        for recording in open_recordings(entry, 1, sampling):
             if recording.is_movie:
                 made.append(recording)
             else:
@@ -124,7 +128,7 @@ def movies(images: Any, sampling: float | None = None) -> list[Movie]:
     return made
 
 
-def arrivals(
+def await_files(
     folder: Path,
     quiet: float,
     settled: float = SETTLED,
@@ -153,7 +157,7 @@ def arrivals(
     seen: dict[Path, tuple[tuple[int, int], float]] = {}
     since = clock()
     while True:
-        waiting = [path for path in within(folder) if path not in done]
+        waiting = [path for path in list_images(folder) if path not in done]
         for path in waiting:
             state = _state(path)
             now = clock()

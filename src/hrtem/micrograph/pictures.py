@@ -15,7 +15,7 @@ import tifffile
 from rsciio import tiff as rsciio_tiff
 
 from hrtem.errors import InputError
-from hrtem.micrograph.stack import Stack, grey, of_array, only, within
+from hrtem.micrograph.stack import Stack, grey, only, stack_array, within
 from hrtem.micrograph.units import Axis
 
 #: What tifffile logs where a file is cut short or damaged.
@@ -50,17 +50,17 @@ def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries,
         # it is told nothing of colour. A grey picture of this rare kind has equal planes, a series never has.
         pixels = _checked(series.asarray)
         file.close()
-        return of_array(pixels[0] if (pixels == pixels[0]).all() else pixels)
+        return stack_array(pixels[0] if (pixels == pixels[0]).all() else pixels)
     axes = _calibration(path, number)
     if series.axes[-1] == "S":
         pixels = grey(path, _checked(series.asarray))
         file.close()
-        return of_array(pixels, axes)
+        return stack_array(pixels, axes)
     if series.dataoffset is not None and all(series.shape):
         dtype = series.dtype.newbyteorder(file.byteorder)
         pixels = np.memmap(path, dtype, "r", offset=series.dataoffset, shape=series.shape)
         file.close()
-        return of_array(pixels, axes)
+        return stack_array(pixels, axes)
     images = math.prod(series.shape[:-2])
     if len(series.pages) == images:
 
@@ -73,7 +73,7 @@ def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries,
         return Stack(series.shape, series.dtype, frame, axes, close=file.close)
     pixels = _checked(series.asarray)
     file.close()
-    return of_array(pixels, axes)
+    return stack_array(pixels, axes)
 
 
 def _coloured(file: tifffile.TiffFile) -> bool:
@@ -133,4 +133,4 @@ def read_png(path: Path) -> Stack:
         within(path, [int.from_bytes(head[at : at + 4], "big") for at in (20, 16)], head[24], packed=True)
     # Not by RosettaSciIO, which takes a picture for grey when only its green and blue are equal.
     pixels = imageio.imread(path, plugin="pillow")
-    return of_array(grey(path, pixels) if pixels.ndim == 3 else pixels)
+    return stack_array(grey(path, pixels) if pixels.ndim == 3 else pixels)

@@ -14,10 +14,10 @@ import numpy as np
 
 from hrtem.errors import InputError
 from hrtem.micrograph import series
-from hrtem.micrograph.files import FOLDERS, FORMATS, floats, frame, opened
-from hrtem.micrograph.image import Acquisition, Micrograph, checked_shape
+from hrtem.micrograph.files import FOLDERS, FORMATS, open_file, read_floats, read_frame
+from hrtem.micrograph.image import Acquisition, Micrograph, check_shape
 from hrtem.micrograph.stack import Stack
-from hrtem.micrograph.units import SQUARE, given, pixel_size
+from hrtem.micrograph.units import SQUARE, parse_sampling, pixel_size
 
 
 class Recording(Sequence[Micrograph]):
@@ -52,7 +52,7 @@ class Recording(Sequence[Micrograph]):
         if sampling is None:
             sizes = [pixel_size(path, stack.axes) for path, (_, _, stack) in zip(self.sources, looks, strict=True)]
         else:
-            sizes = [given(sampling)] * len(looks)
+            sizes = [parse_sampling(sampling)] * len(looks)
         #: Shape (Y, X) of its images.
         self.shape: tuple[int, int] = shapes[0]
         self._check(sum(numbers), shapes, sizes)
@@ -88,8 +88,8 @@ class Recording(Sequence[Micrograph]):
         number = range(len(self))[number]
         if self.is_movie:
             if self._stack is None:
-                self._stack = opened(self.source)
-            image = frame(self.source, self._stack, number)
+                self._stack = open_file(self.source)
+            image = read_frame(self.source, self._stack, number)
             name = f"{self.name}-{number:05d}"
             acquisition = self._stack.acquisition
             defocus = acquisition.defocus
@@ -107,9 +107,9 @@ class Recording(Sequence[Micrograph]):
         """All images, in order and registered where they are a series."""
         images, acquisitions = [], []
         for path in self.sources:
-            stack = opened(path)
+            stack = open_file(path)
             try:
-                images.append(floats(path, stack))
+                images.append(read_floats(path, stack))
             finally:
                 stack.close()
             acquisitions.append(stack.acquisition)
@@ -125,8 +125,8 @@ class Recording(Sequence[Micrograph]):
         whole = Micrograph(np.concatenate(images), self.sampling, self.name, self.source, acquisition=acquisition)
         if self.focal == 1:
             return whole
-        whole = series.in_order(whole, self.defocus)
-        return series.registered(whole) if self.register else whole
+        whole = series.order_series(whole, self.defocus)
+        return series.register_series(whole) if self.register else whole
 
     def _check(self, number: int, shapes: Sequence[tuple[int, int]], sizes: Sequence[float | None]) -> None:
         names = self.source if len(self.sources) == 1 else f"the series of {', '.join(map(str, self.sources))}"
@@ -143,7 +143,7 @@ class Recording(Sequence[Micrograph]):
             raise InputError(f"{names} must have images of one pixel size, and has {listed}.")
 
 
-def recordings(
+def open_recordings(
     images: Any,
     focal: int,
     sampling: float | None = None,
@@ -163,7 +163,7 @@ def recordings(
         InputError: something named is missing, damaged, of another kind or of another number of images, or a folder
             holds no image.
     """
-    sampling = None if sampling is None else given(sampling)
+    sampling = None if sampling is None else parse_sampling(sampling)
     if defocus is not None:
         defocus = _defoci(defocus, focal)
     entries = [images] if isinstance(images, str | os.PathLike) else list(images)
@@ -185,7 +185,7 @@ def recordings(
                 raise InputError(f"this model takes single images, and images has a list of {len(parts)} in its list.")
             add(parts, _shared(parts))
         elif _is_folder(Path(entry)):
-            parts = within(Path(entry))
+            parts = list_images(Path(entry))
             if not parts:
                 raise InputError(f"{entry} is a folder without images; known suffixes are {', '.join(FORMATS)}.")
             if _is_series(parts, focal):
@@ -200,9 +200,9 @@ def recordings(
 
 def _look(path: Path) -> tuple[int, tuple[int, int], Stack]:
     """Number and shape of the images in a file, which is closed again, and what else it says."""
-    stack = opened(path)
+    stack = open_file(path)
     stack.close()
-    number, rows, columns = checked_shape(str(path), stack.shape, stack.dtype)
+    number, rows, columns = check_shape(str(path), stack.shape, stack.dtype)
     return number, (rows, columns), stack
 
 
@@ -222,7 +222,7 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and path.suffix.lower() not in FOLDERS
 
 
-def within(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The files of known formats in a folder, numbers by value; an EMI file stands behind its SER file."""
     parts = [part for part in folder.iterdir() if part.suffix.lower() in FORMATS and not part.name.startswith(".")]
     parts = [part for part in parts if part.suffix.lower() != ".emi"] or parts

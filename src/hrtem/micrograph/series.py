@@ -9,7 +9,7 @@ import numpy as np
 from scipy import fft, ndimage
 from skimage.registration import phase_cross_correlation
 
-from hrtem.micrograph.image import Micrograph, calibrated
+from hrtem.micrograph.image import Micrograph, require_calibration
 
 #: Spatial frequencies that are compared, 1/Å, in rings of this width, within which the contrast has one sign.
 LOWEST, HIGHEST, RING = 0.05, 0.75, 0.1
@@ -25,7 +25,7 @@ EQUAL = 0.03
 SAME = 0.6
 
 
-def in_order(micrograph: Micrograph, defocus: Sequence[float] | None = None) -> Micrograph:
+def order_series(micrograph: Micrograph, defocus: Sequence[float] | None = None) -> Micrograph:
     """The same series from overfocus to underfocus, as simulated ones are, if its defocus is known.
 
     Args:
@@ -40,7 +40,7 @@ def in_order(micrograph: Micrograph, defocus: Sequence[float] | None = None) -> 
     return replace(micrograph, images=micrograph.images[order], acquisition=acquisition)
 
 
-def evened(images: np.ndarray) -> np.ndarray:
+def equalise_dose(images: np.ndarray) -> np.ndarray:
     """A series ``(F, Y, X)`` whose images had different doses, brought to one mean intensity, that of the middle one.
 
     A network learns from series of equal doses and takes differences of brightness for contrast. Where a mean is not
@@ -52,7 +52,7 @@ def evened(images: np.ndarray) -> np.ndarray:
     return images * (means[len(images) // 2] / means)[:, None, None].astype(np.float32)
 
 
-def registered(micrograph: Micrograph) -> Micrograph:
+def register_series(micrograph: Micrograph) -> Micrograph:
     """The same series with its images moved, by cubic splines, to lie on the middle one.
 
     Each image is compared with its neighbour towards the middle. A shift that no comparison shows convincingly is
@@ -61,13 +61,13 @@ def registered(micrograph: Micrograph) -> Micrograph:
     Raises:
         InputError: the pixel size is unknown.
     """
-    sampling = calibrated(micrograph).sampling
+    sampling = require_calibration(micrograph).sampling
     assert sampling is not None
     images, middle = micrograph.images, len(micrograph.images) // 2
     shifts, unsure = np.zeros((len(images), 2)), []
     for step in (-1, 1):
         for place in range(middle + step, len(images) if step > 0 else -1, step):
-            shift, score = displacement(images[place - step], images[place], sampling)
+            shift, score = measure_displacement(images[place - step], images[place], sampling)
             if score < CONVINCING:
                 unsure.append(place + 1)
                 shift = np.zeros(2)
@@ -83,7 +83,7 @@ def registered(micrograph: Micrograph) -> Micrograph:
     return replace(micrograph, images=moved, shifts=shifts, remarks=remarks)
 
 
-def displacement(reference: np.ndarray, image: np.ndarray, sampling: float) -> tuple[np.ndarray, float]:
+def measure_displacement(reference: np.ndarray, image: np.ndarray, sampling: float) -> tuple[np.ndarray, float]:
     """The shift that lays an image on a reference, and how far it exceeds the next best one.
 
     Between two defoci, contrast may be reversed at some spatial frequencies and not at others, and correlations

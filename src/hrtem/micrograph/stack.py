@@ -45,7 +45,7 @@ class Stack:
     close: Callable[[], None] = _nothing
 
 
-def of_array(
+def stack_array(
     pixels: Any,
     axes: Sequence[Axis] = (),
     acquisition: Acquisition = UNKNOWN,

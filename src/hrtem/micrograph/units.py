@@ -61,7 +61,7 @@ def pixel_size(source: Path, axes: Sequence[Axis]) -> float | None:
     return sum(sizes) / len(sizes)
 
 
-def given(sampling: Any, name: str = "sampling") -> float:
+def parse_sampling(sampling: Any, name: str = "sampling") -> float:
     """A pixel size that the user gave, Å/px.
 
     Raises:

@@ -42,7 +42,7 @@ def find(model: str | Path) -> Path:
     )
 
 
-def chosen(model: str | None, checkpoint: str | Sequence[str] | None) -> list[str]:
+def choose(model: str | None, checkpoint: str | Sequence[str] | None) -> list[str]:
     """The models that one of two words names, several of which answer together.
 
     Raises:
@@ -66,7 +66,7 @@ def load(
         model: name, folder or checkpoint file, see :func:`find`, or a list of them.
         device: where the network runs.
         symmetric: average over the orientations of the image, as :class:`hrtem.nets.Dihedral` does.
-        precision: of matrix products, see :func:`hrtem.inference.precision.reduced`.
+        precision: of matrix products, see :func:`hrtem.inference.precision.reduce_precision`.
 
     Raises:
         InputError: there is no such model, it is damaged, or the device is not there.

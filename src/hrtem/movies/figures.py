@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from hrtem.movies.tracking import History, compared
+from hrtem.movies.tracking import History, compare_rates
 from hrtem.movies.tracking.motion import OCCUPIED
 from hrtem.movies.tracking.sites import KINDS
 from hrtem.report.drawing import circles, save, show_image, show_maps
@@ -161,7 +161,7 @@ def comparison_figure(histories: Mapping[str, History], path: Path, unit: str) -
         panel.set(ylabel=f"{whose} (1/{unit})")
         lines = []
         for name, rate in zip(names[1:], rates[1:], strict=True):
-            result = compared(rates[0], rate)
+            result = compare_rates(rates[0], rate)
             ratio = f"× {result.ratio:.2f} ({result.low:.2f} to {result.high:.2f})"
             lines.append(f"{name}: {ratio}\np = {result.p:.2g}")
         panel.set_title("\n".join(lines), fontsize=8)

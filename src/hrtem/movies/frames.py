@@ -103,7 +103,7 @@ def follow(
     )
     with bar:
         for number in bar.track(range(len(recording)), total=len(recording)):
-            yield found(predictor, recording, number, folder)
+            yield find_frame(predictor, recording, number, folder)
 
 
 def claim(predictor: Predictor, recording: FrameSource, folder: Path, growing: bool = False) -> None:
@@ -123,7 +123,7 @@ def claim(predictor: Predictor, recording: FrameSource, folder: Path, growing: b
     _claim(folder, settings)
 
 
-def found(predictor: Predictor, recording: FrameSource, number: int, folder: Path) -> FoundFrame:
+def find_frame(predictor: Predictor, recording: FrameSource, number: int, folder: Path) -> FoundFrame:
     """The columns of one frame, from the folder where they are there already; else they are found and kept there."""
     path = folder / f"{number:05d}.npz"
     frame = _kept(path, number, predictor.network.classes)

@@ -16,10 +16,10 @@ import numpy as np
 from hrtem import folders, report
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
-from hrtem.micrograph import FrameFiles, Micrograph, Movie, arrivals, calibrated, movies
+from hrtem.micrograph import FrameFiles, Micrograph, Movie, await_files, open_movies, require_calibration
 from hrtem.movies import figures, tables
-from hrtem.movies.frames import claim, follow, found
-from hrtem.movies.tracking import Detections, History, analysed, compared
+from hrtem.movies.frames import claim, find_frame, follow
+from hrtem.movies.tracking import Detections, History, analyse_movie, compare_rates
 from hrtem.movies.tracking.registration import Reference
 from hrtem.movies.tracking.sites import SURFACE
 from hrtem.ranges import Range
@@ -52,7 +52,7 @@ class Report:
     rate: float | None
 
 
-def prepared(predictor: Predictor) -> Predictor:
+def prepare_predictor(predictor: Predictor) -> Predictor:
     """The predictor, ready for movies: it also tells of columns that are unlikely.
 
     Raises:
@@ -67,7 +67,7 @@ def prepared(predictor: Predictor) -> Predictor:
     return predictor
 
 
-def followed(
+def follow_movie(
     predictor: Predictor, movie: Movie, kept: Path, frame_time: float, live: bool = False, log: Logger | None = None
 ) -> Report:
     """Find the columns of each frame and follow them through time.
@@ -75,11 +75,11 @@ def followed(
     Of each frame no more is held than positions and probabilities; frames are read one by one.
 
     Args:
-        predictor: as :func:`prepared` gives it.
+        predictor: as :func:`prepare_predictor` gives it.
         movie: of two frames at least.
         kept: folder in which each finished frame is kept; the same call later goes on where this one stopped.
         frame_time: s from frame to frame.
-        live: the movie is what has come into a watched folder, see :func:`watched`.
+        live: the movie is what has come into a watched folder, see :func:`watch_folder`.
         log: where the end of each hundred frames is noted.
 
     Raises:
@@ -95,16 +95,16 @@ def followed(
         if log is not None and len(frames) % 100 == 0:
             log.info("%s: %d of %d frames", movie.name, len(frames), len(movie))
     seconds = time.perf_counter() - start
-    sampling = calibrated(movie[0]).sampling
+    sampling = require_calibration(movie[0]).sampling
     assert sampling is not None
     rows, width = movie.shape
     extent = ((width - 1) * sampling, (rows - 1) * sampling)
-    history = analysed(frames, extent, frame_time, lambda number: movie[number].images[0], sampling)
+    history = analyse_movie(frames, extent, frame_time, lambda number: movie[number].images[0], sampling)
     told = [one for one in likenesses if one is not None]
     return Report(history, frames, float(np.mean(told)) if told else None, new / seconds if new else None)
 
 
-def watched(
+def watch_folder(
     predictor: Predictor, folder: Path, kept: Path, quiet: float, sampling: float | None, log: Logger, **waiting: Any
 ) -> FrameFiles:
     """Find the columns of frames as a camera writes them into a folder, until none has come for a while.
@@ -113,13 +113,13 @@ def watched(
     far the specimen has drifted and how many frames a second are being kept up with.
 
     Args:
-        predictor: as :func:`prepared` gives it.
+        predictor: as :func:`prepare_predictor` gives it.
         folder: that is watched.
         kept: folder in which finished frames are kept.
         quiet: seconds without a new file after which the movie is over.
         sampling: pixel size in Å/px; None takes that of the files.
         log: what is said of each frame goes there.
-        waiting: see :func:`hrtem.micrograph.arrivals`.
+        waiting: see :func:`hrtem.micrograph.await_files`.
 
     Returns:
         The movie of all frames that came.
@@ -129,14 +129,14 @@ def watched(
     """
     movie = FrameFiles([], folder.resolve().name, folder, sampling)
     reference = Reference()
-    for path in arrivals(folder, quiet, **waiting):
+    for path in await_files(folder, quiet, **waiting):
         start = time.perf_counter()
         movie.add(path)
         number = len(movie) - 1
         if not number:
             predictor.check(movie[0])
             claim(predictor, movie, kept, growing=True)
-        columns = Detections.of(found(predictor, movie, number, kept).columns)
+        columns = Detections.of(find_frame(predictor, movie, number, kept).columns)
         pose = reference.follow(columns)
         seconds = time.perf_counter() - start
         sure = int((columns.probabilities >= SURE).sum())
@@ -195,7 +195,7 @@ def write_comparison(reports: Mapping[str, Report], folder: Path, unit: str) -> 
     for name in names[1:]:
         for what in ("leave", "arrive"):
             one, other = (getattr(histories[who].rates, what) for who in (names[0], name))
-            result = compared(one, other)
+            result = compare_rates(one, other)
             said.append({"first": names[0], "second": name, "event": what, **asdict(result)})
             if what == "leave":
                 times = f"{result.ratio:.2f} ({result.low:.2f} to {result.high:.2f}) times as often"
@@ -208,7 +208,7 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
     """What ``python predict.py task=dynamics`` does, once all has been looked at.
 
     Args:
-        predictor: as :func:`prepared` gives it.
+        predictor: as :func:`prepare_predictor` gives it.
         words: of the command line.
         place: folder of the results, in which what a stopped run had finished lies.
         log: of the run.
@@ -219,13 +219,13 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
     if live:
         watch = Path(words["images"])
         kept = place / f"{watch.resolve().name}.frames"
-        given = [watched(predictor, watch, kept, float(words["watch"]), words["sampling"], log)]
-    chosen = checked_frames(words["frames"], given)
-    names = named(given)
+        given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log)]
+    chosen = check_frames(words["frames"], given)
+    names = name_movies(given)
     reports: dict[str, Report] = {}
     for name, movie in zip(names, given, strict=True):
         kept = place / f"{name}.frames"
-        reports[name] = followed(predictor, movie, kept, frame_time, live, log)
+        reports[name] = follow_movie(predictor, movie, kept, frame_time, live, log)
         with folders.part(place, name) as mine:
             if mine is None:
                 log.info("%s is there already, from an earlier run that was stopped", name)
@@ -243,7 +243,7 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
         shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
 
 
-def named(given: Sequence[Movie]) -> list[str]:
+def name_movies(given: Sequence[Movie]) -> list[str]:
     """What the movies are called, each differently: where several have one name, their folders stand before it."""
     names = [movie.name for movie in given]
     return folders.number_duplicates(
@@ -254,13 +254,13 @@ def named(given: Sequence[Movie]) -> list[str]:
     )
 
 
-def looked_at(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie]:
+def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie]:
     """The movies that a command line names, and a refusal of what cannot be used, before anything is written.
 
     Raises:
         InputError: the model takes focal series, a word is of no use, or what ``images`` names is no movie.
     """
-    prepared(predictor)
+    prepare_predictor(predictor)
     if words["frame_time"] is not None:
         Range.parse("frame_time", words["frame_time"], unit="s", minimum=1e-6, maximum=1e6)
     if words["watch"] is not None:
@@ -268,14 +268,14 @@ def looked_at(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie]:
         if not isinstance(words["images"], str) or not Path(words["images"]).is_dir():
             raise InputError(f"images must be one folder to watch, and {words['images']} is none.")
         return []
-    given = movies(words["images"], words["sampling"])
+    given = open_movies(words["images"], words["sampling"])
     for movie in given:
         predictor.check(movie[0])
-    checked_frames(words["frames"], given)
+    check_frames(words["frames"], given)
     return given
 
 
-def checked_frames(chosen: Sequence[int] | None, given: Sequence[Movie]) -> list[int] | None:
+def check_frames(chosen: Sequence[int] | None, given: Sequence[Movie]) -> list[int] | None:
     """The frames of ``frames=[…]``, which all movies must have.
 
     Raises:

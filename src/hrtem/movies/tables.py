@@ -16,7 +16,7 @@ from pyarrow import parquet
 from hrtem.movies.tracking import Detections, History, Rate
 from hrtem.movies.tracking.motion import OCCUPIED
 from hrtem.movies.tracking.rates import LEVEL
-from hrtem.movies.tracking.sites import KINDS, linked
+from hrtem.movies.tracking.sites import KINDS, link_nearest
 from hrtem.report.tables import Field
 
 #: Frames that are turned into rows of a table at a time.
@@ -52,7 +52,7 @@ def _columns(history: History, frames: Sequence[Detections], piece: range) -> li
         home = pose.home(found.positions.astype(float))
         site = np.full(len(found), -1)
         if pose.known:
-            mine, theirs = linked(home, history.sites)
+            mine, theirs = link_nearest(home, history.sites)
             site[mine] = theirs
         column = np.where(site >= 0, history.numbers[number][site], -1)
         rows.append((np.full(len(found), number), found.positions, found.probabilities, site, column, home))

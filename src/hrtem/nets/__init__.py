@@ -7,9 +7,9 @@ that takes these two words is used by its ``_target_`` alone. Sides must be mult
 from hrtem.nets.context import ContextSegResNet
 from hrtem.nets.dihedral import Dihedral
 from hrtem.nets.folded import Folded
-from hrtem.nets.fused import fused
+from hrtem.nets.fused import fuse
 from hrtem.nets.madsen import MadsenNet
 from hrtem.nets.msdnet import MSDNet
 from hrtem.nets.unet import UNet
 
-__all__ = ["ContextSegResNet", "Dihedral", "Folded", "MSDNet", "MadsenNet", "UNet", "fused"]
+__all__ = ["ContextSegResNet", "Dihedral", "Folded", "MSDNet", "MadsenNet", "UNet", "fuse"]

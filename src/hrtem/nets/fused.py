@@ -62,7 +62,7 @@ class FusedConvolution(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise.binary(features, added.to(kind), *form, "add", 1.0, last, [], "")
 
 
-def fused(network: nn.Module) -> nn.Module:
+def fuse(network: nn.Module) -> nn.Module:
     """The same function as a network in evaluation mode, computed in fewer passes; the network itself is left alone.
 
     Batch normalisation with fixed statistics goes into the convolution before it, or where there is none becomes a
@@ -73,7 +73,7 @@ def fused(network: nn.Module) -> nn.Module:
         network: from ``(B, in_channels, Y, X)`` to ``(B, out_channels, Y, X)``.
     """
     if isinstance(network, Dihedral):
-        return Dihedral(fused(network.network), network.vectors)
+        return Dihedral(fuse(network.network), network.vectors)
     try:
         graph = fx.symbolic_trace(with_convolutions(deepcopy(network)).eval())
     except Exception:

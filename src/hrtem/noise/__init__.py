@@ -10,6 +10,6 @@ where T is the signal transfer (MTF) and n has the covariance ``H diag(s) Hᵀ +
 are made with the same methods.
 """
 
-from hrtem.noise.detectors import Madsen2018, Noiseless, Physical, Poisson, recorded
+from hrtem.noise.detectors import Madsen2018, Noiseless, Physical, Poisson, record_counts
 
-__all__ = ["Madsen2018", "Noiseless", "Physical", "Poisson", "recorded"]
+__all__ = ["Madsen2018", "Noiseless", "Physical", "Poisson", "record_counts"]

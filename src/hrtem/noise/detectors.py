@@ -12,7 +12,7 @@ from torch import Tensor
 from hrtem.errors import InputError
 from hrtem.noise.flaws import Flaws
 from hrtem.noise.shot import normal, poisson
-from hrtem.optics import Parameters, filtered, frequencies
+from hrtem.optics import Parameters, filter_image, frequencies
 from hrtem.ranges import Range
 
 Shape = tuple[int, int] | torch.Size
@@ -78,7 +78,7 @@ class Noiseless:
     def mean(self, expected: Tensor, parameters: Parameters, sampling: float) -> Tensor:
         """Electrons per pixel that are reported on average, ``(B, F, Y, X)``; arguments as of :meth:`__call__`."""
         mtf = self.signal_transfer(expected.shape[-2:], parameters, sampling)
-        return filtered(expected, mtf) * _electrons(parameters, sampling)
+        return filter_image(expected, mtf) * _electrons(parameters, sampling)
 
     def shot_variance(self, expected: Tensor, parameters: Parameters, sampling: float) -> Tensor:
         """Variance of the shot noise of each pixel before the noise transfer, e², ``(B, F, Y, X)``."""
@@ -136,7 +136,7 @@ class Madsen2018(Poisson):
 
     def _detected(self, lit: Tensor, parameters: Parameters, sampling: float) -> Tensor:
         counts = super()._detected(lit, parameters, sampling)
-        return filtered(counts, self.signal_transfer(lit.shape[-2:], parameters, sampling))
+        return filter_image(counts, self.signal_transfer(lit.shape[-2:], parameters, sampling))
 
 
 class Physical(Poisson):
@@ -208,11 +208,11 @@ class Physical(Poisson):
         noise = poisson(signal, parameters["seed"]) - signal
         readout = self.readout_variance(parameters, sampling).sqrt()
         white = normal(noise, parameters["seed"] + 1) * readout[:, None, None, None]
-        return signal + filtered(noise, self._noise_transfer(mtf, parameters)) + white
+        return signal + filter_image(noise, self._noise_transfer(mtf, parameters)) + white
 
     @staticmethod
     def _mean(expected: Tensor, mtf: Tensor, parameters: Parameters, sampling: float) -> Tensor:
-        return filtered(expected, mtf).clamp_min(0.0) * _electrons(parameters, sampling)
+        return filter_image(expected, mtf).clamp_min(0.0) * _electrons(parameters, sampling)
 
     @staticmethod
     def _noise_transfer(mtf: Tensor, parameters: Parameters) -> Tensor:
@@ -220,7 +220,7 @@ class Physical(Poisson):
         return mtf**correlation / dqe0.sqrt()
 
 
-def recorded(noise: Noiseless, expected: Tensor, parameters: Parameters, sampling: float, margin: int) -> Tensor:
+def record_counts(noise: Noiseless, expected: Tensor, parameters: Parameters, sampling: float, margin: int) -> Tensor:
     """Counts ``(B, F, Y, X)`` of ``expected`` images, cut by ``margin`` px as soon as the detector lets it."""
     inner = slice(margin, expected.shape[-1] - margin)
     if noise.pointwise:

@@ -3,8 +3,8 @@
 Aberrations follow abTEM: ``C10 = -defocus``, phase error χ in polar coordinates, transfer ``exp(-iχ)``.
 """
 
-from hrtem.optics.fourier import filtered, frequencies
+from hrtem.optics.fourier import filter_image, frequencies
 from hrtem.optics.microscope import Optics
 from hrtem.optics.transfer import Parameters, wavelength
 
-__all__ = ["Optics", "Parameters", "filtered", "frequencies", "wavelength"]
+__all__ = ["Optics", "Parameters", "filter_image", "frequencies", "wavelength"]

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from hrtem.optics.fourier import frequencies
 
-#: Largest error of an image by the sum of modes, root mean square over the contrast, as :func:`number_needed` estimates
+#: Largest error of an image by the sum of modes, root mean square over the contrast, as :func:`count_needed` estimates
 #: it. Measured errors lie between a third of the estimate and one and a half times of it.
 TOLERANCE = 0.002
 
@@ -49,18 +49,18 @@ STEP = 0.01
 FALL, POWER = 0.25, 2.5
 
 
-def points_for(strength: float) -> int:
-    """Number of points in |k| that :func:`modes` needs for the largest ``strength`` that may occur, Å²."""
+def choose_points(strength: float) -> int:
+    """Number of points in |k| that :func:`compute_modes` needs for the largest ``strength`` that may occur, Å²."""
     # Enough to follow the kernel out to where even heavy atoms scatter little.
     return int(min(FINE, max(POINTS, 32.0 * strength)))
 
 
-def modes(strength: Tensor, points: int = POINTS) -> Tensor:
+def compute_modes(strength: Tensor, points: int = POINTS) -> Tensor:
     """The modes at equally spaced |k| from 0 to :data:`HIGHEST_BEAM`, the envelope first, then the strongest ones.
 
     Args:
         strength: ``πλΔ/2`` ``(B,)``, Å²; Δ is the 1/e half-width of the distribution of the defocus.
-        points: at which eigenfunctions are sought, see :func:`points_for`.
+        points: at which eigenfunctions are sought, see :func:`choose_points`.
 
     Returns:
         ``(B, N, FINE)``, double precision.
@@ -82,8 +82,8 @@ def modes(strength: Tensor, points: int = POINTS) -> Tensor:
     return torch.cat([envelope[:, None], continued.mT], dim=1)
 
 
-def kept_modes(strength: Tensor, points: int = POINTS) -> Tensor:
-    """As :func:`modes`, of strengths rounded to :data:`STEP`, and kept: microscopes of one recipe share them.
+def look_up_modes(strength: Tensor, points: int = POINTS) -> Tensor:
+    """As :func:`compute_modes`, of strengths rounded to :data:`STEP`, and kept: microscopes of one recipe share them.
 
     The envelope itself, the first mode, is better computed from the strength as it is; what lies beyond it changes by
     less than a thousandth of the contrast.
@@ -96,7 +96,7 @@ def kept_modes(strength: Tensor, points: int = POINTS) -> Tensor:
 def _at_level(level: float, points: int, device: torch.device) -> Tensor:
     """Modes ``(N, FINE)`` of the strength ``exp(level STEP)``."""
     strength = torch.tensor([level * STEP], dtype=torch.float64, device=device).exp()
-    return modes(strength, points)[0]
+    return compute_modes(strength, points)[0]
 
 
 def _beyond_envelope(strength: Tensor, u: Tensor, v: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def _beyond_envelope(strength: Tensor, u: Tensor, v: Tensor) -> Tensor:
 
 
 class Beams(NamedTuple):
-    """Where the beams of a transform lie among the :data:`FINE` steps in |k| of :func:`modes`.
+    """Where the beams of a transform lie among the :data:`FINE` steps in |k| of :func:`compute_modes`.
 
     Attributes:
         below: index of the step below each beam, ``(Y, X)``; :data:`FINE` beyond the highest beam.
@@ -128,7 +128,7 @@ def beams(shape: tuple[int, int], band: int | None, sampling: float, device: tor
     return Beams(below.masked_fill(outside, FINE).long(), share.float())
 
 
-def number_needed(power: Tensor, places: Beams, modes: Tensor) -> list[int]:
+def count_needed(power: Tensor, places: Beams, modes: Tensor) -> list[int]:
     """How many modes bring each image within :data:`TOLERANCE` of the exact sum.
 
     The share of all electrons that the modes leave out, over the square root of the share that is diffracted, is about
@@ -137,7 +137,7 @@ def number_needed(power: Tensor, places: Beams, modes: Tensor) -> list[int]:
     Args:
         power: ``|ψ(k)|²`` of each wave, ``(B, Y, X)``, the undiffracted beam first.
         places: of the beams.
-        modes: what :func:`modes` returned, ``(B, N, FINE)``.
+        modes: what :func:`compute_modes` returned, ``(B, N, FINE)``.
     """
     spectrum = torch.zeros(len(power), FINE + 1, dtype=torch.float64, device=power.device)
     spectrum.index_add_(1, places.below.flatten(), power.flatten(1).double())

@@ -45,6 +45,6 @@ def spread(spectrum: Tensor, band: int | None, size: int) -> Tensor:
     return whole
 
 
-def filtered(images: Tensor, response: Tensor) -> Tensor:
+def filter_image(images: Tensor, response: Tensor) -> Tensor:
     """Real ``images`` ``(..., Y, X)`` times a ``response`` given on the half plane of :func:`frequencies`."""
     return torch.fft.irfft2(torch.fft.rfft2(images) * response, s=images.shape[-2:])

@@ -13,7 +13,7 @@ from torch import Tensor
 from hrtem.errors import InputError
 from hrtem.optics import coherence
 from hrtem.optics.delocalisation import FIELD, PIXEL, errors_beyond
-from hrtem.optics.fourier import filtered, frequencies, inner, spread
+from hrtem.optics.fourier import filter_image, frequencies, inner, spread
 from hrtem.optics.habits import question_units
 from hrtem.optics.transfer import (
     Lens,
@@ -252,13 +252,13 @@ class Optics:
         else:
             intensity = _summed(wave, one, sampling, self._points, modes)
         if bool(sum((parameters[name] != 0).any() for name in ("vibration", "drift", "shift"))):
-            return filtered(intensity, self.motion(wave.shape[-2:], parameters, sampling))
+            return filter_image(intensity, self.motion(wave.shape[-2:], parameters, sampling))
         return intensity
 
     @property
     def _points(self) -> int:
         """Of the recipe, not of the batch: an image must not depend on what it is made with."""
-        return coherence.points_for(0.5 * math.pi * wavelength(self.energy) * self.ranges["focal_spread"].high)
+        return coherence.choose_points(0.5 * math.pi * wavelength(self.energy) * self.ranges["focal_spread"].high)
 
     def modes_needed(self, wave: Tensor, parameters: Parameters, sampling: float) -> int:
         """Coherent modes that the most demanding of the images needs; arguments as of :meth:`__call__`."""
@@ -269,7 +269,7 @@ class Optics:
         band = highest_harmonic(shape, sampling, _coherent(one))
         power = inner(torch.fft.fft2(wave), band).abs().square()
         places = coherence.beams(shape, band, sampling, wave.device)
-        return max(coherence.number_needed(power, places, coherence.kept_modes(one.decay.sqrt(), self._points)))
+        return max(coherence.count_needed(power, places, coherence.look_up_modes(one.decay.sqrt(), self._points)))
 
     def transfer(self, shape: tuple[int, int] | torch.Size, parameters: Parameters, sampling: float) -> Tensor:
         """Coherent transfer function with its envelopes, complex ``(B, F, Y, X)``, zero frequency first."""
@@ -295,9 +295,9 @@ def _summed(wave: Tensor, one: Lens, sampling: float, points: int, modes: int | 
     band = highest_harmonic(shape, sampling, coherent)
     spectrum = inner(torch.fft.fft2(wave), band)
     places = coherence.beams(shape, band, sampling, wave.device)
-    table = coherence.kept_modes(one.decay.sqrt(), points)
+    table = coherence.look_up_modes(one.decay.sqrt(), points)
     if modes is None:
-        numbers = coherence.number_needed(spectrum.detach().abs().square(), places, table)
+        numbers = coherence.count_needed(spectrum.detach().abs().square(), places, table)
     else:
         numbers = [min(modes, table.shape[1])] * len(wave)
     table = coherence.cut(table, numbers).to(wave.real.dtype)

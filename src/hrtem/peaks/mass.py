@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hrtem.columns import Columns
-from hrtem.peaks.maxima import disc_share, maxima, smoothed, windows
-from hrtem.peaks.pairs import EACH, Candidates, beside, joined
+from hrtem.peaks.maxima import disc_share, find_maxima, smooth, windows
+from hrtem.peaks.pairs import EACH, Candidates, beside, join_pairs
 from hrtem.ranges import parse_number
 
 #: Gives the variance of positions along x or y, ``(N,)`` Å², from how much the variance of their peaks exceeds that of
@@ -75,8 +75,8 @@ class MassPeaks:
         total = maps.sum(dim=1, keepdim=True)
         threshold = self.threshold if threshold is None else threshold
         # A little smoothing first: a plateau of a broad peak must not give several maxima.
-        smooth = smoothed(total, 0.5 * self.sigma / sampling)
-        found = self._found(maps, smooth, max(1, round(self.min_distance / sampling)), sampling)
+        blurred = smooth(total, 0.5 * self.sigma / sampling)
+        found = self._found(maps, blurred, max(1, round(self.min_distance / sampling)), sampling)
         found = found[found.masses.sum(dim=1) >= threshold]
         spread = self._spread(total, found, sampling)
         position = found.place * sampling
@@ -112,15 +112,15 @@ class MassPeaks:
 
     def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Candidates:
         """Maxima within ``reach`` pixels, and lower ones beside them where both have a mass of their own."""
-        single = Candidates.alone(maxima(smooth, reach), smooth)
-        number, higher, lower = beside(single, maxima(smooth, 1), smooth, reach)
+        single = Candidates.alone(find_maxima(smooth, reach), smooth)
+        number, higher, lower = beside(single, find_maxima(smooth, 1), smooth, reach)
         higher, lower = (replace(one, masses=self._masses(maps, one, sampling)) for one in (higher, lower))
         two = (higher.masses.sum(dim=1) >= EACH) & (lower.masses.sum(dim=1) >= EACH)
         alone = torch.ones(single.peaks.number, dtype=torch.bool, device=maps.device)
         alone[number[two]] = False
         single = single[alone]
         single = replace(single, masses=self._masses(maps, single, sampling))
-        return joined([single, higher[two], lower[two]]) if bool(two.any()) else single
+        return join_pairs([single, higher[two], lower[two]]) if bool(two.any()) else single
 
     def _masses(self, maps: Tensor, found: Candidates, sampling: float) -> Tensor:
         """Mass ``(P, C)`` of each class in the discs around maxima, in units of the mass of a column."""
@@ -187,7 +187,7 @@ class HeightPeaks(MassPeaks):
 
     def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Candidates:
         """Maxima within ``reach`` pixels: heights do not say how many columns there are."""
-        found = Candidates.alone(maxima(smooth, reach), smooth)
+        found = Candidates.alone(find_maxima(smooth, reach), smooth)
         return replace(found, masses=self._masses(maps, found, sampling))
 
     def _masses(self, maps: Tensor, found: Candidates, sampling: float) -> Tensor:

@@ -57,7 +57,7 @@ def highest(maps: Tensor, reach: int) -> Tensor:
     return maps
 
 
-def maxima(maps: Tensor, reach: int) -> Maxima:
+def find_maxima(maps: Tensor, reach: int) -> Maxima:
     """Local maxima of maps ``(B, 1, Y, X)`` within ``reach`` pixels, sorted by (example, row, column).
 
     Of several equally high ones within reach, as a column between two pixels gives, the last is kept.
@@ -109,7 +109,7 @@ def places(maps: Tensor, peaks: Maxima) -> Tensor:
     return torch.stack([x, y], dim=1)
 
 
-def smoothed(maps: Tensor, width: float) -> Tensor:
+def smooth(maps: Tensor, width: float) -> Tensor:
     """Gaussian average of ``width`` pixels of maps ``(B, 1, Y, X)``, 0 beyond their border.
 
     Whole maps are shifted and added, which on a CPU takes a tenth of the time of a convolution of one channel.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hrtem.columns import Columns
 from hrtem.peaks.mass import MassPeaks, Variance, as_it_is
-from hrtem.peaks.maxima import disc_share, smoothed
+from hrtem.peaks.maxima import disc_share, smooth
 from hrtem.ranges import parse_number
 
 #: Least share of a disc that counts as seen where the image's border cuts it, that of a column in its corner.
@@ -96,7 +96,7 @@ class OffsetPeaks(MassPeaks):
                 cast.index_add_(1, place.where(inside, 0), votes * share.where(inside, 0.0))
         # Sharing a vote between four pixels has widened it by a sixth of a pixel's square already.
         broad = math.sqrt(max(self.sigma**2 / sampling**2 - 1.0 / 6.0, 0.01))
-        gathered = smoothed(cast.reshape(-1, 1, rows, width), broad).reshape(channels, batch, rows, width)
+        gathered = smooth(cast.reshape(-1, 1, rows, width), broad).reshape(channels, batch, rows, width)
         gaussian = 2.0 * math.pi * (self.sigma / sampling) ** 2
         return gathered.movedim(0, 1) * (gaussian / self._seen(discs, sampling))
 

@@ -65,7 +65,7 @@ class Candidates:
         return (0.5 + border[:, None, None] - along).clamp(0.0, 1.0)
 
 
-def joined(parts: Sequence[Candidates]) -> Candidates:
+def join_pairs(parts: Sequence[Candidates]) -> Candidates:
     """All of them, sorted by (example, row, column)."""
     peaks = Maxima(*(torch.cat(values) for values in zip(*(part.peaks.pixels for part in parts), strict=True)))
     names = ("place", "towards", "half", "masses")

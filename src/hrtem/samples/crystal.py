@@ -107,7 +107,7 @@ def room_temperature_displacement(element: str) -> float | None:
     return None if factor is None else float(np.sqrt(factor * (293.0 / 280.0) / (8.0 * np.pi**2)))
 
 
-def restacked(
+def restack(
     sites: np.ndarray, normal: Direction, partial: Direction, planes: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reverse the stacking of the {111} layers of fcc at each of some twin planes.

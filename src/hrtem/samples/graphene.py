@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from hrtem.columns import Columns
 from hrtem.ranges import Range, parse_number
 from hrtem.samples.base import rotation
-from hrtem.samples.relaxation import relaxed
+from hrtem.samples.relaxation import relax
 from hrtem.samples.rings import RingNetwork, spread
 from hrtem.samples.sheet import RIM, Sheet
 
@@ -84,7 +84,7 @@ class CarbonSheet(Sheet):
         keep &= ~self.torn(positions, rng, orientation)
         keep = _held(keep, bonds)
         bonds = np.cumsum(keep)[bonds[keep[bonds].all(axis=1)]] - 1
-        flat = relaxed(positions[keep], bonds, a / np.sqrt(3.0)) @ self.deformation(rng)
+        flat = relax(positions[keep], bonds, a / np.sqrt(3.0)) @ self.deformation(rng)
         bridges = bonds[rng.random(len(bonds)) < self.adatom.draw(rng) * len(flat) / max(len(bonds), 1)]
         heights = ADATOM_HEIGHT * rng.choice([-1.0, 1.0], size=len(bridges))
         positions = np.concatenate(
@@ -200,7 +200,7 @@ def _physical(rings: RingNetwork, a: float, radius: float) -> bool:
     if np.any(np.abs(rings.sizes[inside] - 6) > 1):
         return False
     positions, bonds = rings.atoms()
-    ends = relaxed(positions, bonds, a / np.sqrt(3.0), steps=50)[bonds]
+    ends = relax(positions, bonds, a / np.sqrt(3.0), steps=50)[bonds]
     lengths = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
     return bool(lengths[np.linalg.norm(ends[:, 0], axis=1) < radius].min() > SHORTEST * a / np.sqrt(3.0))
 

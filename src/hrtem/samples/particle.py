@@ -16,7 +16,7 @@ from hrtem.samples.crystal import (
     Direction,
     crystal_of,
     mirror_images,
-    restacked,
+    restack,
     room_temperature_displacement,
 )
 
@@ -149,7 +149,7 @@ class Particle(Sample):
         twins = TWIN_PLANES[axis] if self.crystal.structure == "fcc" else []
         if twins:
             plane, partial = twins[rng.integers(len(twins))]
-            sites, turned = restacked(sites, plane, partial, self._planes(diameter / a, rng))
+            sites, turned = restack(sites, plane, partial, self._planes(diameter / a, rng))
             size = np.where(turned, size_of(sites, mirror_images(normals, plane)), size_of(sites, normals))
         else:
             size = size_of(sites, normals)

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 STRETCH, BEND = 26.060, 5.511
 
 
-def relaxed(positions: np.ndarray, bonds: np.ndarray, length: float, steps: int = 100) -> np.ndarray:
+def relax(positions: np.ndarray, bonds: np.ndarray, length: float, steps: int = 100) -> np.ndarray:
     """Positions of least elastic energy, every bond keeping its two atoms.
 
     ``E = 3/16 α/d² Σ (r² - d²)² + 3/8 β d² Σ (θ - 2π/3)²`` over all bonds r and all angles θ between two bonds of an

@@ -130,7 +130,7 @@ def spread(centres: np.ndarray, spacing: float, steps: int = 30) -> np.ndarray:
     return centres
 
 
-def evened(points: np.ndarray) -> np.ndarray:
+def even_out(points: np.ndarray) -> np.ndarray:
     """One step of Lloyd's algorithm: each point moves to the centroid of its Voronoi cell; outermost points stay.
 
     Args:

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from hrtem.errors import InputError
 from hrtem.ranges import Range
 from hrtem.samples.graphene import CarbonSheet
-from hrtem.samples.rings import RingNetwork, evened
+from hrtem.samples.rings import RingNetwork, even_out
 from hrtem.samples.sheet import RIM
 
 
@@ -39,7 +39,7 @@ class GrapheneVoronoi(CarbonSheet):
         number = round(side**2 / (np.sqrt(0.75) * a**2))
         centres = _apart(number, side, self.least_distance.draw(rng) * a, rng) - RIM
         for _ in range(int(rng.integers(int(self.lloyd.low), int(self.lloyd.high) + 1))):
-            centres = evened(centres)
+            centres = even_out(centres)
         return RingNetwork(centres, a), None
 
 

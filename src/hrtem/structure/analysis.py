@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hrtem.columns import Columns
-from hrtem.structure.defects import LARGEST_VACANCY, Defect, defects, rings_of, sites
-from hrtem.structure.lattice import Lattice, lattice
-from hrtem.structure.network import Bonds, Rings, bonds, rings, three_bonded
+from hrtem.structure.defects import LARGEST_VACANCY, Defect, find_defects, rings_of, sites
+from hrtem.structure.lattice import Lattice, fit_lattice
+from hrtem.structure.network import Bonds, Rings, find_bonds, find_rings, three_bonded
 
 #: A sheet is three-bonded if at least this share of the columns with two bonds or more has three.
 SHEET = 0.5
@@ -83,22 +83,22 @@ def analyse(columns: Columns, extent: tuple[float, float]) -> Structure:
         extent: largest x and y of a pixel's centre, Å.
     """
     positions = columns.positions
-    graph = bonds(positions)
-    crystal = lattice(columns)
+    graph = find_bonds(positions)
+    crystal = fit_lattice(columns)
     coordination = graph.coordination
     inner = coordination[coordination >= 2]
     sheet = len(inner) > 0 and float(np.mean(inner == 3)) >= SHEET
     if sheet:
         graph = three_bonded(positions, graph)
         coordination = graph.coordination
-    closed = rings(positions, graph) if sheet else None
+    closed = find_rings(positions, graph) if sheet else None
     fields: dict[str, np.ndarray] = {}
     found: list[Defect] = []
     marks: list[Mark] = []
     if closed is not None:
         sizes = closed.sizes
         around = ["-".join(str(sizes[ring]) for ring in mine) for mine in rings_of(closed, len(positions))]
-        found = defects(closed)
+        found = find_defects(closed)
         site = sites(positions, graph, closed, extent)
         fields |= {"bonds": coordination, "rings": np.array(around, dtype=str), "site": site}
         marks = [*_ring_marks(closed), *(Mark("edge", positions[[one]], "edge", EDGE) for one in _at(site, "edge"))]

@@ -41,7 +41,7 @@ class Defect:
     charge: int
 
 
-def defects(rings: Rings) -> list[Defect]:
+def find_defects(rings: Rings) -> list[Defect]:
     """The defects of a sheet, the largest first; vacancies with open bonds are rings that miss atoms instead."""
     sizes = rings.sizes
     odd = np.flatnonzero((sizes != 6) & rings.whole)

@@ -56,7 +56,7 @@ class Lattice:
         return float(a), float(b), float(np.degrees(np.arccos(self.cell[0] @ self.cell[1] / (a * b))))
 
 
-def lattice(columns: Columns, reference: np.ndarray | None = None) -> Lattice | None:
+def fit_lattice(columns: Columns, reference: np.ndarray | None = None) -> Lattice | None:
     """Fit the lattice of the largest crystal.
 
     Lattice vectors are those that lead from most columns to another of the same class, both ways. Columns are counted

@@ -74,7 +74,7 @@ class Rings:
         return dict(sorted(Counter(self.sizes[self.whole].tolist()).items()))
 
 
-def bonds(positions: np.ndarray) -> Bonds:
+def find_bonds(positions: np.ndarray) -> Bonds:
     """Bonds between neighbours, of whatever length is common.
 
     Args:
@@ -118,7 +118,7 @@ def three_bonded(positions: np.ndarray, graph: Bonds) -> Bonds:
     return Bonds(pairs[keep], graph.number, graph.length)
 
 
-def rings(positions: np.ndarray, graph: Bonds) -> Rings:
+def find_rings(positions: np.ndarray, graph: Bonds) -> Rings:
     """The closed rings of a graph.
 
     Args:

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.structure.lattice import lattice
+from hrtem.structure.lattice import fit_lattice
 
 #: Zone axes that are told apart by the lattice of their columns.
 ZONE_AXES = ((1, 0, 0), (1, 1, 0), (1, 1, 1))
@@ -110,7 +110,7 @@ class Solid:
     placed: np.ndarray
 
 
-def solid(columns: Columns, element: str, lattice_constant: float | None = None) -> Solid:
+def build_solid(columns: Columns, element: str, lattice_constant: float | None = None) -> Solid:
     """Stack the atoms of each column along the beam.
 
     Taken for granted: the crystal is cubic and seen exactly along a zone axis; no column has a gap; and each is
@@ -134,7 +134,7 @@ def solid(columns: Columns, element: str, lattice_constant: float | None = None)
         raise InputError(f"a model is rebuilt of fcc and bcc metals, and {element} is none.")
     a = float(state["a"]) if lattice_constant is None else lattice_constant
     columns = columns[columns.counts > 0]
-    found = lattice(columns)
+    found = fit_lattice(columns)
     if found is None:
         raise InputError(f"a model needs counted columns on a lattice, and {len(columns)} columns lie on none.")
     known = [ZoneAxis.of(str(state["symmetry"]), axis) for axis in ZONE_AXES]

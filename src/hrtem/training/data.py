@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.training.loader import ReadAheadLoader, Share, processes_for
+from hrtem.training.loader import ReadAheadLoader, Share, count_processes
 from hrtem.waves.cache import SPLITS, WaveCache
 from hrtem.waves.workers import check, show
 
@@ -186,7 +186,7 @@ class WaveDataModule(lightning.LightningDataModule):
 
     Args:
         sample, wave, optics, noise: plain settings of these stages, as in the configuration; ``wave.scheduler`` says
-            where waves are simulated, see :func:`hrtem.waves.workers.finished`, and has no part in what they are.
+            where waves are simulated, see :func:`hrtem.waves.workers.run_tasks`, and has no part in what they are.
         cache: folder of the wave caches.
         numbers: waves in ``train``, ``val`` and ``test``.
         seed: of structures and examples.
@@ -196,7 +196,7 @@ class WaveDataModule(lightning.LightningDataModule):
         batch_size: examples a step and device.
         epoch_size: training examples that count as one epoch; shared by all devices.
         workers: loader processes; 0 loads in the training process, ``auto``: see
-            :func:`hrtem.training.loader.processes_for`.
+            :func:`hrtem.training.loader.count_processes`.
     """
 
     def __init__(
@@ -317,7 +317,7 @@ class WaveDataModule(lightning.LightningDataModule):
             key = "data.epoch_size" if split == "train" else f"data.numbers.{split}"
             raise InputError(f"{key} gives {length} examples, and each of {processes} processes needs one.")
         images = self.images(split, length, first, doses)
-        if workers := processes_for(device, sharing) if self.workers == "auto" else int(self.workers):
+        if workers := count_processes(device, sharing) if self.workers == "auto" else int(self.workers):
             # Processes inherit what is known of the records, and need not check each again in every epoch.
             for index in range(images.waves):
                 images.record(index)

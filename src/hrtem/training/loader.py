@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 MOST_PROCESSES = 8
 
 
-def processes_for(device: torch.device, sharing: int = 1) -> int:
+def count_processes(device: torch.device, sharing: int = 1) -> int:
     """How many loader processes a training process should have; 0 loads in a thread.
 
     Beside a GPU, which leaves the cores idle, as many as there are cores for: Python threads would wait for each other

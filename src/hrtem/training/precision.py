@@ -7,21 +7,21 @@ from typing import Any
 import pytorch_lightning as lightning
 
 from hrtem.errors import InputError
-from hrtem.inference.precision import fastest
+from hrtem.inference.precision import choose_precision
 
 
 def trainer(precision: str = "auto", **settings: Any) -> lightning.Trainer:
-    """A Lightning trainer whose ``precision`` may be ``auto``, which is :func:`hrtem.inference.precision.fastest`.
+    """A Lightning trainer whose ``precision`` may be ``auto``.
 
     Args:
-        precision: ``auto``, or any word that Lightning knows.
+        precision: ``auto``, see :func:`hrtem.inference.precision.choose_precision`, or any word that Lightning knows.
         settings: of :class:`pytorch_lightning.Trainer`.
 
     Raises:
         InputError: Lightning does not know one of them.
     """
     if precision == "auto":
-        precision = fastest(str(settings.get("accelerator", "auto")))
+        precision = choose_precision(str(settings.get("accelerator", "auto")))
     try:
         return lightning.Trainer(precision=precision, **settings)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from hrtem import models
 from hrtem.calibration import CANDIDATE
 from hrtem.errors import InputError
 from hrtem.inference import Predictor, weights
-from hrtem.training.testsets import exposed, structures
+from hrtem.training.testsets import expose_example, simulate_structures
 
 #: Seed of the images that a model is calibrated with. Trainings count theirs from 0, tests have their own.
 SEED = 19310624
@@ -39,13 +39,13 @@ def calibrate(model: str | Path, views: int = VIEWS, seed: int = SEED) -> Path:
     if views < 1:
         raise InputError(f"views must be at least 1, got {views}.")
     path = models.find(model)
-    values = measured(path, views, seed)
+    values = measure_calibration(path, views, seed)
     change = weights.change if path.is_dir() else weights.change_checkpoint
     change(path, values)
     return path
 
 
-def measured(path: Path, views: int, seed: int) -> dict[str, Tensor]:
+def measure_calibration(path: Path, views: int, seed: int) -> dict[str, Tensor]:
     """What a validation measures, of a model's folder or a checkpoint file; see :func:`calibrate`.
 
     Returns:
@@ -54,7 +54,7 @@ def measured(path: Path, views: int, seed: int) -> dict[str, Tensor]:
     # In the precision in which a model predicts.
     predictor = Predictor.load(path)
     network = predictor.network
-    data = structures(network, views, seed)
+    data = simulate_structures(network, views, seed)
     # At each dose that its tests tell apart: the ends of the range count as much as its middle.
     doses = network.optics.test_doses
     images = data.images("test", views * len(doses), doses=doses)
@@ -62,7 +62,7 @@ def measured(path: Path, views: int, seed: int) -> dict[str, Tensor]:
     for number in range(len(images)):
         example = images[number]
         with torch.inference_mode():
-            maps = predictor.maps(network.normalise(exposed(images, example), images.sampling))
+            maps = predictor.maps(network.normalise(expose_example(images, example), images.sampling))
             peaks += network.peaks(maps, CANDIDATE)
         true.append(example["columns"])
     rows, columns = maps.shape[-2:]

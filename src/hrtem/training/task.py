@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric
 from hrtem.calibration import CANDIDATE, Diagram, Presence, Reliability, Uncertainty
 from hrtem.calibration.domain import ENOUGH, EXAMPLES, features
 from hrtem.columns import Columns
-from hrtem.imaging import detected
+from hrtem.imaging import simulate_counts
 from hrtem.inference.network import ColumnNetwork, complete
 from hrtem.metrics import ColumnMetrics, Score
 from hrtem.training.data import collate, columns_of
@@ -79,7 +79,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
             batch's ``positions``, ``labels``, ``atoms``, ``group`` and ``settings``.
         """
         settings = batch["settings"]
-        counts = detected(self.optics, self.noise, batch["wave"], settings, self.sampling, self.margin)
+        counts = simulate_counts(self.optics, self.noise, batch["wave"], settings, self.sampling, self.margin)
         return {
             "counts": counts,
             "images": self.normalise(counts, self.sampling),
@@ -104,7 +104,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
         """Update scores and calibration with the columns of a batch."""
         maps, true, size = self._answer(batch, "val")
         peaks = self.peaks(maps, CANDIDATE)
-        judged = [self.judged(one) for one in peaks]
+        judged = [self.judge(one) for one in peaks]
         sure = [one.probabilities >= self.find_peaks.threshold for one in judged]
         found = [one[keep] for one, keep in zip(judged, sure, strict=True)]
         self.metrics["validation"].update(found, true, *size, groups=batch["group"].tolist())

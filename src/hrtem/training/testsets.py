@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from hrtem.errors import InputError
-from hrtem.imaging import detected, expected
+from hrtem.imaging import form_image, simulate_counts
 from hrtem.inference.network import ColumnNetwork
 from hrtem.recipes import compose
 from hrtem.training.data import Example, SimulatedImages, WaveDataModule, collate
@@ -75,7 +75,7 @@ class TestSet:
         for number in range(0, len(images), len(self.doses)):
             batch = collate([images[number]])
             with torch.no_grad():
-                seen = expected(images.optics, batch["wave"], batch["settings"], images.sampling)
+                seen = form_image(images.optics, batch["wave"], batch["settings"], images.sampling)
             inner = slice(images.margin, seen.shape[-1] - images.margin)
             answer.append(round(float(seen[..., inner, inner].std()), DIGITS + 2))
         return answer
@@ -98,14 +98,16 @@ class TestSet:
         return digest.hexdigest()
 
 
-def exposed(images: SimulatedImages, example: Example) -> Tensor:
+def expose_example(images: SimulatedImages, example: Example) -> Tensor:
     """The counts ``(1, F, Y, X)`` of one of the ``images``, with their margin, whatever a model was trained with."""
     batch = collate([example])
     with torch.no_grad():
-        return detected(images.optics, images.noise, batch["wave"], batch["settings"], images.sampling, images.margin)
+        return simulate_counts(
+            images.optics, images.noise, batch["wave"], batch["settings"], images.sampling, images.margin
+        )
 
 
-def simulated(
+def simulate_test_set(
     network: ColumnNetwork,
     name: str = "own",
     views: int = 32,
@@ -127,18 +129,18 @@ def simulated(
         changes: other settings of its sample, its optics and its noise, such as ``{"sample": {"tilt": 0.0}}``.
         doses: e/Å², of each image or of the series, as its optics say; those of its own tests if none are given.
         patch: side of the images, px, :data:`PATCH` if none is given; the structures grow with it where they must.
-        scheduler: see :func:`hrtem.waves.workers.finished`.
+        scheduler: see :func:`hrtem.waves.workers.run_tasks`.
         seed: of structures and images.
 
     Raises:
         InputError: a setting is unknown or out of its range, or the waves cannot be simulated.
     """
-    data = structures(network, views, seed, changes, patch, scheduler)
+    data = simulate_structures(network, views, seed, changes, patch, scheduler)
     doses = tuple(doses) or data.optics.test_doses
     return TestSet(name, data.images("test", views * len(doses), doses=doses))
 
 
-def structures(
+def simulate_structures(
     network: ColumnNetwork,
     number: int,
     seed: int,
@@ -152,13 +154,13 @@ def structures(
         network: the trained model.
         number: how many there are.
         seed: of structures and images.
-        changes, patch, scheduler: see :func:`simulated`.
+        changes, patch, scheduler: see :func:`simulate_test_set`.
 
     Returns:
         What makes images of them, as its split ``test``.
 
     Raises:
-        InputError: see :func:`simulated`.
+        InputError: see :func:`simulate_test_set`.
     """
     parts = {part: _changed(part, network.settings[part], changes) for part in ("sample", "optics", "noise")}
     unknown = set(changes or {}) - set(parts)

@@ -25,7 +25,7 @@ import yaml
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.waves.multislice import Multislice
-from hrtem.waves.workers import finished
+from hrtem.waves.workers import run_tasks
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -146,7 +146,7 @@ class WaveCache:
 
         Args:
             numbers: how many records each split needs.
-            scheduler: see :func:`hrtem.waves.workers.finished`; all workers must see the same ``root``.
+            scheduler: see :func:`hrtem.waves.workers.run_tasks`; all workers must see the same ``root``.
 
         Yields:
             The number of records still to come: first all that are missing, last 0.
@@ -168,7 +168,7 @@ class WaveCache:
             store._sweep()
             recipe = yaml.safe_dump({**self.recipe, "seed": self.seed}, sort_keys=False)
             (store.folder / "recipe.yaml").write_text(recipe)
-        for done, _ in enumerate(finished(store.compute, todo, scheduler), start=1):
+        for done, _ in enumerate(run_tasks(store.compute, todo, scheduler), start=1):
             yield len(todo) - done
         lost = sum(len(self.missing(split, number)) for split, number in numbers.items())
         if lost:

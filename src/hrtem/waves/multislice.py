@@ -118,7 +118,7 @@ class Multislice:
         displacements = atoms.get_array("rms_displacement")
         if not (np.isfinite(atoms.positions).all() and np.isfinite(displacements).all() and thickness > 0.0):
             raise InputError("sample gives a structure without thickness or with atoms whose positions are no numbers.")
-        plane = exit_surface(atoms) if plane is None else plane
+        plane = find_exit_surface(atoms) if plane is None else plane
         if not self.frozen_phonons:
             return self._propagated(atoms, shape, plane)
         if rng is None:
@@ -149,7 +149,7 @@ class Multislice:
             potential = abtem.PotentialArray(slices, slice_thickness=steps, extent=(width, height))
             algorithm = abtem.multislice.FourierMultislice(order=PROPAGATOR_ORDER)
             wave: Any = abtem.PlaneWave(energy=self.energy).multislice(potential, lazy=False, algorithm=algorithm)
-        behind = band_limited(np.asarray(wave.array), shape)
+        behind = limit_band(np.asarray(wave.array), shape)
         # abTEM's axes are (x, y); ours are (Y, X).
         return np.ascontiguousarray(self.propagated(behind, (width, height), plane - depth).T)
 
@@ -247,7 +247,7 @@ class Multislice:
         return slices
 
 
-def exit_surface(atoms: Atoms) -> float:
+def find_exit_surface(atoms: Atoms) -> float:
     """Height z of the last atom along the beam, Å; 0 where there is none."""
     return float(atoms.positions[:, 2].max()) if len(atoms) else 0.0
 
@@ -271,7 +271,7 @@ def _phases(fractions: np.ndarray, highest: int) -> np.ndarray:
     return phases
 
 
-def band_limited(wave: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def limit_band(wave: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Fourier-crop a periodic ``wave`` to ``shape``, keeping its values at the coarse grid points."""
     spectrum = np.fft.fftshift(scipy.fft.fft2(wave))
     window = tuple(

@@ -37,7 +37,9 @@ def check(scheduler: str) -> str:
     return scheduler
 
 
-def finished(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], scheduler: str = "local") -> Iterator[Any]:
+def run_tasks(
+    task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], scheduler: str = "local"
+) -> Iterator[Any]:
     """Call ``task`` with each tuple of ``arguments``, many at a time.
 
     A task whose worker dies runs again on another one, so that it must not mind having run before.

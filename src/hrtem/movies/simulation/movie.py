@@ -17,11 +17,11 @@ from hrtem.errors import InputError
 from hrtem.movies.simulation.hopping import Hopping, Trajectory
 from hrtem.movies.simulation.states import StateCache
 from hrtem.movies.simulation.truth import Truth
-from hrtem.noise import recorded
+from hrtem.noise import record_counts
 from hrtem.ranges import Range, parse_number, parse_whole
 from hrtem.samples import Gold
 from hrtem.waves.cache import SPLITS
-from hrtem.waves.workers import check, finished, show
+from hrtem.waves.workers import check, run_tasks, show
 
 #: Settings of the dynamics that decide the states, and with them what is in the cache.
 DECISIVE = ("rate", "binding", "rows", "row_length", "shortest", "frames", "frame_time")
@@ -217,7 +217,7 @@ class SimulatedMovie:
                 "dose": np.float32(settings["dose"][frame] if dose is None else dose),
             }
             one = {name: torch.from_numpy(np.asarray(value)[None].copy()) for name, value in detector.items()}
-            counts = recorded(self.noise, image, one, self.sampling, self.margin)
+            counts = record_counts(self.noise, image, one, self.sampling, self.margin)
             yield counts[0, 0].numpy().astype(np.float32)
 
     def truth(self) -> Truth:
@@ -258,7 +258,7 @@ def simulate(movies: list[SimulatedMovie], scheduler: str = "local") -> None:
     if not tasks:
         return
     total = sum(movie.cache.states(movie.split, movie.number) for movie in movies)
-    done = enumerate(finished(_computed, tasks, scheduler), start=1)
+    done = enumerate(run_tasks(_computed, tasks, scheduler), start=1)
     show((len(tasks) - number for number, _ in done), len(tasks), total, "Simulating states")
 
 

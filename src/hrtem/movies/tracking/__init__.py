@@ -5,8 +5,8 @@ measures how bright they are, ``occupancy`` says how probable each column is in 
 leave and arrive, ``motion`` how they move and how the crystal is strained, and ``analysis`` does all of it in order.
 """
 
-from hrtem.movies.tracking.analysis import History, analysed
+from hrtem.movies.tracking.analysis import History, analyse_movie
 from hrtem.movies.tracking.detections import Detections
-from hrtem.movies.tracking.rates import Rate, Rates, compared
+from hrtem.movies.tracking.rates import Rate, Rates, compare_rates
 
-__all__ = ["Detections", "History", "Rate", "Rates", "analysed", "compared"]
+__all__ = ["Detections", "History", "Rate", "Rates", "analyse_movie", "compare_rates"]

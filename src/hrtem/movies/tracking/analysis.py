@@ -9,13 +9,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from hrtem.errors import InputError
-from hrtem.movies.tracking.contrast import relative_contrast
+from hrtem.movies.tracking.contrast import measure_contrast
 from hrtem.movies.tracking.detections import Detections
-from hrtem.movies.tracking.motion import Event, Steps, events, mean_square_displacement, tracks
-from hrtem.movies.tracking.occupancy import Occupancy, smoothed
-from hrtem.movies.tracking.rates import Rates, rates
-from hrtem.movies.tracking.registration import Pose, poses
-from hrtem.movies.tracking.sites import BULK, Sites, found_sites, mean_seen, observed, on_support
+from hrtem.movies.tracking.motion import Event, Steps, find_events, link_tracks, mean_square_displacement
+from hrtem.movies.tracking.occupancy import Occupancy, smooth_occupancy
+from hrtem.movies.tracking.rates import Rates, estimate_rates
+from hrtem.movies.tracking.registration import Pose, find_poses
+from hrtem.movies.tracking.sites import BULK, Sites, average_seen, find_sites, observe_sites, on_support
 
 #: Frames whose mean tells a support from vacuum.
 AVERAGED = 64
@@ -75,7 +75,7 @@ class History:
         )
 
 
-def analysed(
+def analyse_movie(
     frames: Sequence[Detections],
     extent: tuple[float, float],
     frame_time: float,
@@ -99,24 +99,24 @@ def analysed(
     """
     if len(frames) < 2:
         raise InputError(f"task=dynamics needs a movie of two frames at least, and this one has {len(frames)}.")
-    laid = poses(frames)
+    laid = find_poses(frames)
     known = sum(pose.known for pose in laid)
-    sites = found_sites(frames, laid) if known >= 2 else None
+    sites = find_sites(frames, laid) if known >= 2 else None
     if sites is None:
         raise InputError(
             f"task=dynamics needs columns that come again from frame to frame, and of {len(frames)} frames {known} "
             "show enough of them."
         )
-    seen = np.array([observed(sites, found, pose, extent) for found, pose in zip(frames, laid, strict=True)])
+    seen = np.array([observe_sites(sites, found, pose, extent) for found, pose in zip(frames, laid, strict=True)])
     contrast = None
     if image is not None:
-        sites = on_support(sites, mean_seen(seen), _texture(sites, laid, image, sampling))
-        contrast = relative_contrast(sites, seen, laid, image, sampling)
-    occupancy = smoothed(sites, seen, contrast)
+        sites = on_support(sites, average_seen(seen), _texture(sites, laid, image, sampling))
+        contrast = measure_contrast(sites, seen, laid, image, sampling)
+    occupancy = smooth_occupancy(sites, seen, contrast)
     rng = np.random.default_rng([seed, len(frames)])
-    found_rates = rates(sites, occupancy, frame_time, rng)
-    changes = events(sites, occupancy.probability, occupancy.appearing, occupancy.vanishing)
-    numbers = tracks(changes, occupancy.probability)
+    found_rates = estimate_rates(sites, occupancy, frame_time, rng)
+    changes = find_events(sites, occupancy.probability, occupancy.appearing, occupancy.vanishing)
+    numbers = link_tracks(changes, occupancy.probability)
     steps = Steps(sites)
     strain = np.array([steps.add(found, pose) for found, pose in zip(frames, laid, strict=True)])
     moved = mean_square_displacement(sites, numbers, occupancy.kinds != BULK)

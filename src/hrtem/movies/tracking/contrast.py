@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from hrtem.movies.tracking.registration import Pose
-from hrtem.movies.tracking.sites import Sites, mean_seen
+from hrtem.movies.tracking.sites import Sites, average_seen
 
 #: Width of the Gaussian that a brightness is a mean over, Å, and the ring around it, in shortest distances of sites.
 BLUR, RING = 0.35, 0.5
@@ -24,7 +24,7 @@ FEWEST, WIDEST = 4, 0.5
 TOLD = 0.7
 
 
-def relative_contrast(
+def measure_contrast(
     sites: Sites,
     seen: np.ndarray,
     poses: Sequence[Pose],
@@ -43,7 +43,7 @@ def relative_contrast(
         sampling: Å/px.
     """
     answer = np.full(seen.shape, np.nan)
-    there = mean_seen(seen)
+    there = average_seen(seen)
     steady = (there > 0.8) & ~sites.supported
     # What columns stand around on all sides is a column, however seldom it was found.
     inside = ~sites.supported & (sites.coordination((there > 0.5).astype(int)) >= sites.full)

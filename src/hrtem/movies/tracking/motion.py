@@ -9,7 +9,7 @@ import numpy as np
 
 from hrtem.movies.tracking.detections import Detections
 from hrtem.movies.tracking.registration import Pose
-from hrtem.movies.tracking.sites import Sites, linked
+from hrtem.movies.tracking.sites import Sites, link_nearest
 
 #: From this probability on a site counts as occupied.
 OCCUPIED = 0.5
@@ -40,7 +40,7 @@ class Event:
     lifetime: int
 
 
-def events(sites: Sites, probability: np.ndarray, appearing: np.ndarray, vanishing: np.ndarray) -> list[Event]:
+def find_events(sites: Sites, probability: np.ndarray, appearing: np.ndarray, vanishing: np.ndarray) -> list[Event]:
     """All changes of the most probable occupancy, in the order of frames.
 
     One that vanishes and a neighbour that appears in the same frame, or in the one before or after, since the frame of
@@ -86,7 +86,7 @@ def _partners(sites: Sites, changes: Sequence[Event]) -> dict[int, int]:
     return answer
 
 
-def tracks(changes: Sequence[Event], probability: np.ndarray) -> np.ndarray:
+def link_tracks(changes: Sequence[Event], probability: np.ndarray) -> np.ndarray:
     """Which column stands on each site in each frame, int ``(T, S)``, −1 where none: a hop takes its number along."""
     there = probability >= OCCUPIED
     answer = np.full(there.shape, -1, np.int32)
@@ -127,7 +127,7 @@ class Steps:
         if not pose.known:
             return np.full(4, np.nan)
         home = pose.home(found.positions.astype(float))
-        mine, theirs = linked(home, self.sites)
+        mine, theirs = link_nearest(home, self.sites)
         away = home[mine] - self.sites.positions[theirs]
         self.sums[theirs] += away
         self.squares[theirs] += np.sum(away**2, axis=1)
@@ -157,7 +157,7 @@ def mean_square_displacement(sites: Sites, numbers: np.ndarray, chosen: np.ndarr
 
     Args:
         sites: S of them.
-        numbers: ``(T, S)`` as :func:`tracks` gives them.
+        numbers: ``(T, S)`` as :func:`link_tracks` gives them.
         chosen: bool ``(S,)``.
     """
     frames = len(numbers)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hrtem.movies.tracking.contrast import FEWEST
-from hrtem.movies.tracking.sites import BULK, SUPPORT, SURFACE, Sites, mean_seen
+from hrtem.movies.tracking.sites import BULK, SUPPORT, SURFACE, Sites, average_seen
 
 #: Grades of what a frame shows: nothing, and probabilities up to these edges.
 EDGES = np.array([0.3, 0.6, 0.85])
@@ -72,14 +72,16 @@ class Occupancy:
     quality: np.ndarray
 
 
-def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None, rounds: int = ROUNDS) -> Occupancy:
+def smooth_occupancy(
+    sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None, rounds: int = ROUNDS
+) -> Occupancy:
     """Fit the model to what was seen.
 
     Args:
         sites: S of them.
         seen: ``(T, S)``, how probable a column is by each frame alone, 0 where none was found, NaN where a site or a
             frame was not seen.
-        contrast: ``(T, S)``, see :func:`hrtem.movies.tracking.contrast.relative_contrast`; NaN where it is not known.
+        contrast: ``(T, S)``, see :func:`hrtem.movies.tracking.contrast.measure_contrast`; NaN where it is not known.
         rounds: of learning.
     """
     frames, number = seen.shape
@@ -88,7 +90,7 @@ def smoothed(sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None,
     found = grades > 0
     emission, shades = PRIOR.copy(), np.repeat(SHADES[:, None], 2, axis=1)
     quality, showing = np.ones(frames), np.repeat(emission[:, 1:].sum(axis=1)[:, None], number, axis=1)
-    occupied = mean_seen(seen)
+    occupied = average_seen(seen)
     leaving = np.full((sites.full + 1,), LEAVING)
     leaving[sites.full] = STUCK
     arriving = np.full((sites.full + 1,), ARRIVING)

@@ -60,7 +60,7 @@ class Rates:
         return [self.leave, self.arrive, *self.by_neighbours]
 
 
-def rates(
+def estimate_rates(
     sites: Sites,
     occupancy: Occupancy,
     frame_time: float,
@@ -85,7 +85,7 @@ def rates(
 
     Args:
         sites: of the movie.
-        occupancy: as :func:`hrtem.movies.tracking.occupancy.smoothed` has fitted it.
+        occupancy: as :func:`hrtem.movies.tracking.occupancy.smooth_occupancy` has fitted it.
         frame_time: s from frame to frame.
         rng: of the histories.
         draws: number of histories.
@@ -196,7 +196,7 @@ class RateComparison:
     faster: float
 
 
-def compared(first: Rate, second: Rate) -> RateComparison:
+def compare_rates(first: Rate, second: Rate) -> RateComparison:
     """Whether two movies have different rates."""
     size = min(len(first.draws), len(second.draws))
     # Draws of two movies have nothing to do with each other, also where both are drawn from the same numbers.

@@ -107,7 +107,7 @@ class Reference:
         self.positions, self.weights = self.positions[keep], self.weights[keep]
 
 
-def poses(frames: Sequence[Detections]) -> list[Pose]:
+def find_poses(frames: Sequence[Detections]) -> list[Pose]:
     """The pose of each frame, in two passes: the second lays all of them on what the first has learnt in the end."""
     reference = Reference()
     first = [reference.follow(found) for found in frames]

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from hrtem.columns import Columns
 from hrtem.movies.tracking.detections import Detections
 from hrtem.movies.tracking.registration import SAME, Pose
-from hrtem.structure import lattice
+from hrtem.structure import fit_lattice
 
 #: Neighbours are no farther apart than this many shortest distances: of the columns of fcc along [110] all six.
 BESIDE = 1.35
@@ -69,12 +69,12 @@ class Sites:
         return np.where(self.supported, SUPPORT, np.where(inside, BULK, SURFACE))
 
 
-def found_sites(frames: Sequence[Detections], poses: Sequence[Pose]) -> Sites | None:
+def find_sites(frames: Sequence[Detections], poses: Sequence[Pose]) -> Sites | None:
     """Fit the sites of a movie.
 
     Places where columns were found again and again are sites; the lattice of most of them is fitted, see
-    :func:`hrtem.structure.lattice`, and continued by vacant sites around them. A particle of several grains has those
-    of the largest on the lattice, and of the others the places where columns were found.
+    :func:`hrtem.structure.fit_lattice`, and continued by vacant sites around them. A particle of several grains has
+    those of the largest on the lattice, and of the others the places where columns were found.
 
     Returns:
         The sites, or None where columns are too few to tell.
@@ -86,7 +86,7 @@ def found_sites(frames: Sequence[Detections], poses: Sequence[Pose]) -> Sites | 
     if strong.sum() < 3:
         return None
     spacing = float(np.median(cKDTree(places[strong]).query(places[strong], 2)[0][:, 1]))
-    fit = lattice(Columns(places[strong], np.zeros(strong.sum(), int), ("column",)))
+    fit = fit_lattice(Columns(places[strong], np.zeros(strong.sum(), int), ("column",)))
     if fit is None:
         positions, indices = places[keep], np.zeros((int(keep.sum()), 2), int)
         cell, on_lattice = np.full((2, 2), np.nan), np.zeros(len(positions), bool)
@@ -100,7 +100,7 @@ def found_sites(frames: Sequence[Detections], poses: Sequence[Pose]) -> Sites | 
     return Sites(positions, beside, cell, indices, on_lattice, spacing, full, np.zeros(len(positions), bool))
 
 
-def observed(
+def observe_sites(
     sites: Sites, found: Detections, pose: Pose, extent: tuple[float, float], border: float = 1.0
 ) -> np.ndarray:
     """How probable a column at each site is by this frame alone, ``(S,)``: 0 where none was found, NaN where unseen.
@@ -119,13 +119,13 @@ def observed(
         return np.full(len(sites), np.nan)
     there = pose.away(sites.positions)
     seen = np.all((there >= border) & (there <= np.array(extent) - border), axis=1)
-    mine, theirs = linked(pose.home(found.positions.astype(float)), sites)
+    mine, theirs = link_nearest(pose.home(found.positions.astype(float)), sites)
     answer[theirs] = found.probabilities[mine]
     answer[~seen] = np.nan
     return answer
 
 
-def linked(positions: np.ndarray, sites: Sites) -> tuple[np.ndarray, np.ndarray]:
+def link_nearest(positions: np.ndarray, sites: Sites) -> tuple[np.ndarray, np.ndarray]:
     """Which of some ``positions`` ``(N, 2)`` Å, without drift, belong to which sites, each ``(P,)``."""
     reach = REACH * sites.spacing
     away = np.sum((sites.positions[:, None] - positions[None]) ** 2, axis=2)
@@ -258,7 +258,7 @@ def _beside(positions: np.ndarray, reach: float) -> np.ndarray:
     return answer
 
 
-def mean_seen(seen: np.ndarray) -> np.ndarray:
+def average_seen(seen: np.ndarray) -> np.ndarray:
     """Mean ``(S,)`` of ``seen`` ``(T, S)`` over the frames in which each site was seen; 0 where it never was."""
     return np.nan_to_num(seen).sum(axis=0) / np.maximum(np.isfinite(seen).sum(axis=0), 1)
 
