@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import TINY
 from hydra.utils import instantiate
+from plain_preparation import remove_hot_pixels, resample
 from scipy.spatial import cKDTree
 
 from hrtem.errors import InputError
@@ -14,7 +15,7 @@ from hrtem.inference import Predictor
 from hrtem.inference.prediction import Canvas
 from hrtem.inference.preparation import Prepared
 from hrtem.inference.tiles import cover, measure_sight
-from hrtem.micrograph import Micrograph, remove_hot_pixels, resample
+from hrtem.micrograph import Micrograph
 from hrtem.movies.frames import follow
 from hrtem.normalisation import LocalContrast
 

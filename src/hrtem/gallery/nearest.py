@@ -15,7 +15,8 @@ from rich.table import Table
 
 from hrtem.errors import InputError
 from hrtem.gallery.spectra import EDGES, Statistics
-from hrtem.micrograph import Micrograph, remove_hot_pixels, require_calibration, resample
+from hrtem.inference.preparation import Prepared
+from hrtem.micrograph import Micrograph, require_calibration
 from hrtem.training.task import Task
 
 #: Share of the examples that count as near to a micrograph.
@@ -61,7 +62,7 @@ def cut(micrograph: Micrograph, task: Task, side: int) -> Pieces:
             f"micrograph must hold as many images as focal = {number} says, and {micrograph.source} holds "
             f"{len(micrograph.images)}."
         )
-    series = np.stack([resample(remove_hot_pixels(image), sampling, task.sampling) for image in micrograph.images])
+    series = Prepared(micrograph.images, sampling, task.sampling, task.normalise).counts()
     rows, columns = series.shape[-2:]
     if min(rows, columns) < side:
         raise InputError(

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrtem.inference.resampling import ResampledAxis, is_unchanged, resample_window
-from hrtem.micrograph.cleaning import HOT_CONTRASTS, HOT_SIGMAS
 from hrtem.normalisation import LocalContrast, LocalMoments
 
+#: A hot pixel is this many robust standard deviations, and this many local contrasts, off its neighbours.
+HOT_SIGMAS, HOT_CONTRASTS = 8.0, 4.0
 #: Side of the pieces in which an image is first looked at, px.
 PIECE = 512
 #: Rows of the input that are freed of hot pixels together.
@@ -63,6 +64,11 @@ class Prepared:
         seen = self._pixels(top, bottom - below, left, right - beside)
         return F.pad(self.surroundings.normalise(seen, top, left), (0, beside, 0, below), mode="replicate")
 
+    def counts(self) -> np.ndarray:
+        """All pixels ``(F, Y, X)`` without hot ones and at the network's pixel size, in the units of the camera."""
+        pixels = self._pixels(0, self.shape[0], 0, self.shape[1])
+        return (pixels.double() / self.gain + self.offset).float().numpy()
+
     def _look(self, surroundings: LocalMoments) -> LocalMoments:
         rows, columns = self.shape
         for top in range(0, rows, PIECE):
@@ -94,7 +100,12 @@ class Prepared:
 
 
 def without_hot_pixels(image: np.ndarray, noise: float, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """A window of an image, ``(bottom - top, right - left)``, as :func:`hrtem.micrograph.remove_hot_pixels` leaves it.
+    """A window of an image, ``(bottom - top, right - left)``, with the median of 3 × 3 pixels in place of hot ones.
+
+    A hot (or dead) pixel lies further from that median than 8 standard deviations of the noise and further than four
+    times the local contrast, which is the range of the median over its own 3 × 3 neighbourhood. The second condition
+    spares atoms however high their contrast and low the noise, as long as a Gaussian atom has a full width at half
+    maximum of 2 px or more. Clusters of up to 4 pixels go too.
 
     Args:
         image: ``(Y, X)``.

@@ -1,4 +1,4 @@
-"""An image at another pixel size, any window of it: what :func:`hrtem.micrograph.resample` makes of the whole."""
+"""An image at another pixel size, any window of it."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""Real micrographs: read from the files of microscopes, freed of hot pixels, brought to a pixel size.
+"""Real micrographs, read from the files of microscopes and cameras.
 
 ``recordings`` turns what a user names into images, series and movies, ``movies`` into movies alone. ``files`` knows
 the formats, whose readers are ``pictures``, ``arrays``, ``hdf5`` and ``microscopes``; ``stack`` is what they give,
 ``image`` what has been checked. ``units`` knows pixel sizes, ``lattice`` doubts them, ``series`` registers
-and evens out doses, ``cleaning`` has hot pixels and resampling.
+and equalises doses.
 """
 
-from hrtem.micrograph.cleaning import remove_hot_pixels, resample
 from hrtem.micrograph.files import FORMATS, read
 from hrtem.micrograph.image import Acquisition, Micrograph, require_calibration
 from hrtem.micrograph.lattice import check_lattice, lattice_spacings, measure_lattice_factor
@@ -31,7 +30,5 @@ __all__ = [
     "order_series",
     "read",
     "register_series",
-    "remove_hot_pixels",
     "require_calibration",
-    "resample",
 ]  # fmt: skip

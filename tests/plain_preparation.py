@@ -1,4 +1,4 @@
-"""Images freed of hot pixels and brought to a pixel size; no atom moves."""
+"""Hot pixels and resampling of whole images by SciPy, written apart from the package: a reference for its windows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import math
 import numpy as np
 from scipy import fft, ndimage
 
-from hrtem.micrograph.units import parse_sampling
-
-#: A hot pixel is this many robust standard deviations, and this many local contrasts, off its neighbours.
-HOT_SIGMAS, HOT_CONTRASTS = 8.0, 4.0
+from hrtem.inference.preparation import HOT_CONTRASTS, HOT_SIGMAS
 
 
 def remove_hot_pixels(image: np.ndarray) -> np.ndarray:
@@ -60,7 +57,6 @@ def resample(image: np.ndarray, sampling: float, target: float) -> np.ndarray:
         ``(Y', X')`` float32 with ``Y' = floor((Y - 1) * sampling / target) + 1``; the image as it is where
         the pixel sizes are so close that no pixel would move by more than 0.02 px.
     """
-    sampling, target = parse_sampling(sampling), parse_sampling(target, "target")
     image = np.asarray(image, dtype=np.float32)
     extents = [(length - 1) * sampling / target for length in image.shape]
     if all(abs(extent - (length - 1)) <= 0.02 for extent, length in zip(extents, image.shape, strict=True)):
