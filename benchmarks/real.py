@@ -179,8 +179,7 @@ def main(*words: str) -> None:
     for row in rows:
         table.add_row(*row.cells())
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-    with (folder / "scores.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([HEADER, *(row.cells() for row in rows)])
+    folders.write_rows(folder / "scores.csv", HEADER, [row.cells() for row in rows])
     print(f"The table and overlays are in {folder}.")
 
 

@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "structure": set(),
     "inference": {"calibration", "micrograph", "nets", "normalisation"},
     "models": {"inference", "provenance"},
-    "report": {"structure"},
+    "report": {"folders", "structure"},
     "training": {
         "calibration", "commandline", "imaging", "inference", "metrics", "models", "nets", "provenance", "recipes",
         "report", "waves",
@@ -45,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "gallery": {
         "imaging", "inference", "metrics", "micrograph", "models", "recipes", "report", "structure", "training",
     },
-    "sweeps": {"commandline", "inference"},
+    "sweeps": {"commandline", "folders", "inference"},
     "command": {
         "api", "commandline", "folders", "gallery", "inference", "metrics", "micrograph", "models", "movies",
         "provenance", "recipes", "report", "structure", "sweeps", "training",

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from hrtem.errors import InputError, Stopped
-from hrtem.folders import new_folder, number_duplicates, part, results
+from hrtem.folders import new_folder, number_duplicates, part, replace_file, results, write_rows
 
 
 def names(folder):
@@ -119,3 +119,20 @@ def test_new_folder(tmp_path):
 
 def test_distinct_names():
     assert number_duplicates(["a", "b", "a", "a"]) == ["a", "b", "a-2", "a-3"]
+
+
+def test_a_table_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.csv"
+    write_rows(path, ["x", "y"], [(1, "a,b"), (2, "c")])
+    assert path.read_text() == 'x,y\n1,"a,b"\n2,c\n'
+
+    def broken():
+        yield (3, "d")
+        raise RuntimeError("no more rows")
+
+    with pytest.raises(RuntimeError, match="no more rows"):
+        write_rows(path, ["x", "y"], broken())
+    assert path.read_text().startswith("x,y\n1,")
+    with pytest.raises(OSError, match="full"), replace_file(path):
+        raise OSError("full")
+    assert names(tmp_path) == ["a.csv"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +23,26 @@ PARTIAL, LOCK = ".partial", ".lock"
 
 #: Signals that end a run as an exception, so that it can tidy up.
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """A hidden file to write, which takes the place of ``path`` once the block ends without an error."""
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file, which appears complete or not at all; rows may be made one by one."""
+    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 @contextmanager

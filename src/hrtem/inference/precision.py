@@ -37,8 +37,9 @@ def choose_precision(accelerator: str = "cpu") -> str:
 def measure_bfloat16_gain() -> float:
     """How many times faster a convolution and its gradients are in bfloat16 than in float32, on this processor.
 
-    The layer is the most frequent one of the default network. Each kind has its fastest of a few tries, taken in turns,
-    so that what else the machine does hardly matters; it takes a tenth of a second.
+    The layer is the most frequent one of the default network. Time is that of the processor for this process, and each
+    kind has its fastest of a few tries, taken in turns: with the time of the clock, other processes would now and then
+    choose the precision, and with it the weights. It takes a tenth of a second.
     """
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(4, 64, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
@@ -48,11 +49,11 @@ def measure_bfloat16_gain() -> float:
     times: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(6):
         for reduced, spent in times.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
                 answer = layer(features.requires_grad_())
             answer.float().sum().backward()
-            spent.append(time.perf_counter() - begin)
+            spent.append(time.process_time() - begin)
     return min(times[False][1:]) / min(times[True][1:])
 
 

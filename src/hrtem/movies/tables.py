@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from hrtem import folders
 from hrtem.movies.tracking import Detections, History, Rate
 from hrtem.movies.tracking.motion import OCCUPIED
 from hrtem.movies.tracking.rates import LEVEL
@@ -175,26 +175,20 @@ def _plain(rate: Rate) -> dict[str, float]:
 
 def _write(stem: Path, pieces: Iterable[list[Field]]) -> None:
     """Write a table piece by piece, as ``stem.csv`` and ``stem.parquet``; each appears complete or not at all."""
-    paths = stem.with_suffix(".csv"), stem.with_suffix(".parquet")
-    partial = [path.with_name(f".{path.name}.partial") for path in paths]
-    sink: parquet.ParquetWriter | None = None
-    with partial[0].open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        for fields in pieces:
-            arrays = [_array(field) for field in fields]
-            if sink is None:
-                writer.writerow([field.name for field in fields])
-                schema = [
-                    pa.field(field.name, array.type, metadata={"about": field.about})
-                    for field, array in zip(fields, arrays, strict=True)
-                ]
-                sink = parquet.ParquetWriter(partial[1], pa.schema(schema), compression="zstd")
-            writer.writerows(zip(*(field.texts(slice(None)) for field in fields), strict=True))
-            sink.write_table(pa.Table.from_arrays(arrays, schema=sink.schema))
-    assert sink is not None
-    sink.close()
-    for path, written in zip(paths, partial, strict=True):
-        os.replace(written, path)
+    pieces = iter(pieces)
+    first = next(pieces)
+    schema = pa.schema([pa.field(field.name, _array(field).type, metadata={"about": field.about}) for field in first])
+    with (
+        folders.replace_file(stem.with_suffix(".parquet")) as partial,
+        parquet.ParquetWriter(partial, schema, compression="zstd") as sink,
+    ):
+
+        def rows() -> Iterator[tuple[str, ...]]:
+            for fields in chain([first], pieces):
+                sink.write_table(pa.Table.from_arrays([_array(field) for field in fields], schema=schema))
+                yield from zip(*(field.texts(slice(None)) for field in fields), strict=True)
+
+        folders.write_rows(stem.with_suffix(".csv"), [field.name for field in first], rows())
 
 
 def _array(field: Field) -> pa.Array:
@@ -206,6 +200,5 @@ def _array(field: Field) -> pa.Array:
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with folders.replace_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from hrtem import folders
 from hrtem.columns import Columns
 from hrtem.report.frame import Frame
 
@@ -131,19 +130,13 @@ def _extras(frames: Sequence[Frame], taken: set[str]) -> Iterator[Field]:
 
 def write_csv(fields: Sequence[Field], path: Path) -> None:
     """Write a table as CSV; the file appears complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    number = len(fields[0].values)
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in fields])
-        for start in range(0, number, CHUNK):
-            writer.writerows(zip(*(field.texts(slice(start, start + CHUNK)) for field in fields), strict=True))
-    os.replace(partial, path)
+    chunks = (slice(start, start + CHUNK) for start in range(0, len(fields[0].values), CHUNK))
+    rows = (row for chunk in chunks for row in zip(*(field.texts(chunk) for field in fields), strict=True))
+    folders.write_rows(path, [field.name for field in fields], rows)
 
 
 def write_parquet(fields: Sequence[Field], path: Path) -> None:
     """Write a table as Parquet, each column with its meaning as metadata; the file appears complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
     schema, arrays = [], []
     for field in fields:
         if field.digits is None:
@@ -156,5 +149,5 @@ def write_parquet(fields: Sequence[Field], path: Path) -> None:
             array = pa.array(field.values.astype(np.float64))
         arrays.append(array)
         schema.append(pa.field(field.name, array.type, metadata={"about": field.about}))
-    parquet.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(schema)), partial, compression="zstd")
-    os.replace(partial, path)
+    with folders.replace_file(path) as partial:
+        parquet.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(schema)), partial, compression="zstd")

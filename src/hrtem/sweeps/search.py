@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hrtem import commandline
+from hrtem import commandline, folders
 from hrtem.errors import InputError
 
 #: What one trial came to: the monitored metric, or why there is none.
@@ -183,16 +181,13 @@ class Search:
 
     def write_table(self) -> None:
         """Write ``trials.csv``: number, state, value, the searched words, and why a trial failed."""
-        partial = self.folder / "trials.partial"
-        with partial.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["number", "state", "value", *self.space, "error"])
-            for trial in self.study.get_trials():
-                chosen = [trial.params.get(name, "") for name in self.space]
-                state = "interrupted" if _interrupted(trial) else trial.state.name.lower()
-                value = "" if trial.value is None else trial.value
-                writer.writerow([trial.number, state, value, *chosen, trial.user_attrs.get("error", "")])
-        os.replace(partial, self.folder / "trials.csv")
+        rows = []
+        for trial in self.study.get_trials():
+            chosen = [trial.params.get(name, "") for name in self.space]
+            state = "interrupted" if _interrupted(trial) else trial.state.name.lower()
+            value = "" if trial.value is None else trial.value
+            rows.append([trial.number, state, value, *chosen, trial.user_attrs.get("error", "")])
+        folders.write_rows(self.folder / "trials.csv", ["number", "state", "value", *self.space, "error"], rows)
 
     def write_best(self, best: Best, **facts: Any) -> None:
         """Write ``best.yaml``: the best trial and further facts."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from hrtem import folders
 from hrtem.sweeps.entries import Entry
 
 #: Heads of the columns behind the doses.
@@ -75,23 +75,20 @@ def write_markdown(entries: Sequence[Entry], limits: Mapping[float, float], path
 
 def write_csv(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) -> None:
     """Write all numbers, a line for each recipe and dose; ``HEADER`` names and units."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADER)
-        for entry in entries:
-            cost = entry.cost
-            rest = (cost.parameters, cost.flops, cost.seconds, entry.training("steps"), entry.training("seconds"))
-            for dose in entry.doses:
-                f1, error = entry.score("f1", dose), entry.score("error_pm", dose)
-                assert f1 is not None
-                assert error is not None
-                limit = limits.get(dose)
-                ratio = error[0] / limit if limit else None
-                more = [
-                    value for name in ("class_f1", "count_exact") for value in entry.score(name, dose) or (None, None)
-                ]
-                head = [entry.name, len(entry.runs), f"{dose:g}", *f1, *error, limit, ratio]
-                writer.writerow([*head, *rest, *more, entry.runs[0].dose_per])
+    rows = []
+    for entry in entries:
+        cost = entry.cost
+        rest = (cost.parameters, cost.flops, cost.seconds, entry.training("steps"), entry.training("seconds"))
+        for dose in entry.doses:
+            f1, error = entry.score("f1", dose), entry.score("error_pm", dose)
+            assert f1 is not None
+            assert error is not None
+            limit = limits.get(dose)
+            ratio = error[0] / limit if limit else None
+            more = [value for name in ("class_f1", "count_exact") for value in entry.score(name, dose) or (None, None)]
+            head = [entry.name, len(entry.runs), f"{dose:g}", *f1, *error, limit, ratio]
+            rows.append([*head, *rest, *more, entry.runs[0].dose_per])
+    folders.write_rows(path, HEADER, rows)
 
 
 def figure(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) -> None:

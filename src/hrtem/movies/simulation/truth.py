@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from hrtem import folders
 from hrtem.movies.simulation.hopping import Trajectory
 
 #: Neighbours of a column within the particle.
@@ -102,7 +101,7 @@ class Truth:
     def write(self, folder: Path) -> None:
         """Write ``sites.csv``, ``occupancy.csv``, ``frames.csv``, ``hops.csv`` and ``truth.json`` into a folder."""
         frames, lines = self.share.shape
-        _table(
+        folders.write_rows(
             folder / "sites.csv",
             ("site", "x_A", "y_A", "on_support", "neighbours"),
             (
@@ -111,7 +110,7 @@ class Truth:
                 for line, (x, y) in enumerate(self.positions)
             ),
         )  # fmt: skip
-        _table(
+        folders.write_rows(
             folder / "occupancy.csv",
             ("frame", "site", "share", "occupied"),
             (
@@ -120,7 +119,7 @@ class Truth:
                 for line in range(lines)
             ),
         )
-        _table(
+        folders.write_rows(
             folder / "frames.csv",
             ("frame", "start_s", "end_s", "drift_x_A", "drift_y_A", "defocus_A"),
             (
@@ -129,7 +128,7 @@ class Truth:
                 for frame in range(frames)
             ),
         )  # fmt: skip
-        _table(
+        folders.write_rows(
             folder / "hops.csv",
             ("time_s", "from_site", "to_site"),
             ((f"{time:.6f}", int(start), int(end)) for time, start, end in self.hops),
@@ -150,10 +149,3 @@ class Truth:
             "hops": len(self.hops),
         }
         (folder / "truth.json").write_text(json.dumps(facts, indent=2) + "\n")
-
-
-def _table(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(rows)
