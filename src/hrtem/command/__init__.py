@@ -1,4 +1,7 @@
-"""The installed command: ``hrtem find model=graphene images=image.dm3``, and the same as ``python -m hrtem …``."""
+"""The installed command ``hrtem``, also available as ``python -m hrtem``.
+
+For example: ``hrtem find model=graphene images=image.dm3``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import hrtem
 from hrtem import commandline
 from hrtem.errors import InputError
 
-#: What each first word does; the module of its name in this package does it.
+#: Commands and their descriptions; each command is the module of the same name in this package.
 COMMANDS = {
     "find": "find the atoms in images, focal series and movies",
     "train": "simulate, train and test a network",
@@ -24,7 +27,7 @@ COMMANDS = {
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Do what the words of a command line say."""
+    """Run the command in the first word with the other words as its arguments."""
     commandline.prepare()
     with commandline.end_in_one_sentence():
         command, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
@@ -39,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def usage() -> str:
-    """What the command can do."""
+    """Return a list of all commands with their descriptions."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {about}" for name, about in COMMANDS.items()]
     return "\n".join(["hrtem COMMAND WORDS …", "", *lines, "", "hrtem COMMAND --help says what its words mean."])

@@ -1,8 +1,10 @@
-"""Trained runs beside each other: ``hrtem compare RUN RUN … [output=compare.png] [limits=limits.json] [device=cpu]``.
+"""Compare trained runs: ``hrtem compare RUN RUN … [output=compare.png] [limits=limits.json] [device=cpu]``.
 
-A folder of several runs, as a multirun leaves it, stands for those that were tested. The words are ``output=`` a PNG
-file, beside which a CSV and a Markdown table go, ``limits=`` a JSON file with the best possible position error,
-``{"dose in e/Å²": pm}``, and ``device=`` where the networks are measured.
+``RUN`` is a run folder, or a folder of several runs (from a multirun), of which all tested runs are compared.
+
+``output=`` is the PNG file of the figure; a CSV and a Markdown table are written next to it. ``limits=`` is a JSON file
+with the smallest possible position error at each dose, ``{"dose in e/Å²": pm}``. ``device=`` is the device on which
+the speed of the networks is measured.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ USAGE = "say: hrtem compare RUN RUN … [output=compare.png] [limits=limits.json
 
 
 def main(words: Sequence[str]) -> None:
-    """Compare the run folders among ``words``: print a table, save it as PNG, CSV and Markdown.
+    """Compare the run folders in ``words``: print a table, and save it as PNG, CSV and Markdown.
 
-    A folder of several runs, as a multirun leaves it, stands for those that were tested. The other words are
-    ``output=`` a PNG file, beside which the CSV and the Markdown go, ``limits=`` a JSON file with the best possible
-    position error, ``{"dose in e/Å²": pm}``, and ``device=`` where the networks are measured.
+    For a folder of several runs (from a multirun), all tested runs are compared. ``output=`` is the PNG file, next to
+    which the CSV and Markdown tables are written. ``limits=`` is a JSON file with the smallest possible position error
+    at each dose, ``{"dose in e/Å²": pm}``. ``device=`` is the device on which the speed of the networks is measured.
 
     Raises:
         InputError: a folder or a word cannot be used.

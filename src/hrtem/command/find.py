@@ -18,14 +18,14 @@ from hrtem.micrograph import Movie, Recording
 from hrtem.movies import pipeline
 from hrtem.movies.frames import follow
 
-#: The recipe of its words.
+#: Recipe that defines the words of the command.
 RECIPE = "prediction/find"
-#: Words of a command line whose values are names of files.
+#: Words whose values are file names.
 FILES = ("model", "checkpoint", "images", "output")
 
 
 def main(words: Sequence[str]) -> None:
-    """Find what the words of a command line say."""
+    """Find atoms as specified by the words of a command line."""
     if set(words) & {"-h", "--help"}:
         print(__doc__ + "\n" + recipes.help_of(RECIPE))
         return
@@ -36,12 +36,12 @@ def run(words: dict[str, Any]) -> None:
     """Write tables, structures, maps, overlays and a page for each image, focal series or movie into a new folder.
 
     Args:
-        words: those of ``conf/prediction/find.yaml``.
+        words: settings with the names of ``conf/prediction/find.yaml``.
 
     Raises:
-        InputError: a word, a model or an image cannot be used; nothing has been written.
+        InputError: a word, a model or an image cannot be used; no file has been written.
     """
-    # Everything is looked at and every model loaded before anything is written.
+    # All images are checked and all models loaded before any file is written.
     chosen = models.choose(words["model"], words["checkpoint"])
     model = api.load(chosen, **{name: words[name] for name in ("device", "symmetric", "precision")})
     given: Sequence[Recording | Movie]
@@ -86,12 +86,16 @@ def run(words: dict[str, Any]) -> None:
 
 
 def movie(model: Model, recording: Recording, kept: Path) -> Iterator[report.Frame]:
-    """The frames of a movie, each found once and kept, also over a kill; their images wait on disk to be drawn."""
+    """Find the columns in the frames of a movie.
+
+    Results are stored on disk, so that a restart after a kill does not repeat finished frames. The images are stored
+    on disk as well until the overlays are drawn.
+    """
     kept.mkdir(exist_ok=True)
     shape = (len(recording), *recording.shape)
     images = np.lib.format.open_memmap(kept / "images.npy", mode="w+", dtype=np.float32, shape=shape)
     for found in follow(model.predictor, recording, kept):
-        # A frame that was just found has been read already.
+        # If the columns of this frame were found in this run, its image is already in memory.
         micrograph = recording[found.number] if found.prediction is None else found.prediction.micrograph
         images[found.number] = micrograph.images[0]
         yield report.Frame(images[found.number], found.columns, found.sampling, in_domain=found.in_domain)

@@ -1,13 +1,14 @@
-"""Pictures and tables from the command line.
+"""Figures of training images and of model predictions.
 
     hrtem gallery [sample=graphene] [focal=3] [output=sheet.png] [micrograph=image.dm3]
     hrtem gallery probabilities model=mos2 [dose=10000] [view=0] [output=probabilities.png] [sample.tilt=0]
     hrtem gallery counts checkpoint=best.ckpt [dose=1000] [view=0] [output=counts.png] [sample.support=vacuum]
 
-The first draws random training examples over dose and defocus, with their true columns, and compares them with a
-micrograph where one is given. It takes every word of a training too; its own are listed in conf/gallery.yaml.
-probabilities draws a simulated series that a model has never seen, what is there and the probability of each class;
-counts draws a particle coloured by found and by true numbers of atoms, and writes the model that the found ones make.
+The first form draws random training examples over dose and defocus with their true columns, and compares them with a
+micrograph if ``micrograph=`` is given. It accepts all words of ``hrtem train``; its own words are in conf/gallery.yaml.
+``probabilities`` draws a simulated test series, its true structure and the predicted probability of each class.
+``counts`` draws a particle coloured by the found and by the true number of atoms in each column, and writes the 3D
+model built from the found numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hrtem.recipes import compose
 
 
 def main(words: Sequence[str]) -> None:
-    """Do what the words of a command line say."""
+    """Draw the figure for the words of a command line."""
     if set(words) & {"-h", "--help"}:
         print(__doc__)
         return

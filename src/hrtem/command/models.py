@@ -1,5 +1,8 @@
-"""``hrtem models`` lists the shipped models, ``… export best.ckpt NAME [notes=card.md]`` makes one, and
-``… calibrate NAME [views=96]`` measures anew what its probabilities and uncertainties mean.
+"""List, export and calibrate models.
+
+``hrtem models`` lists the shipped models.
+``hrtem models export best.ckpt NAME [notes=card.md]`` makes a model folder from a checkpoint.
+``hrtem models calibrate NAME [views=96]`` repeats the calibration of a model's probabilities and uncertainties.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from hrtem.training import recalibration
 
 
 def main(words: list[str]) -> None:
-    """List the models, export one, or calibrate one.
+    """List the models, export a model, or calibrate a model.
 
     Raises:
-        InputError: the words are none of these, or what they name cannot be used.
+        InputError: the words have another form, or a model or file cannot be used.
     """
     if set(words) & {"-h", "--help"}:
         print(__doc__)
@@ -44,7 +47,7 @@ def main(words: list[str]) -> None:
 
 
 def _calibrated(words: list[str]) -> tuple[str, int]:
-    """The model and the number of views that the words after ``calibrate`` say."""
+    """Read the model and the number of views from the words after ``calibrate``."""
     views = [word.removeprefix("views=") for word in words if word.startswith("views=")]
     rest = [word for word in words if not word.startswith("views=")]
     if len(rest) != 1 or len(views) > 1:

@@ -1,6 +1,6 @@
 """Follow the columns of movies through time: ``hrtem movie model=gold_frames images=movie.mrc frame_time=0.5``.
 
-The same as ``hrtem find … task=dynamics``, and of its words.
+This is the same as ``hrtem find … task=dynamics``, with the same words.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hrtem.command import find
 
 
 def main(words: Sequence[str]) -> None:
-    """Follow what the words of a command line say."""
+    """Follow the columns of the movies that the words of a command line specify."""
     if set(words) & {"-h", "--help"}:
         print(__doc__)
     find.main([*words, "task=dynamics"])

@@ -1,7 +1,7 @@
-"""A table of atoms beside true positions: ``hrtem score FOUND.csv TRUE.csv SAMPLING [MASK]``.
+"""Score a table of atoms against true positions: ``hrtem score FOUND.csv TRUE.csv SAMPLING [MASK]``.
 
 FOUND and TRUE are tables with columns ``x_px`` and ``y_px`` or ``x_A`` and ``y_A``; SAMPLING is the pixel size in Å/px,
-and MASK an image in which what counts is not black. Atoms are matched one to one within 0.5 Å.
+and MASK an image whose black pixels are excluded from the score. Atoms are matched one to one within 0.5 Å.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Simulate a movie: ``hrtem simulate dynamics=oxygen optics.dose=500 number=3 output=movie``.
 
-It takes every word of train.py, and those of conf/movie.yaml. The folder that it makes holds ``movie.mrc`` and the
-truth: ``sites.csv``, ``occupancy.csv``, ``frames.csv``, ``hops.csv`` and ``truth.json``.
+The command accepts all words of ``hrtem train``, and the words in conf/movie.yaml. It makes a folder with ``movie.mrc``
+and the ground truth: ``sites.csv``, ``occupancy.csv``, ``frames.csv``, ``hops.csv`` and ``truth.json``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hrtem.recipes import compose
 
 
 def write_movie(path: Path, frames: Iterator[np.ndarray], number: int, shape: tuple[int, int], sampling: float) -> None:
-    """Write frames ``(Y, X)`` as an MRC stack, one at a time."""
+    """Write frames ``(Y, X)`` one by one into an MRC stack."""
     with mrcfile.new_mmap(path, shape=(number, *shape), mrc_mode=2, overwrite=True) as file:
         for place, frame in enumerate(frames):
             file.data[place] = frame
@@ -29,7 +29,7 @@ def write_movie(path: Path, frames: Iterator[np.ndarray], number: int, shape: tu
 
 
 def main(words: Sequence[str]) -> None:
-    """Simulate what the words of a command line say."""
+    """Simulate the movie that the words of a command line specify."""
     if set(words) & {"-h", "--help"}:
         print(__doc__)
         return

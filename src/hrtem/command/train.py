@@ -1,4 +1,4 @@
-"""Simulate, train and test: ``hrtem train sample=mos2 focal=3``, the same as ``python train.py …`` in a clone."""
+"""Simulate, train and test: ``hrtem train sample=mos2 focal=3``, or ``python train.py …`` in a clone."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from hrtem import commandline, recipes
 
 
 def main(words: Sequence[str]) -> None:
-    """Run one experiment, or those of a sweep."""
-    # What trains on several devices starts itself again, by the name of its script and with the same words.
+    """Run one experiment, or all experiments of a sweep."""
+    # A training on several devices starts further processes with the name of this script and the same words.
     sys.argv = [__file__, *words]
     sys.modules["__main__"].__spec__ = None
     start()
 
 
 def start() -> None:
-    """Run what the words of this process say."""
+    """Run the training that the command-line words of this process specify."""
     commandline.prepare()
     if set(sys.argv[1:]) & {"-h", "--help"}:
         print(__doc__ + "\n" + recipes.help_of("train"))
@@ -33,9 +33,9 @@ def start() -> None:
 
 def job(config: DictConfig) -> float:
     """Run one experiment and return the monitored metric of its best checkpoint."""
-    commandline.prepare()  # a launcher may have brought us into another process
+    commandline.prepare()  # a launcher may have started this job in another process
     with commandline.end_in_one_sentence():
-        # Whoever asks for help does not wait for torch.
+        # Imported here so that --help does not wait for torch.
         from hrtem.training import experiment
 
         return experiment.run(config, Path(HydraConfig.get().runtime.output_dir))

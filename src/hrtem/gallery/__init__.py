@@ -1,1 +1,1 @@
-"""Pictures of what training sees and of what models answer."""
+"""Figures of simulated training images and of model predictions."""

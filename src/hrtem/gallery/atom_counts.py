@@ -1,4 +1,4 @@
-"""A particle coloured by the number of atoms in each column, and the model in three dimensions that these make."""
+"""A particle coloured by the number of atoms in each column, and the 3D model built from these counts."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from hrtem.report.drawing import save
 from hrtem.report.files import element
 from hrtem.structure import Solid, build_solid
 
-#: Side of the view, px: a particle as a whole.
+#: Side of the view, px; large enough for a whole particle.
 PATCH = 256
-#: Vacuum to each side of a model, Å.
+#: Vacuum above and below a model, Å.
 VACUUM = 5.0
-#: Found and true columns belong together up to this distance, Å; nothing is left out at the border.
+#: Largest distance between matched found and true columns, Å, and width of the ignored border, Å (no border).
 TOLERANCE, BORDER = 0.5, 0.0
-#: The direction from which a model is seen: along the beam, and leaning back to see its height.
+#: Viewing directions of a model as ASE rotations: along the beam, and tilted so that the height is visible.
 VIEWS = {"along the beam": "0x,180y,180z", "from the side": "-75x,20y,0z"}
 
 
 def draw(words: Sequence[str]) -> list[Path]:
-    """Write the figure and the model that the words of a command line ask for, over older ones.
+    """Write the figure and the 3D model for the words of a command line; existing files are overwritten.
 
     Returns:
-        The PNG, and beside it the model of the found counts as XYZ and as CIF.
+        Paths of the PNG figure and of the 3D model of the found counts as XYZ and as CIF.
 
     Raises:
-        InputError: a word has no use, the model counts no atoms, or the columns lie on no known lattice.
+        InputError: a word is invalid, the network counts no atoms, or the columns lie on no known lattice.
     """
     said = Words.parse(words, "counts.png")
     scene = said.scene(PATCH)
@@ -59,7 +59,7 @@ def draw(words: Sequence[str]) -> list[Path]:
 
 
 def in_box(atoms: Atoms, extent: tuple[float, float]) -> Atoms:
-    """The same atoms in a cell of the field of view, at the same x and y, with vacuum above and below."""
+    """Put the atoms into a cell as large as the field of view, with unchanged x and y and vacuum above and below."""
     atoms = atoms.copy()
     low, high = atoms.positions[:, 2].min(), atoms.positions[:, 2].max()
     atoms.positions[:, 2] += VACUUM - low
@@ -68,7 +68,7 @@ def in_box(atoms: Atoms, extent: tuple[float, float]) -> Atoms:
 
 
 def figure(scene: AnsweredView, rebuilt: Solid, true: Solid, name: str) -> Figure:
-    """Above, the images; below, found and true counts and both models from the side."""
+    """Draw the images (first row), and found and true counts with both models from the side (second row)."""
     number = max(4, len(scene.images))
     canvas = Figure(figsize=(3.6 * number, 7.6), layout="constrained")
     grid = canvas.subplots(2, number, squeeze=False)
@@ -103,7 +103,7 @@ def figure(scene: AnsweredView, rebuilt: Solid, true: Solid, name: str) -> Figur
     _seen(grid[1, 3], true, VIEWS["from the side"], colours, "model of the true counts, from the side")
     if len(scene.images) < number:
         _seen(grid[0, -1], rebuilt, VIEWS["along the beam"], colours, "model of the found counts, along the beam")
-    # Both models at one scale.
+    # Both models are drawn at the same scale.
     limits = [(one.get_xlim(), one.get_ylim()) for one in grid[1, 2:4]]
     reach = [max(abs(end[1] - end[0]) for end in ends) / 2 for ends in zip(*limits, strict=True)]
     for one, ((left, right), (low, high)) in zip(grid[1, 2:4], limits, strict=True):
@@ -116,14 +116,14 @@ def figure(scene: AnsweredView, rebuilt: Solid, true: Solid, name: str) -> Figur
 
 
 def _coloured(axes: Axes, columns: Columns, sampling: float, colours: dict[str, Any]) -> Any:
-    """The columns as dots in the colours of their counts."""
+    """Draw the columns as dots whose colours show their counts."""
     x, y = columns.positions.T / sampling
     axes.set_aspect("equal")
     return axes.scatter(x, y, c=columns.counts, s=45, linewidths=0.3, edgecolors="black", **colours)
 
 
 def _seen(axes: Axes, model: Solid, rotation: str, colours: dict[str, Any], title: str) -> None:
-    """The atoms of a model as balls in the colours of their columns' counts."""
+    """Draw the atoms of a model as spheres whose colours show the counts of their columns."""
     column = model.atoms.get_array("column")
     height = np.bincount(column)[column]
     shades = colours["cmap"](colours["norm"](height))

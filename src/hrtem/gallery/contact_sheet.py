@@ -1,4 +1,4 @@
-"""A contact sheet of training examples over dose and defocus, beside a micrograph where one is given."""
+"""A contact sheet of training examples over dose and defocus, with an optional comparison to a micrograph."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hrtem.micrograph import read
 from hrtem.training.data import Example, WaveDataModule, collate, columns_of
 from hrtem.training.task import Task
 
-#: Doses, and defoci of single images; a row of longer series holds about this many images.
+#: Number of doses, number of defoci for single images, and approximate number of images in a row of focal series.
 DOSES, DEFOCI, IMAGES = 5, 5, 9
 
-#: How the small print tells a setting: its format, and the factor from the recipe's unit; line by line.
+#: Settings in the small print, line by line: the format, and the conversion factor from the recipe's unit.
 SMALL_PRINT = (
     {
         "Cs": ("Cs {:z.0f} µm", 1e-4),
@@ -39,10 +39,10 @@ SMALL_PRINT = (
 
 
 def draw(config: DictConfig) -> Path:
-    """Write the sheet of a configuration as a PNG file, over an older one, and return its path.
+    """Write the sheet of a configuration as a PNG file and return its path; an existing file is overwritten.
 
     Raises:
-        InputError: a setting, the micrograph or the place of the picture is no good.
+        InputError: a setting, the micrograph or the output path is invalid.
     """
     output = _output(config)
     contact_sheet(config).save(output)
@@ -50,10 +50,10 @@ def draw(config: DictConfig) -> Path:
 
 
 def contact_sheet(config: DictConfig) -> ContactSheet:
-    """The sheet that a configuration of ``conf/gallery.yaml`` describes; prints the comparison with a micrograph.
+    """Draw the sheet of a configuration of ``conf/gallery.yaml`` and print the comparison with a micrograph.
 
     Raises:
-        InputError: a setting or the micrograph is no good; nothing has been simulated then.
+        InputError: a setting or the micrograph is invalid; this is checked before the simulation starts.
     """
     for name in ("waves", "examples"):
         if not isinstance(config[name], int) or config[name] < 1:
@@ -80,10 +80,10 @@ def contact_sheet(config: DictConfig) -> ContactSheet:
 
 
 def examples_over_dose_and_defocus(data: WaveDataModule, optics: DictConfig) -> list[list[Example | None]]:
-    """A random training example at each dose (rows, on a log scale) and defocus (columns) of the recipe's ranges.
+    """Simulate a training example at each dose (rows, log scale) and defocus (columns) of the recipe's ranges.
 
-    Dose and defocus are given, and all else is drawn as in training. None stands where training draws nothing,
-    because no draw at this defocus has the ``lattice_contrast`` that the recipe asks for.
+    Dose and defocus are fixed; all other settings are drawn at random as in training. An entry is None if no draw at
+    this defocus reaches the ``lattice_contrast`` that the recipe requires.
     """
     number = DEFOCI if data.optics.num_images == 1 else max(2, IMAGES // data.optics.num_images)
     dose, defocus = data.optics.ranges["dose"], data.optics.defocus
@@ -100,7 +100,7 @@ def examples_over_dose_and_defocus(data: WaveDataModule, optics: DictConfig) -> 
 
 
 def random_examples(task: Task, data: WaveDataModule, number: int) -> tuple[Pieces, dict[str, np.ndarray]]:
-    """The first training examples as the network sees them, and their settings, ``(B,)`` or ``(B, F)`` each."""
+    """Simulate the first training examples as the network sees them; their settings are ``(B,)`` or ``(B, F)``."""
     images = data.images("train", number)
     scenes, settings = [], []
     for start in track(range(0, number, data.batch_size), "Imaging", transient=True):
@@ -113,7 +113,7 @@ def random_examples(task: Task, data: WaveDataModule, number: int) -> tuple[Piec
 
 
 def _compare(sheet: ContactSheet, comparison: Comparison, real: Pieces, simulated: Pieces) -> None:
-    """Fill the first row: micrograph, nearest example, spectra and histograms."""
+    """Fill the first row with the micrograph, the nearest example, spectra and histograms."""
     pieces, focal = real.images.shape[:2]
     note = (
         f"the most typical of {pieces} squares; beside it the one\n"
@@ -130,7 +130,7 @@ def _compare(sheet: ContactSheet, comparison: Comparison, real: Pieces, simulate
 
 
 def _fill(sheet: ContactSheet, grid: Sequence[Sequence[Example | None]], task: Task, first: int) -> None:
-    """Draw a grid of examples from row ``first`` on."""
+    """Draw a grid of examples, starting at row ``first``."""
     for row, examples in enumerate(grid, start=first):
         for group, example in enumerate(examples):
             if example is None:
@@ -144,14 +144,14 @@ def _fill(sheet: ContactSheet, grid: Sequence[Sequence[Example | None]], task: T
 
 
 def titles(settings: Mapping[str, np.ndarray]) -> list[str]:
-    """Dose and defocus of each image of a series."""
+    """Return a title with dose and defocus for each image of a series."""
     return [
         f"{float(settings['dose']):,.0f} e/Å², defocus {round(float(defocus))} Å" for defocus in settings["defocus"]
     ]
 
 
 def small_print(settings: Mapping[str, np.ndarray]) -> str:
-    """What else matters of the microscope and the camera, in two lines."""
+    """Return the other important settings of microscope and camera as two lines of text."""
     lines = (
         ", ".join(
             text.format(factor * float(settings[name])) for name, (text, factor) in line.items() if name in settings
@@ -162,7 +162,7 @@ def small_print(settings: Mapping[str, np.ndarray]) -> str:
 
 
 def _output(config: DictConfig) -> Path:
-    """The picture's file."""
+    """Check and return the path of the output file."""
     path = Path(str(config.output))
     problem = None
     if path.suffix.lower() != ".png":

@@ -1,4 +1,4 @@
-"""A micrograph beside what training sees: spectra, histograms, and the settings that come nearest."""
+"""Comparison of a micrograph with training examples: spectra, histograms and the settings of the nearest examples."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from hrtem.inference.preparation import Prepared
 from hrtem.micrograph import Micrograph, require_calibration
 from hrtem.training.task import Task
 
-#: Share of the examples that count as near to a micrograph.
+#: Fraction of the examples that counts as near to a micrograph.
 NEAR = 0.05
-#: Percentiles of the examples that bound the band around their median.
+#: Percentiles of the examples: lower limit of the band, median, upper limit.
 BAND = (10.0, 50.0, 90.0)
 #: Colours of the micrograph, of all examples and of the nearest one.
 REAL, ALL, NEAREST = "black", "tab:blue", "tab:orange"
@@ -33,7 +33,7 @@ class Pieces:
 
     Attributes:
         images: normalised, as the network sees them, ``(B, F, Y, X)``.
-        counts: what the detector gave, of the same shape.
+        counts: detector counts, of the same shape.
         sampling: Å/px.
     """
 
@@ -43,17 +43,18 @@ class Pieces:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Their spectra, histograms and moments."""
+        """Spectra, histograms and moments of the pieces."""
         return Statistics.of(self.images, self.counts, self.sampling)
 
 
 def cut(micrograph: Micrograph, task: Task, side: int) -> Pieces:
-    """The squares of ``side`` px, at the pixel size of ``task``, that tile the micrograph but for its borders.
+    """Cut a micrograph into a grid of squares of ``side`` px at the pixel size of ``task``.
 
-    Each is normalised by itself, as a simulated one is.
+    The grid is centred; strips at the borders are left out. Each square is normalised separately, like a simulated
+    image.
 
     Raises:
-        InputError: the pixel size is unknown, the number of images is not the task's, or they are too small.
+        InputError: the pixel size is unknown, the number of images differs from the task's, or they are too small.
     """
     sampling, number = require_calibration(micrograph).sampling, task.optics.num_images
     assert sampling is not None
@@ -77,13 +78,13 @@ def cut(micrograph: Micrograph, task: Task, side: int) -> Pieces:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Statistics of a micrograph beside those of simulated examples.
+    """Statistics of a micrograph and of simulated examples.
 
     Attributes:
-        name: of the micrograph.
-        real: statistics of its pieces.
+        name: name of the micrograph.
+        real: statistics of the micrograph's pieces.
         simulated: statistics of the examples.
-        settings: of the examples, ``(B,)`` or, image by image of a series, ``(B, F)``.
+        settings: settings of the examples, ``(B,)``, or ``(B, F)`` if they differ between the images of a series.
     """
 
     name: str
@@ -93,22 +94,22 @@ class Comparison:
 
     @cached_property
     def distances(self) -> np.ndarray:
-        """Of the examples' spectra from the micrograph's, dB, ``(B,)``."""
+        """Distances between the examples' spectra and the micrograph's median spectrum, dB, ``(B,)``."""
         return self.simulated.distances(np.median(self.real.spectra, axis=0))
 
     @cached_property
     def nearest(self) -> np.ndarray:
-        """Indices of the examples nearest to the micrograph, the nearest first."""
+        """Indices of the examples nearest to the micrograph, in order of distance."""
         number = max(1, round(NEAR * len(self.distances)))
         return np.argsort(self.distances)[:number]
 
     @cached_property
     def typical(self) -> int:
-        """Index of the micrograph's piece whose spectrum is nearest to the median of all."""
+        """Index of the micrograph's piece whose spectrum is nearest to the median spectrum of all pieces."""
         return int(np.argmin(self.real.distances(np.median(self.real.spectra, axis=0))))
 
     def figures_table(self) -> Table:
-        """The micrograph's figures beside the examples'."""
+        """Make a table of the image statistics of the micrograph and of the examples."""
         table = Table(title=f"{self.name} beside {len(self.distances)} training examples")
         heads = (
             "quantity",
@@ -128,7 +129,7 @@ class Comparison:
         return table
 
     def settings_table(self) -> Table:
-        """Which settings the examples nearest to the micrograph have, beside those of all, 10 to 90 %."""
+        """Make a table of the settings of all examples and of the nearest examples, 10th to 90th percentile."""
         table = Table(title="Settings of the examples in their recipes' units, 10 to 90 %")
         for number, head in enumerate(("setting", "all", f"nearest {len(self.nearest)}")):
             table.add_column(head, justify="right" if number else "left")
@@ -143,7 +144,7 @@ class Comparison:
             Console().print(table)
 
     def plot_spectra(self, axes: Axes) -> None:
-        """Power against spatial frequency, as the network sees it."""
+        """Plot the power spectra of the normalised images."""
         frequencies = self.real.frequencies
         self._plot(axes, frequencies, self.real.spectra, self.simulated.spectra)
         axes.set(yscale="log", xlim=(0.0, frequencies[-1]))
@@ -151,7 +152,7 @@ class Comparison:
         axes.set_title("power spectrum, radial average (Å²)", fontsize=9)
 
     def plot_histograms(self, axes: Axes) -> None:
-        """Density of the intensity, as the network sees it."""
+        """Plot the intensity histograms of the normalised images."""
         middles = 0.5 * (EDGES[:-1] + EDGES[1:])
         self._plot(axes, middles, self.real.histograms, self.simulated.histograms)
         axes.set(yscale="log", xlim=(-5.0, 5.0), ylim=(1e-4, 1.0))
@@ -169,7 +170,10 @@ class Comparison:
 
 
 def varied(settings: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The settings ``(B,)`` that differ between examples, of a series those of its middle image; no directions."""
+    """Select the settings ``(B,)`` that differ between examples, without directions and seeds.
+
+    For a setting that differs between the images of a series, the value of the middle image is taken.
+    """
     answer = {}
     for name, values in settings.items():
         values = values if values.ndim == 1 else values[:, values.shape[1] // 2]

@@ -1,4 +1,4 @@
-"""Images of a series, the structure they are of, and the probability of each class, as Schiøtz et al. 2018."""
+"""Images of a series, the true structure, and the probability of each class, as in Schiøtz et al. 2018."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PATCH = 128
 
 
 def draw(words: Sequence[str]) -> Path:
-    """Write the figure that the words of a command line ask for, over an older one, and return its path.
+    """Write the figure for the words of a command line and return its path; an existing file is overwritten.
 
     Raises:
-        InputError: a word has no use, or the view cannot be simulated.
+        InputError: a word is invalid, or the view cannot be simulated.
     """
     said = Words.parse(words, "probabilities.png")
     save(figure(said.scene(PATCH), said.name), said.output)
@@ -29,7 +29,7 @@ def draw(words: Sequence[str]) -> Path:
 
 
 def figure(scene: AnsweredView, name: str) -> Figure:
-    """Above, the images of a series and the true model; below, the probability of each class and of none."""
+    """Draw the images and the true structure (first row), and the probabilities of classes and background (second)."""
     classes = scene.true.classes
     above, below = len(scene.images) + 1, len(classes) + 1
     canvas = Figure(figsize=(2.6 * max(above, below), 6.4), layout="constrained")
@@ -51,7 +51,7 @@ def figure(scene: AnsweredView, name: str) -> Figure:
 
 
 def _model(axes: Axes, scene: AnsweredView) -> None:
-    """The true columns as dots and those that were found as rings, in the colours of their classes."""
+    """Draw true columns as dots and found columns as rings, in the colours of their classes."""
     rows, width = scene.images.shape[-2:]
     axes.set(xlim=(-0.5, width - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal")
     circle(axes, scene.true, scene.sampling, radius=0.45, filled=True)

@@ -1,4 +1,4 @@
-"""One simulated view that a trained model has never seen, with what it answers: what figures are drawn of."""
+"""A simulated test view with the prediction of a trained model, for the figures of the gallery."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from hrtem.ranges import parse_number
 from hrtem.training.data import collate
 from hrtem.training.testsets import simulate_test_set
 
-#: Grey levels run from black to white over this many standard deviations to either side of the mean.
+#: Black and white are this many standard deviations below and above the mean.
 REACH = 3.0
 
 
 @dataclass(frozen=True)
 class AnsweredView:
-    """A view and its answer.
+    """A simulated view and the prediction of a model.
 
     Attributes:
-        images: as the network sees them, ``(F, Y, X)``.
+        images: normalised images as the network sees them, ``(F, Y, X)``.
         maps: probability of each class in each pixel, ``(C, Y, X)``.
-        found, true: columns, in Å from the first pixel's centre.
-        defocus: of each image, Å, positive is underfocus.
-        dose: of each image, e/Å².
-        sampling: Å/px.
+        found, true: found and true columns, in Å from the centre of the first pixel.
+        defocus: defocus of each image, Å, positive is underfocus.
+        dose: dose of each image, e/Å².
+        sampling: pixel size, Å/px.
     """
 
     images: np.ndarray
@@ -48,13 +48,16 @@ class AnsweredView:
 
     @property
     def extent(self) -> tuple[float, float]:
-        """Largest x and y of a pixel's centre, Å."""
+        """Largest x and y of a pixel centre, Å."""
         rows, width = self.images.shape[-2:]
         return (width - 1) * self.sampling, (rows - 1) * self.sampling
 
     @classmethod
     def of(cls, predictor: Predictor, view: int, dose: float, patch: int, changes: Mapping[str, Any]) -> AnsweredView:
-        """View number ``view`` of the test set of ``patch``² px with ``changes``; see :func:`simulate_test_set`."""
+        """Simulate view number ``view`` of ``patch``² px and find its columns.
+
+        The view belongs to the test set with ``changes``, see :func:`simulate_test_set`.
+        """
         task = predictor.network
         images = simulate_test_set(task, views=view + 1, changes=changes, doses=(dose,), patch=patch).images
         example = images[view]
@@ -79,7 +82,7 @@ class AnsweredView:
 
 
 def show_series(axes: Sequence[Axes], scene: AnsweredView, fontsize: float) -> None:
-    """The images of a scene in grey, each on axes of its own, with defocus and dose above."""
+    """Draw each image of a series in grey on separate axes, with defocus and dose as title."""
     for one, image, defocus in zip(axes, scene.images, scene.defocus, strict=False):
         one.imshow(image, cmap="gray", vmin=-REACH, vmax=REACH, interpolation="nearest")
         one.set_title(f"defocus {defocus:.0f} Å, {scene.dose:,.0f} e/Å²", fontsize=fontsize)
@@ -87,15 +90,15 @@ def show_series(axes: Sequence[Axes], scene: AnsweredView, fontsize: float) -> N
 
 @dataclass(frozen=True)
 class Words:
-    """What a figure is to show.
+    """Settings of a figure, from the words of a command line.
 
     Attributes:
         predictor: the model.
-        name: of the model.
-        output: PNG file.
-        dose: e/Å², or None for one in the middle of the model's tests.
+        name: name of the model.
+        output: path of the PNG file.
+        dose: dose in e/Å²; the default is the middle one of the model's test doses.
         view: number of the view.
-        changes: settings other than the model's own.
+        changes: settings that replace those of the model's recipe.
     """
 
     predictor: Predictor
@@ -110,7 +113,7 @@ class Words:
         """Read ``model=NAME`` or ``checkpoint=FILE``, ``dose= view= output=`` and settings as ``sample.tilt=0``.
 
         Raises:
-            InputError: a word is unknown or has no use.
+            InputError: a word is unknown or its value is invalid.
         """
         said: dict[str, Any] = {"model": None, "checkpoint": None, "dose": None, "view": "0", "output": output}
         changes: dict[str, dict[str, Any]] = {}
@@ -138,12 +141,12 @@ class Words:
         return cls(predictor, name, path, dose, int(said["view"]), changes)
 
     def scene(self, patch: int) -> AnsweredView:
-        """The view, ``patch`` px a side."""
+        """Simulate the view with a side of ``patch`` px."""
         return AnsweredView.of(self.predictor, self.view, self.dose, patch, self.changes)
 
 
 def _number(text: str) -> Any:
-    """A value as YAML has it, with 1e4 and ranges of such numbers as Hydra reads them."""
+    """Read a YAML value; ``1e4`` is a number as in Hydra, also within a range."""
     value = yaml.safe_load(text)
     return _plain(value)
 

@@ -1,4 +1,4 @@
-"""A sheet of image series in rows, laid out to the pixel so that no image is resampled."""
+"""A sheet of image series in rows, with a layout in whole pixels so that no image is resampled."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from PIL import Image
 from hrtem.columns import Columns
 from hrtem.report.drawing import circle, legend, save
 
-#: About the side of an image, the space between images of a series, and between series, px.
+#: Approximate side of an image, space between the images of a series, and space between series, px.
 SIDE, NARROW, GAP = 256, 2, 8
 #: Heights of the headline, of the titles above a row and of the small print below it, px.
 HEADLINE, TITLE, PRINT = 32, 20, 32
-#: Smallest width of a plot, and what its tick labels take on the left and below, px.
+#: Smallest width of a plot, and space for the tick labels on the left and below, px.
 PLOT, TICKS, LABELS = 360, 40, 12
-#: Grey levels run from black to white over this many standard deviations to either side of the mean.
+#: Black and white are this many standard deviations below and above the mean.
 REACH = 3.0
-#: Screen pixels an inch, to which Matplotlib relates sizes of type.
+#: Pixels per inch, which set the font sizes of Matplotlib.
 DPI = 100
 
 
 class ContactSheet:
-    """Rows of series, each of ``focal`` images side by side.
+    """Rows of series, each with ``focal`` images side by side.
 
     Args:
         patch: side of an image, px.
-        focal: images in a series.
-        groups: series in a row.
-        rows: how many rows.
-        plots: plots beside two series in one of the rows.
+        focal: number of images in a series.
+        groups: number of series in a row.
+        rows: number of rows.
+        plots: number of plots in a row that has two series.
     """
 
     def __init__(self, patch: int, focal: int, groups: int, rows: int, plots: int = 0) -> None:
@@ -47,7 +47,7 @@ class ContactSheet:
         self.figure = Figure((self.width / DPI, self.height / DPI), dpi=DPI)
 
     def headline(self, text: str, classes: Sequence[str]) -> None:
-        """Text over the sheet, and the colours of the classes."""
+        """Write a text above the sheet, and a legend with the colours of the classes."""
         self.figure.text(GAP / self.width, 1.0 - 10 / self.height, text, fontsize=11, va="top")
         legend(self.figure, classes, loc="upper right", frameon=False, fontsize=9, borderaxespad=0.3)
 
@@ -64,12 +64,12 @@ class ContactSheet:
         """Draw one series.
 
         Args:
-            row, group: its place.
-            images: normalised, ``(F, Y, X)``.
-            titles: above each image.
-            small_print: below the first.
-            columns: ringed on the right half of each image; the left half stays as it is.
-            sampling: Å/px.
+            row, group: position of the series in the sheet.
+            images: normalised images, ``(F, Y, X)``.
+            titles: titles above the images.
+            small_print: text below the first image.
+            columns: columns to mark with rings on the right half of each image; the left half has no marks.
+            sampling: pixel size, Å/px.
         """
         for number, (image, title) in enumerate(zip(images, titles, strict=True)):
             axes = self._panel(row, group, number)
@@ -82,23 +82,23 @@ class ContactSheet:
                 axes.set_xlabel(small_print, fontsize=7, labelpad=2, loc="left")
 
     def nothing(self, row: int, group: int, text: str) -> None:
-        """Say why the place of a series is empty."""
+        """Write a text into the empty place of a series."""
         axes = self._panel(row, group, 0)
         axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=8, transform=axes.transAxes)
 
     def plots(self, row: int, number: int) -> list[Axes]:
-        """Axes of plots that share what two series leave of a row."""
+        """Add axes for plots, which share the space of a row beside two series."""
         start = GAP + 2 * (self.group + GAP)
         width = (self.width - start - GAP) / number
         top, height = self._top(row), self.side - LABELS
         return [self._axes(start + n * width + TICKS, top, width - TICKS, height) for n in range(number)]
 
     def save(self, path: Path) -> None:
-        """Write a PNG; it appears complete or not at all."""
+        """Write a PNG file atomically, so that an incomplete file never appears under its name."""
         partial = path.with_suffix(".partial.png")
         save(self.figure, partial)
         with Image.open(partial) as picture:
-            # Noise cannot be compressed: a palette takes a third of the space and looks the same.
+            # Noise does not compress well: a colour palette needs a third of the space and looks the same.
             palette = picture.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         palette.save(partial, optimize=True)
         os.replace(partial, path)
@@ -114,6 +114,6 @@ class ContactSheet:
         return HEADLINE + row * self.pitch + TITLE
 
     def _axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes at pixels from the sheet's upper left corner."""
+        """Add axes at a position in pixels from the upper left corner of the sheet."""
         bottom = self.height - top - height
         return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))

@@ -1,7 +1,7 @@
-"""What can be counted of an image that shows no atom by itself: power spectrum, histogram, moments.
+"""Statistics of an image that do not need visible atoms: power spectrum, histogram and moments.
 
-Everything is taken of normalised images, as the network sees them, whose gain and offset are gone; only the
-contrast is taken of the counts.
+All statistics are those of normalised images as the network sees them, without gain and offset; only the contrast
+is calculated from the counts.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-#: Bands of spatial frequency, 1/Å. The fringes of graphene, gold and MoS2 lie in the second and third.
+#: Bands of spatial frequency, 1/Å. The fringes of graphene, gold and MoS2 lie in the second and third band.
 BANDS = ((0.0, 0.35), (0.35, 0.6), (0.6, 1.0), (1.0, 1.6), (1.6, 2.5))
 #: Edges of the histogram, in standard deviations of the normalised image.
 EDGES = np.linspace(-6.0, 6.0, 97)
 
 
 def radial_spectrum(images: np.ndarray, sampling: float) -> tuple[np.ndarray, np.ndarray]:
-    """Radially averaged power spectral density, averaged over the images of a series.
+    """Calculate the radially averaged power spectral density, averaged over the images of a series.
 
-    A Hann window keeps what crosses the border from leaking over all frequencies. White noise of variance v
-    gives ``v sampling²`` everywhere, and the integral over the plane is the variance.
+    A Hann window reduces spectral leakage from the image borders. White noise of variance v gives ``v sampling²``
+    at all frequencies, and the integral over the frequency plane is the variance.
 
     Args:
-        images: real ``(B, F, Y, X)``; their mean is subtracted.
-        sampling: Å/px.
+        images: real images ``(B, F, Y, X)``; their mean is subtracted.
+        sampling: pixel size, Å/px.
 
     Returns:
         Frequencies ``(K,)`` in 1/Å, from one period per image to the Nyquist frequency, and densities
@@ -37,7 +37,7 @@ def radial_spectrum(images: np.ndarray, sampling: float) -> tuple[np.ndarray, np
     power = np.abs(np.fft.rfft2(images * window)) ** 2 * (sampling**2 / np.square(window).sum())
     power = power.mean(axis=1).reshape(len(images), -1)
     ky, kx = np.fft.fftfreq(rows, sampling), np.fft.rfftfreq(columns, sampling)
-    # The half plane stands for the whole: all its columns but the first (and the last, of even images) count twice.
+    # The half plane represents the full plane: all columns count twice except the first (and the last if X is even).
     weight = np.full((rows, len(kx)), 2.0)
     weight[:, 0] = 1.0
     if columns % 2 == 0:
@@ -52,14 +52,14 @@ def radial_spectrum(images: np.ndarray, sampling: float) -> tuple[np.ndarray, np
 
 
 def band_shares(frequencies: np.ndarray, spectra: np.ndarray) -> np.ndarray:
-    """Share of the power between 0 and the Nyquist frequency that lies in each of :data:`BANDS`.
+    """Calculate the fraction of the power between 0 and the Nyquist frequency in each of :data:`BANDS`.
 
     Args:
         frequencies: ``(K,)`` in 1/Å, equally spaced.
         spectra: radially averaged densities ``(B, K)``.
 
     Returns:
-        ``(B, len(BANDS))``; a ring of the plane counts by its circumference.
+        Fractions ``(B, len(BANDS))``; each frequency is weighted by the circumference of its ring.
     """
     ring = spectra * frequencies
     inside = [(frequencies > low) & (frequencies <= high) for low, high in BANDS]
@@ -68,15 +68,15 @@ def band_shares(frequencies: np.ndarray, spectra: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Statistics of some images ``(B, F, Y, X)`` of one size.
+    """Statistics of images ``(B, F, Y, X)`` of equal size.
 
     Attributes:
-        frequencies: ``(K,)`` in 1/Å.
-        spectra: of the normalised images, Å², ``(B, K)``.
+        frequencies: spatial frequencies ``(K,)`` in 1/Å.
+        spectra: power spectral densities of the normalised images, Å², ``(B, K)``.
         histograms: densities of the normalised intensity between :data:`EDGES`, ``(B, len(EDGES) - 1)``.
-        skewness: of the normalised intensity, ``(B,)``; 0 for a Gaussian.
-        kurtosis: excess kurtosis of the same, ``(B,)``; 0 for a Gaussian.
-        contrast: standard deviation of the counts, noise included, over their mean, ``(B,)``.
+        skewness: skewness of the normalised intensity, ``(B,)``; 0 for a Gaussian.
+        kurtosis: excess kurtosis of the normalised intensity, ``(B,)``; 0 for a Gaussian.
+        contrast: standard deviation of the counts, including noise, over their mean, ``(B,)``.
     """
 
     frequencies: np.ndarray
@@ -88,7 +88,7 @@ class Statistics:
 
     @classmethod
     def of(cls, images: np.ndarray, counts: np.ndarray, sampling: float) -> Statistics:
-        """Of normalised ``images`` and the ``counts`` they were made of, ``(B, F, Y, X)``, at Å/px."""
+        """Calculate the statistics of normalised ``images`` and their ``counts``, ``(B, F, Y, X)``, at Å/px."""
         images, counts = np.asarray(images, dtype=np.float64), np.asarray(counts, dtype=np.float64)
         frequencies, spectra = radial_spectrum(images, sampling)
         flat = images.reshape(len(images), -1)
@@ -103,16 +103,16 @@ class Statistics:
         )
 
     def figures(self) -> dict[str, np.ndarray]:
-        """One number an image ``(B,)`` of each quantity that can be told in one, by its name and unit."""
+        """Return the scalar statistics ``(B,)``, one number per image, by name and unit."""
         shares = 100.0 * band_shares(self.frequencies, self.spectra).T
         power = {f"power in {low:g}-{high:g} 1/Å (%)": share for (low, high), share in zip(BANDS, shares, strict=True)}
         moments = {"skewness": self.skewness, "excess kurtosis": self.kurtosis}
         return {**power, **moments, "contrast of the counts (%)": 100.0 * self.contrast}
 
     def distances(self, spectrum: np.ndarray) -> np.ndarray:
-        """Root mean square difference ``(B,)`` in dB between these spectra and one other ``(K,)``.
+        """Calculate the root mean square difference ``(B,)`` in dB between the spectra and another spectrum ``(K,)``.
 
-        The two lowest frequencies are left to the illumination and to the window.
+        The two lowest frequencies are ignored because illumination and window dominate them.
         """
         decibels = 10.0 * np.log10(np.maximum(self.spectra, 1e-12) / np.maximum(spectrum, 1e-12))
         return np.sqrt(np.square(decibels[:, 2:]).mean(axis=1))

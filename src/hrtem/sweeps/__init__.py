@@ -1,1 +1,1 @@
-"""Many trainings: a search for the best words, and trained runs beside each other."""
+"""Several trainings: hyperparameter search and comparison of trained runs."""

@@ -1,4 +1,4 @@
-"""Trained runs beside each other: scores against dose, size and speed."""
+"""Comparison of trained runs: scores against dose, network size and speed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Cost", "Entry", "Run", "compare", "names", "read_limits", "run_folde
 
 
 def compare(folders: Sequence[Path], device: str = "cpu") -> list[Entry]:
-    """Read runs, put repetitions of a recipe together and measure each network once.
+    """Read runs, group the repetitions of each recipe and measure each network once.
 
     Raises:
-        InputError: a folder is no tested run, or the device is not there.
+        InputError: a folder is not a tested run, or the device is not available.
     """
     groups: dict[str, list[Run]] = {}
     for folder in folders:
@@ -30,7 +30,7 @@ def compare(folders: Sequence[Path], device: str = "cpu") -> list[Entry]:
 
 
 def run_folders(place: Path) -> list[Path]:
-    """The folder itself or, where it is none of a run but holds some, those of them that were tested."""
+    """Return the folder itself if it is a run folder, otherwise the folders of tested runs inside it."""
     if (place / "config.yaml").exists():
         return [place]
     inside = sorted(path.parent for path in place.glob("*/metrics.json"))
@@ -38,10 +38,10 @@ def run_folders(place: Path) -> list[Path]:
 
 
 def read_limits(path: Path) -> Mapping[float, float]:
-    """The best possible position error in pm for doses in e/Å².
+    """Read the smallest possible position error in pm for each dose in e/Å².
 
     Raises:
-        InputError: the file does not say so.
+        InputError: the file does not exist or has another format.
     """
     if not path.is_file():
         raise InputError(f"limits must be a JSON file, and {path} does not exist.")

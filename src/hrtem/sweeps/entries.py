@@ -1,4 +1,4 @@
-"""What run folders hold, which of them repeat one recipe, and what that recipe is called."""
+"""Reading of run folders, grouping of runs by recipe, and names for the recipes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from torch.utils.flop_counter import FlopCounterMode
 from hrtem.errors import InputError
 from hrtem.inference.network import ColumnNetwork
 
-#: Settings in which repetitions of one recipe may differ.
+#: Settings that may differ between repetitions of the same recipe.
 BY_CHANCE = ("seed", "study", "resume", "logger", "data.cache", "data.workers", "wave.scheduler")
-#: Groups of recipes whose choice says nothing that their settings do not.
+#: Configuration groups that are left out of names because the settings already contain their information.
 SILENT = ("sweep", "launcher", "experiment", "logger", "callbacks")
-#: Side of the image that a network's speed is measured on, px.
+#: Side of the image for the speed measurement, px.
 SIDE = 512
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run folder holds.
+    """Contents of a run folder.
 
     Attributes:
-        folder: of the run.
-        settings: as they were said, ``{"optics.dose": …}``.
-        choices: recipe of each group.
-        scores: ``f1`` and ``error_pm`` of all columns for each dose in e/Å²; where there are several classes also
-            their mean F1, ``class_f1``, and where atoms are counted the share of exact counts, ``count_exact``.
-        steps, seconds: of training, up to the last checkpoint; None where it does not say.
+        folder: path of the run folder.
+        settings: settings before interpolation, ``{"optics.dose": …}``.
+        choices: chosen recipe of each group.
+        scores: ``f1`` and ``error_pm`` of all columns for each dose in e/Å²; with several classes also their mean
+            F1, ``class_f1``, and with atom counting the fraction of exact counts, ``count_exact``.
+        steps, seconds: duration of the training up to the last checkpoint; None if the checkpoint does not contain it.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Run:
         """Read a run folder.
 
         Raises:
-            InputError: it is none, or its run was never tested.
+            InputError: the folder is not a run folder, or the run has no test results.
         """
         if not folder.is_dir():
             raise InputError(f"a run is a folder that train.py made, and {folder} does not exist.")
@@ -66,7 +66,7 @@ class Run:
         except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(f"{results} holds no scores against dose.") from None
         said, hydra = folder / ".hydra" / "config.yaml", folder / ".hydra" / "hydra.yaml"
-        # Before interpolation each fact stands where it was said, and only there.
+        # Before interpolation each setting occurs only once, at the place where the user sets it.
         settings = yaml.safe_load((said if said.is_file() else folder / "config.yaml").read_text())
         choices = yaml.safe_load(hydra.read_text())["hydra"]["runtime"]["choices"] if hydra.is_file() else {}
         kept = {name: str(choice) for name, choice in choices.items() if name not in SILENT and "/" not in name}
@@ -74,24 +74,24 @@ class Run:
 
     @property
     def recipe(self) -> str:
-        """The same for repetitions of one recipe."""
+        """Key that is equal for repetitions of the same recipe."""
         decisive = {name: value for name, value in self.settings.items() if not _under(name, BY_CHANCE)}
         return json.dumps(decisive, sort_keys=True, default=str)
 
     @property
     def dose_per(self) -> str:
-        """What the doses are the doses of: ``image`` or ``series``."""
+        """Whether a dose is that of each ``image`` or of the whole ``series``."""
         return str(self.settings.get("optics.dose_per", "image"))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image, or focal series, of ``SIDE``² px costs a network.
+    """Computational cost of a network for one image or focal series of ``SIDE``² px.
 
     Attributes:
-        parameters: that are trained.
-        flops: floating-point operations a pixel; a multiplication and its addition are two.
-        seconds: on this machine, median.
+        parameters: number of trainable parameters.
+        flops: floating-point operations per pixel; a multiplication and an addition count as two.
+        seconds: median time on this machine, s.
     """
 
     parameters: int
@@ -101,10 +101,10 @@ class Cost:
     @classmethod
     @torch.no_grad()
     def measure(cls, checkpoint: Path, device: str = "cpu", repeats: int = 3) -> Cost:
-        """Load a network and run it.
+        """Load a network and measure its cost on an empty image.
 
         Raises:
-            InputError: the checkpoint cannot be loaded, or the device is not there.
+            InputError: the checkpoint cannot be loaded, or the device is not available.
         """
         task = ColumnNetwork.load(checkpoint)
         try:
@@ -117,7 +117,7 @@ class Cost:
         seconds = []
         for _ in range(repeats):
             begin = time.perf_counter()
-            task(images).sum().item()  # waits for the device
+            task(images).sum().item()  # .item() waits for the device
             seconds.append(time.perf_counter() - begin)
         parameters = sum(weights.numel() for weights in task.net.parameters() if weights.requires_grad)
         return cls(parameters, counter.get_total_flops() / SIDE**2, median(seconds))
@@ -133,26 +133,26 @@ class Entry:
 
     @property
     def doses(self) -> list[float]:
-        """Doses of the test, e/Å²."""
+        """Test doses of all repetitions, e/Å²."""
         return sorted({dose for run in self.runs for dose in run.scores})
 
     def score(self, quantity: str, dose: float) -> tuple[float, float | None] | None:
-        """Mean and standard deviation of one of a run's ``scores`` over the repetitions; None where it is unknown."""
+        """Mean and standard deviation of a score over the repetitions; None if the score is unknown."""
         return spread(run.scores[dose][quantity] for run in self.runs if quantity in run.scores.get(dose, ()))
 
     def training(self, quantity: str) -> float | None:
-        """Mean ``steps`` or ``seconds`` of the repetitions that say it."""
+        """Mean ``steps`` or ``seconds`` of the repetitions for which it is known."""
         known = spread(value for run in self.runs if (value := getattr(run, quantity)) is not None)
         return known and known[0]
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """For each run the words in which it differs from the others, or its folder where there are none."""
+    """Name each run by the words in which it differs from the others, or by its folder if there are none."""
     answer = [" ".join(words) for words in _distinct_words(runs)]
     for name in set(answer):
         same = [place for place, other in enumerate(answer) if other == name]
         if 1 < len(same) < len(runs):
-            # Of one choice of a recipe, they differ in its settings.
+            # Runs with the same choice of recipe are named by the settings in which they differ.
             for place, more in zip(same, names([runs[place] for place in same]), strict=True):
                 answer[place] = f"{name} {more}".strip()
     return [
@@ -162,7 +162,7 @@ def names(runs: Sequence[Run]) -> list[str]:
 
 
 def _distinct_words(runs: Sequence[Run]) -> list[list[str]]:
-    """The words of each run that not all runs share; of facts that follow from one another the one said first."""
+    """Return the words of each run that differ between runs; of dependent settings, only the first is kept."""
     choices, hidden = _differing([run.choices for run in runs], ())
     settings, _ = _differing([run.settings for run in runs], (*BY_CHANCE, *hidden))
     return [mine + more for mine, more in zip(choices, settings, strict=True)]
@@ -177,7 +177,7 @@ def _differing(tables: Sequence[Mapping[str, Any]], hidden: Sequence[str]) -> tu
         if _under(key, hidden) or all(value == values[0] for value in values):
             continue
         keys.append(key)
-        # A group that follows the sample, and a setting that is repeated further down, say nothing new.
+        # A group that depends on the sample, and a setting that occurs again further down, contain no new information.
         fact = (key.rpartition(".")[2] if "." in key else "", values)
         if fact not in seen:
             seen.append(fact)
@@ -192,7 +192,7 @@ def _plain(value: Any) -> str:
 
 
 def _scores(classes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The scores of all columns, with the mean F1 of the classes that occur where there are several."""
+    """Return the scores of all columns; with several classes, add the mean F1 of those that occur."""
     scores = {name: value for name, value in classes["all"].items() if value is not None}
     each = [score["f1"] for name, score in classes.items() if name != "all" and np.isfinite(score["f1"])]
     return scores | ({"class_f1": float(np.mean(each))} if len(classes) > 2 and each else {})
@@ -203,7 +203,7 @@ def _under(name: str, parents: Iterable[str]) -> bool:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``{"a.b": value}``; lists stay whole."""
+    """Flatten nested settings to ``{"a.b": value}``; lists are not split."""
     answer: dict[str, Any] = {}
     for name, value in settings.items():
         answer |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
@@ -211,13 +211,13 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def spread(values: Iterable[float]) -> tuple[float, float | None] | None:
-    """Mean and standard deviation of a sample; one value has no deviation, none no mean."""
+    """Mean and standard deviation of a sample; the deviation of one value, and the result of no value, are None."""
     known = np.array(list(values), float)
     return (float(known.mean()), float(known.std(ddof=1)) if len(known) > 1 else None) if len(known) else None
 
 
 def _training(checkpoint: Path) -> tuple[int | None, float | None]:
-    """Steps and seconds of training, from the last checkpoint."""
+    """Read the number of training steps and the training time in seconds from the last checkpoint."""
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError):

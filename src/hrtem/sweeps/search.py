@@ -1,4 +1,4 @@
-"""A search for the best words of a configuration, which goes on where it was killed."""
+"""A hyperparameter search that continues after an interruption."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from optuna.trial import FrozenTrial, TrialState
 from hrtem import commandline, folders
 from hrtem.errors import InputError
 
-#: What one trial came to: the monitored metric, or why there is none.
+#: Result of a trial: the monitored metric, or the reason for a failure.
 Outcome = float | str
-#: Runs trials, given the number of the first one and the words of each.
+#: Function that runs trials, given the number of the first trial and the words of each trial.
 Evaluate = Callable[[int, Sequence[Sequence[str]]], Sequence[Outcome]]
-#: How optuna names the two modes of a Lightning monitor.
+#: Optuna's names for the two modes of a Lightning monitor.
 DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 
 class Attempt:
-    """A task whose refusal is a failure of one trial, where alone it would end the process.
+    """Wrapper of a task that turns the end of the process into the failure of one trial.
 
     Args:
-        task: the function that Hydra runs.
+        task: function that Hydra runs.
     """
 
     def __init__(self, task: Callable[[DictConfig], float]) -> None:
@@ -61,9 +61,9 @@ class Best:
     """The best trial of a search.
 
     Attributes:
-        number: of the trial, and the name of its run folder.
-        value: of the monitored metric.
-        words: that were chosen for it.
+        number: number of the trial, which is also the name of its run folder.
+        value: value of the monitored metric.
+        words: parameters of the trial as command-line words.
     """
 
     number: int
@@ -72,23 +72,23 @@ class Best:
 
 
 class Search:
-    """Draws trials from a space with optuna's tree of Parzen estimators (Bergstra et al., NIPS 24, 2546 (2011)).
+    """Search with Optuna's tree-structured Parzen estimator (Bergstra et al., NIPS 24, 2546 (2011)).
 
-    Everything is kept in ``folder``. A search of the same folder and words continues: finished trials stay, those
-    that were interrupted are begun anew, and the next trials are those that an uninterrupted search would draw.
-    A search none of whose trials succeeded begins anew as a whole.
+    The state of the search is stored in ``folder``. A search with the same folder and words continues: finished trials
+    are kept, interrupted trials are repeated, and the next trials are the same as in an uninterrupted search. If no
+    trial of a search succeeded, the search starts from the beginning.
 
     Args:
-        space: for each word a distribution, see :func:`distribution`.
-        folder: of the journal, of ``trials.csv`` and of ``best.yaml``.
-        mode: ``max`` or ``min``, what the metric should be.
-        trials: how many trials to finish, failed ones included.
-        startup: how many of them are drawn at random before the search learns from them.
-        seed: of the draws.
-        fixed: further words that all trials share; a search whose fixed words differ is another search.
+        space: distribution of each word, see :func:`distribution`.
+        folder: folder of the journal, ``trials.csv`` and ``best.yaml``.
+        mode: ``max`` or ``min``, whether the metric is maximised or minimised.
+        trials: number of trials to finish, including failed trials.
+        startup: number of random trials before the estimator is used.
+        seed: seed of the random draws.
+        fixed: words that all trials share; a search with other fixed words is a different search.
 
     Raises:
-        InputError: a number is too small, the folder holds another search, or another process works in it.
+        InputError: a number is too small, the folder contains another search, or another process uses the folder.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Search:
         )  # fmt: skip
         said = {"fixed": sorted(fixed), "mode": mode, "space": {name: str(space[name]) for name in sorted(space)}}
         if not self.succeeded:
-            # Nothing is lost, and the mistake may be mended: trials that were all in vain do not count.
+            # All earlier trials failed, perhaps because of a mistake that is now corrected: they do not count.
             self.study.set_user_attr("said", said)
             self.study.set_user_attr("first", len(self.study.get_trials()))
         before = self.study.user_attrs["said"]
@@ -137,16 +137,16 @@ class Search:
         return bool(self.study.get_trials(states=[TrialState.COMPLETE]))
 
     def finished(self) -> list[FrozenTrial]:
-        """Trials that came to an end, good or bad."""
+        """Return the finished trials, successful or failed."""
         counted = self.study.get_trials()[self.study.user_attrs["first"] :]
         return [trial for trial in counted if trial.state.is_finished() and not _interrupted(trial)]
 
     def run(self, evaluate: Evaluate, at_once: int = 1) -> Best:
-        """Finish the trials that are left.
+        """Run the remaining trials.
 
         Args:
-            evaluate: runs trials and returns what each came to.
-            at_once: how many trials are given to it together.
+            evaluate: function that runs trials and returns their results.
+            at_once: number of trials in each call of ``evaluate``.
 
         Raises:
             InputError: every trial failed.
@@ -165,7 +165,7 @@ class Search:
         return self.best()
 
     def best(self) -> Best:
-        """The best trial so far.
+        """Return the best trial so far.
 
         Raises:
             InputError: no trial has a value.
@@ -180,7 +180,7 @@ class Search:
         return Best(trial.number, trial.value, words(trial.params))
 
     def write_table(self) -> None:
-        """Write ``trials.csv``: number, state, value, the searched words, and why a trial failed."""
+        """Write ``trials.csv``: number, state, value, searched words, and the reason if a trial failed."""
         rows = []
         for trial in self.study.get_trials():
             chosen = [trial.params.get(name, "") for name in self.space]
@@ -195,11 +195,11 @@ class Search:
         (self.folder / "best.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
     def close(self) -> None:
-        """Let another process work in the folder."""
+        """Release the lock of the folder for other processes."""
         self.lock.release()
 
     def _ask(self, place: int) -> optuna.Trial:
-        # The draws depend on how much is known, not on how often the search was interrupted.
+        # The random draws depend on the number of finished trials, not on the number of interruptions.
         rng = np.random.default_rng([self.seed, len(self.finished()), place])
         self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=self.startup, seed=int(rng.integers(2**31)))
         return self.study.ask(self.space)
@@ -215,30 +215,30 @@ class Search:
     def _begin_interrupted_anew(self) -> None:
         for trial in self.study.get_trials(states=[TrialState.RUNNING]):
             if trial.number >= self.study.user_attrs["first"]:
-                # Put into the queue before it is closed: killed in between, it is tried twice rather than never.
+                # Queue the trial before it is closed: a kill in between repeats the trial twice instead of losing it.
                 self.study.enqueue_trial(trial.params)
             self.study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _interrupted(trial: FrozenTrial) -> bool:
-    """Whether a trial ended without a reason of its own."""
+    """Whether a trial was interrupted, that is, failed without an error message."""
     return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
 
 
 def words(parameters: Mapping[str, Any]) -> list[str]:
-    """Command-line words for drawn parameters, floats to six figures."""
+    """Return drawn parameters as command-line words, with six significant digits."""
     return [f"{name}={f'{value:.6g}' if isinstance(value, float) else value}" for name, value in parameters.items()]
 
 
 def distribution(word: Override) -> BaseDistribution:
-    """What a word in Hydra's sweep grammar draws from.
+    """Convert a word in Hydra's sweep grammar into a distribution.
 
-    ``choice(unet,msdnet)`` or ``unet,msdnet`` is one of these, ``range(2,6)`` a whole number from 2 to 5,
-    ``interval(0.1,0.5)`` a number between, ``int(interval(8,64))`` a whole one, ends included, and
-    ``tag(log,interval(1e-4,1e-2))`` one that is uniform on a log scale.
+    ``choice(unet,msdnet)`` or ``unet,msdnet`` is one of the listed values, ``range(2,6)`` an integer from 2 to 5,
+    ``interval(0.1,0.5)`` a number in this interval, ``int(interval(8,64))`` an integer in this interval including
+    both ends, and ``tag(log,interval(1e-4,1e-2))`` a number that is uniform on a log scale.
 
     Raises:
-        InputError: the interval is empty or, on a log scale, not above 0.
+        InputError: the interval is empty, or a logarithmic interval does not lie above 0.
     """
     sweep = word.value()
     name = word.get_key_element()
@@ -259,7 +259,7 @@ def distribution(word: Override) -> BaseDistribution:
 
 
 def _lock(folder: Path) -> FileLock:
-    """A lock that no other process has; it goes with this process, however it ends."""
+    """Lock the folder against other processes; the lock ends with this process, also after a kill."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "search.lock")
     try:
@@ -270,7 +270,7 @@ def _lock(folder: Path) -> FileLock:
 
 
 def _journal(folder: Path) -> JournalFileBackend:
-    """The journal of trials, without what a killed process left half done. Needs the lock of the folder."""
+    """Open the journal of trials and remove an incomplete last line of a killed process. Needs the folder's lock."""
     path = folder / "journal.log"
     for left in folder.glob("journal.log.lock*"):
         left.unlink()
@@ -282,7 +282,7 @@ def _journal(folder: Path) -> JournalFileBackend:
 
 
 def split(overrides: Iterable[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """The words to search over, and those that are fixed; of a word that is said twice the last counts."""
+    """Split words into the search space and the fixed words; if a word occurs twice, the last value counts."""
     last: dict[str, Override] = {}
     for override in overrides:
         last.pop(override.get_key_element(), None)

@@ -1,4 +1,4 @@
-"""A comparison as a table on the terminal, a figure, a CSV file and a Markdown table."""
+"""Output of a comparison as a table on the terminal, a figure, a CSV file and a Markdown table."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich.table import Table
 from hrtem import folders
 from hrtem.sweeps.entries import Entry
 
-#: Heads of the columns behind the doses.
+#: Headings of the table columns to the right of the doses.
 COSTS = ("parameters", "kFLOP/px", "s/image", "steps", "training (s)")
-#: Heads of the CSV file, a line for each recipe and dose.
+#: Headings of the CSV file, which has one line per recipe and dose.
 HEADER = (
     "name", "runs", "dose_e_per_A2", "f1", "f1_sd", "error_pm", "error_pm_sd", "limit_pm", "error_over_limit",
     "parameters", "flops_per_px", "seconds_per_image", "training_steps", "training_seconds", "class_f1", "class_f1_sd",
@@ -23,7 +23,7 @@ HEADER = (
 )  # fmt: skip
 
 
-#: What scores are called in the tables, in their order, with the digits to show; the last two only where known.
+#: Names of the scores in the tables, in order, and the number of decimals; the last two are shown only if known.
 SCORES = {
     "f1": ("F1", 3),
     "error_pm": ("position error (pm)", 1),
@@ -33,12 +33,12 @@ SCORES = {
 
 
 def all_doses(entries: Sequence[Entry]) -> list[float]:
-    """Doses at which any entry was tested, e/Å²."""
+    """Return all doses at which any entry was tested, e/Å²."""
     return sorted({dose for entry in entries for dose in entry.doses})
 
 
 def caption(entries: Sequence[Entry], limits: Mapping[float, float]) -> str:
-    """What stands in the cells of a table, and what its doses are the doses of."""
+    """Describe the cells of a table, and whether its doses are per image or per series."""
     said = [SCORES[name][0] for name in _known(entries)]
     text = ", ".join(f"{one} (× limit)" if one == SCORES["error_pm"][0] and limits else one for one in said)
     kinds = {run.dose_per for entry in entries for run in entry.runs}
@@ -48,7 +48,7 @@ def caption(entries: Sequence[Entry], limits: Mapping[float, float]) -> str:
 
 
 def print_table(entries: Sequence[Entry], limits: Mapping[float, float]) -> None:
-    """Print F1 and, below it, what else is known at each dose, and what it cost."""
+    """Print a table with the scores at each dose and the cost of each entry."""
     table = Table(title=caption(entries, limits))
     for number, head in enumerate(_heads(entries)):
         table.add_column(head, justify="right" if number else "left", overflow="fold")
@@ -56,7 +56,7 @@ def print_table(entries: Sequence[Entry], limits: Mapping[float, float]) -> None
         cells = (_score(entry, dose, limits, "\n") for dose in all_doses(entries))
         table.add_row(entry.name, str(len(entry.runs)), *cells, *_costs(entry), end_section=True)
     console = Console()
-    # Piped into a file there is no terminal to fit into.
+    # Output to a file or a pipe has no terminal width.
     (console if console.is_terminal else Console(width=180)).print(table)
 
 
@@ -74,7 +74,7 @@ def write_markdown(entries: Sequence[Entry], limits: Mapping[float, float], path
 
 
 def write_csv(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) -> None:
-    """Write all numbers, a line for each recipe and dose; ``HEADER`` names and units."""
+    """Write all numbers as CSV, one line per recipe and dose; ``HEADER`` contains names and units."""
     rows = []
     for entry in entries:
         cost = entry.cost
@@ -92,7 +92,7 @@ def write_csv(entries: Sequence[Entry], limits: Mapping[float, float], path: Pat
 
 
 def figure(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) -> None:
-    """Draw F1 and position error against dose, with the standard deviation of repetitions, as PNG."""
+    """Plot the scores against dose, with the standard deviation over repetitions as error bars, as PNG."""
     quantities = _known(entries)
     canvas = Figure(figsize=(5.5 * len(quantities), 5 + 0.2 * len(entries)), dpi=100, layout="constrained")
     axes = canvas.subplots(1, len(quantities))
@@ -104,7 +104,7 @@ def figure(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) 
                 marker="o", capsize=3, color=f"C{number % 10}", linestyle=("-", "--", ":")[number // 10 % 3],
                 label=f"{entry.name} ({len(entry.runs)})" if len(entry.runs) > 1 else entry.name,
             )  # fmt: skip
-    # Where no run has found anything there is no error to draw.
+    # If no run has found any column, there is no position error to plot.
     known = any(value > 0.0 for line in axes[1].get_lines() for value in line.get_ydata())
     if limits:
         axes[1].plot(sorted(limits), [limits[dose] for dose in sorted(limits)], "k-.", label="limit")
@@ -122,7 +122,7 @@ def _heads(entries: Sequence[Entry]) -> list[str]:
 
 
 def _known(entries: Sequence[Entry]) -> list[str]:
-    """Names of the scores that any entry has."""
+    """Return the names of the scores that at least one entry has."""
     return [name for name in SCORES if any(entry.score(name, dose) for entry in entries for dose in entry.doses)]
 
 
