@@ -1,4 +1,4 @@
-"""Find the atoms: ``python predict.py model=graphene images=image.dm3``, the same as ``hrtem find …``."""
+"""Find atoms: ``python predict.py model=graphene images=image.dm3``, the same as ``hrtem find …``."""
 
 import sys
 

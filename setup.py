@@ -1,4 +1,4 @@
-"""Puts the recipes, which lie beside the source, into the package that is installed; all else is in pyproject.toml."""
+"""Build step that copies the recipes in ``conf/`` into the installed package; all else is in pyproject.toml."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithRecipes(build_py):
-    """The package with ``conf/`` as ``hrtem/conf``."""
+    """Build command that copies ``conf/`` to ``hrtem/conf``."""
 
     def run(self) -> None:
         super().run()

@@ -1,4 +1,4 @@
-"""``python -m hrtem …`` is ``hrtem …``."""
+"""Entry point of ``python -m hrtem …``, the same as ``hrtem …``."""
 
 from hrtem.command import main
 

@@ -1,4 +1,4 @@
-"""Finding atoms from Python: ``hrtem.load("graphene").find("image.dm4")``."""
+"""Python interface for finding atoms: ``hrtem.load("graphene").find("image.dm4")``."""
 
 from __future__ import annotations
 
@@ -30,13 +30,21 @@ from hrtem.structure import Structure, analyse
 if TYPE_CHECKING:
     import pandas
 
-#: What images can be given as: a file or folder, an array, a micrograph, or a list of files, folders and lists.
+#: Accepted forms of images: a file or folder, an array, a micrograph, or a list of files, folders and lists.
 Images = str | Path | np.ndarray | Micrograph | Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """One row of a table; x and y in Å from the centre of the first pixel, the standard deviation of each in pm."""
+    """One row of an atom table.
+
+    Attributes:
+        x, y: position in Å from the centre of the first pixel.
+        name: name of the class.
+        probability: probability of the atom, 0 to 1.
+        sigma_pm: standard deviation of x and of y, pm.
+        count: number of atoms in the column; 0 if the model does not count atoms.
+    """
 
     x: float
     y: float
@@ -48,11 +56,11 @@ class Atom:
 
 @dataclass(frozen=True, eq=False)
 class AtomTable:
-    """The atoms, or atomic columns, that were found in an image; the arrays have one entry each.
+    """Table of the atoms, or atomic columns, found in an image; each array has one entry per atom.
 
     Attributes:
-        prediction: the columns with the micrograph and what the network saw and answered.
-        warnings: what is odd about the image, a sentence each; empty where nothing is.
+        prediction: the columns with the micrograph, and input and output of the network.
+        warnings: sentences about problems of the image; empty if there are none.
     """
 
     prediction: Prediction
@@ -60,7 +68,7 @@ class AtomTable:
 
     @property
     def columns(self) -> Columns:
-        """Positions, labels, probabilities …, as all of the package passes them on."""
+        """Positions, labels, probabilities … as the common data type of the package."""
         return self.prediction.columns
 
     @property
@@ -72,47 +80,47 @@ class AtomTable:
 
     @property
     def x(self) -> np.ndarray:
-        """Å to the right of the centre of the first pixel."""
+        """Distance to the right of the centre of the first pixel, Å."""
         return self.columns.positions[:, 0]
 
     @property
     def y(self) -> np.ndarray:
-        """Å down from the centre of the first pixel."""
+        """Distance below the centre of the first pixel, Å."""
         return self.columns.positions[:, 1]
 
     @property
     def x_px(self) -> np.ndarray:
-        """Column of the image, 0 at the centre of the first one."""
+        """Position along the image columns, px; 0 at the centre of the first column."""
         return self.x / self.sampling
 
     @property
     def y_px(self) -> np.ndarray:
-        """Row of the image, 0 at the centre of the first one."""
+        """Position along the image rows, px; 0 at the centre of the first row."""
         return self.y / self.sampling
 
     @property
     def classes(self) -> np.ndarray:
-        """Names of the classes, such as C."""
+        """Name of the class of each atom, such as C."""
         return np.array(self.columns.classes)[self.columns.labels]
 
     @property
     def probability(self) -> np.ndarray:
-        """How probable each is, 0 to 1."""
+        """Probability of each atom, 0 to 1."""
         return self.columns.probabilities
 
     @property
     def sigma_pm(self) -> np.ndarray:
-        """Standard deviation of x or y, pm."""
+        """Standard deviation of each x and y, pm."""
         return 100.0 * self.columns.sigmas
 
     @property
     def count(self) -> np.ndarray:
-        """Atoms in each column; 0 where the model does not count them."""
+        """Number of atoms in each column; 0 if the model does not count atoms."""
         return self.columns.counts
 
     @property
     def in_domain(self) -> bool | None:
-        """Whether the image looks like those of the training; where it does not, nothing here should be trusted."""
+        """Whether the image resembles the training images; if not, the results should not be trusted."""
         return self.prediction.in_domain
 
     @cached_property
@@ -121,17 +129,17 @@ class AtomTable:
         return analyse(self.columns, self.prediction.extent)
 
     def report(self) -> report.Frame:
-        """The image with everything that tables, overlays and pages show of it."""
+        """Return the image with all data for tables, overlays and pages."""
         return report.Frame.of(self.prediction, self.structure.fields, self.structure.marks)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The table that ``hrtem find`` writes as ``atoms.csv``, as a data frame."""
+        """Return the table as a data frame with the columns of ``atoms.csv``, see ``hrtem find``."""
         import pandas
 
         return pandas.DataFrame({field.name: field.values for field in report.fields_of([self.report()])})
 
     def write(self, folder: str | Path) -> Path:
-        """Write everything that ``hrtem find`` writes of an image into a new folder: tables, structures, page ….
+        """Write all files of ``hrtem find`` into a new folder: tables, structures, page ….
 
         Raises:
             InputError: the folder exists or cannot be made.
@@ -145,7 +153,11 @@ class AtomTable:
         return folder
 
     def to_csv(self, path: str | Path) -> Path:
-        """Write the table that ``predict.py`` writes."""
+        """Write the table as CSV, with the columns of ``atoms.csv``; see ``hrtem find``.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
         path = Path(path)
         try:
             report.write_csv(report.fields_of([self.report()]), path)
@@ -167,10 +179,10 @@ class AtomTable:
 
 
 class Model:
-    """A trained model; ``hrtem find`` and ``predict.py`` find atoms by it too.
+    """A trained model that finds atoms; ``hrtem find`` and ``predict.py`` use this class as well.
 
     Args:
-        predictor: the network with all that belongs to it.
+        predictor: the network with its preparation of images and its search for columns.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -178,12 +190,12 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What it tells apart."""
+        """Names of the classes that the model distinguishes."""
         return self.predictor.network.classes
 
     @property
     def focal(self) -> int:
-        """How many images of a focal series it takes."""
+        """Number of images in the focal series that the model needs."""
         return int(self.predictor.network.optics.num_images)
 
     def find(
@@ -198,16 +210,17 @@ class Model:
         Args:
             images: a file, an array ``(Y, X)`` or ``(F, Y, X)``, or a :class:`hrtem.micrograph.Micrograph`; a folder;
                 or a list of files, folders and lists, see :func:`hrtem.micrograph.open_recordings`.
-            sampling: pixel size in Å/px; None takes that of the file.
-            defocus: of each image of a focal series, Å, positive is underfocus; None takes those of the file.
-            register: shift the images of a focal series onto each other.
+            sampling: pixel size in Å/px; None uses the value in the file.
+            defocus: defocus of each image of a focal series, Å, positive is underfocus; None uses the values in the
+                files.
+            register: align the images of a focal series.
 
         Returns:
-            One table of an image or a series. A list of tables of a movie, one a frame, and of a folder or a list, in
-            the order of the files; a list that names one focal series gives one table.
+            One table for an image or a focal series. A list of tables for a movie (one per frame), a folder or a list,
+            in the order of the files; a list that contains one focal series gives one table.
 
         Raises:
-            InputError: an image cannot be read, has no known pixel size, or is not what the model takes.
+            InputError: an image cannot be read, its pixel size is unknown, or it does not fit the model.
         """
         if isinstance(images, np.ndarray | Micrograph):
             tables = [self.find_in(one) for one in self._given(images, sampling, defocus, register)]
@@ -225,10 +238,10 @@ class Model:
         defocus: Sequence[float] | None = None,
         register: bool = True,
     ) -> list[Recording]:
-        """The images, focal series and movies that ``images`` names, none of which is held; see :meth:`find`.
+        """Open images, focal series and movies without keeping them in memory; for the arguments see :meth:`find`.
 
         Raises:
-            InputError: one cannot be read, has no known pixel size, or is not what the model takes.
+            InputError: an image cannot be read, its pixel size is unknown, or it does not fit the model.
         """
         given = open_recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
         for recording in given:
@@ -236,19 +249,22 @@ class Model:
         return given
 
     def find_in(self, micrograph: Micrograph) -> AtomTable:
-        """The atoms of one image or focal series that has been read, in order and registered, with all warnings.
+        """Find the atoms in one image or focal series, and collect all warnings.
+
+        The images of a focal series must already be ordered and registered.
 
         Raises:
-            InputError: its pixel size is unknown, or the number of its images is not the model's.
+            InputError: the pixel size is unknown, or the number of images differs from the model's.
         """
         prediction = self.predictor.find(micrograph)
         unlike = () if prediction.warning is None else (prediction.warning,)
         return AtomTable(prediction, (*self.doubts(micrograph), *unlike))
 
     def doubts(self, micrograph: Micrograph) -> tuple[str, ...]:
-        """What is odd about an image before anything is found in it, a sentence each.
+        """Describe problems of an image before the search for atoms, one sentence per problem.
 
-        A series that could not be registered, or a pixel size that does not fit the lattice of the model's sample.
+        Problems are a series that could not be registered, or a pixel size that does not fit the lattice of the model's
+        sample.
         """
         settings = self.predictor.network.settings
         size = check_lattice(micrograph, lattice_spacings(settings["sample"], settings["optics"]))
@@ -257,7 +273,7 @@ class Model:
     def _given(
         self, images: np.ndarray | Micrograph, sampling: float | None, defocus: Sequence[float] | None, register: bool
     ) -> list[Micrograph]:
-        """An array or a micrograph as images that the model takes: the frames of a movie, or a series put in order."""
+        """Convert an array or a micrograph into input of the model: frames of a movie, or an ordered focal series."""
         if isinstance(images, Micrograph):
             whole = images if sampling is None else replace(images, sampling=sampling)
         else:
@@ -271,12 +287,12 @@ class Model:
         if self.focal == 1:
             return [whole]
         whole = order_series(whole, defocus)
-        # What was registered when it was read lies where it should.
+        # A series with known shifts was already registered while it was read.
         return [register_series(whole) if register and whole.shifts is None else whole]
 
 
 def load(
     model: str | Path | Sequence[str | Path], device: str = "cpu", symmetric: bool = False, precision: str = "auto"
 ) -> Model:
-    """A model by the name of a shipped one, or from a model's folder or a checkpoint; see :func:`hrtem.models.load`."""
+    """Load a shipped model by name, or a model from a folder or a checkpoint; see :func:`hrtem.models.load`."""
     return Model(models.load(model, device=device, symmetric=symmetric, precision=precision))

@@ -1,4 +1,4 @@
-"""The command line: words, logs, and how a process ends when the user made a mistake."""
+"""The command line: words, logs, and the end of a process after a user's mistake."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from omegaconf.errors import OmegaConfBaseException
 from hrtem import recipes
 from hrtem.errors import InputError, Stopped
 
-#: What the operating system says where a disk, a quota or a file is full.
+#: Error numbers of the operating system for a full disk, an exceeded quota and a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-#: What Lightning says in every run of ours, and why it is no news.
+#: Warnings of Lightning that every run causes, with the reason why they can be ignored.
 EXPECTED = (
-    "You have overridden `on_after_batch_transfer`",  # on purpose: the task images the waves
+    "You have overridden `on_after_batch_transfer`",  # on purpose: the task simulates images from the waves
     "Experiment logs directory",  # Hydra has just made it
-    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # theirs
-    "The '\\w+_dataloader' does not have many workers",  # waves come from memory; imaging is the work
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # code of Lightning, not ours
+    "The '\\w+_dataloader' does not have many workers",  # waves are read from memory; the imaging takes the time
     "Checkpoint directory .* exists and is not empty",
     "The `srun` command is available",
-    "It is recommended to use `self.log\\(.*sync_dist=True",  # the scores are those of all processes already
+    "It is recommended to use `self.log\\(.*sync_dist=True",  # the scores already include all processes
 )
 
 
 def prepare() -> None:
-    """Make a process ready for our configuration files, and quiet about what is no news."""
+    """Register the configuration files in a process, and silence the expected warnings."""
     recipes.register()
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
@@ -47,13 +47,13 @@ def prepare() -> None:
 
 @contextmanager
 def end_in_one_sentence() -> Iterator[None]:
-    """End the process with one sentence on stderr where the user made a mistake, the disk is full, or a signal came.
+    """End the process with one sentence on stderr after a user's mistake, a full disk or a signal.
 
-    The status is 2, or 128 and the signal.
+    The exit status is 2, or 128 plus the number of the signal.
 
-    Everything else that goes wrong is ours, and keeps its traceback.
+    All other errors are errors of the program and keep their traceback.
     """
-    # Hydra prints a shortened traceback and leaves by itself unless this is set.
+    # Without this variable, Hydra prints a shortened traceback and ends the process itself.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         yield
@@ -69,8 +69,8 @@ def end_in_one_sentence() -> Iterator[None]:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """The sentence that tells a user's mistake, or None where ``error`` is no such thing."""
-    # Whoever only finds atoms has not imported Lightning, and then it raised nothing.
+    """Return the sentence that describes a user's mistake, or None if ``error`` is another error."""
+    # The command `find` does not import Lightning; in that case Lightning cannot be the source of the error.
     lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")
     misconfigured = getattr(lightning, "MisconfigurationException", None)
     chain: list[BaseException] = []
@@ -86,7 +86,7 @@ def sentence_of(error: BaseException) -> str | None:
         if misconfigured is not None and isinstance(link, misconfigured):
             return " ".join(str(link).split())
         if isinstance(link, InstantiationException) and isinstance(link.__cause__, (TypeError, ValueError)):
-            # What another library's constructor refuses, or a word that ours does not have, came from a recipe.
+            # A value that another library's constructor refuses, or an unknown argument of ours, comes from a recipe.
             ours = "'hrtem." in str(link).splitlines()[0]
             if not ours or "unexpected keyword argument" in str(link.__cause__):
                 return f"the configuration cannot be used: {' '.join(str(link.__cause__).split())}"
@@ -96,7 +96,7 @@ def sentence_of(error: BaseException) -> str | None:
             meant = recipes.suggestion(link)
             if meant is not None:
                 return meant
-            # Hydra adds its search path, OmegaConf the place in its tree; neither helps the user.
+            # Hydra adds its search path and OmegaConf the position in its tree; neither helps the user.
             lines = str(link).partition("Config search path:")[0].splitlines()
             helpful = [line for line in lines if "full_key" not in line and "object_type" not in line]
             return " ".join(" ".join(helpful).split())
@@ -104,7 +104,7 @@ def sentence_of(error: BaseException) -> str | None:
 
 
 def split_words(words: Iterable[str], known: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The values of the ``known`` keys, those that ``key=value`` among the words say instead, and all other words."""
+    """Split words into values of the ``known`` keys and all other words; ``known`` contains the default values."""
     said, others = dict(known), []
     for word in words:
         key, equals, value = word.partition("=")
@@ -116,9 +116,9 @@ def split_words(words: Iterable[str], known: Mapping[str, str]) -> tuple[dict[st
 
 
 def quote_words(words: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Command-line words in which the values of ``keys`` are quoted for Hydra, as file names need it.
+    """Quote the values of ``keys`` in command-line words for Hydra, which is necessary for file names.
 
-    A value in brackets is a list, and one in quotes is quoted already; both stay as they are.
+    A value in brackets is a list, and a value in quotes is already quoted; both stay unchanged.
     """
     answer = []
     for word in words:
@@ -131,13 +131,13 @@ def quote_words(words: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 @contextmanager
 def folder_kept_on_success(folder: Path) -> Iterator[None]:
-    """Remove a run folder that was only just made when its settings turn out to be a mistake."""
+    """Remove a new run folder if its settings turn out to be invalid."""
     try:
         yield
     except Exception as error:
         if sentence_of(error) is not None and not (folder / "provenance.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            # Its parents were made with it, unless something else lies in them.
+            # Its parent folders were made together with it, unless they contain other files.
             with suppress(OSError):
                 folder.parent.rmdir()
                 folder.parent.parent.rmdir()
@@ -145,15 +145,15 @@ def folder_kept_on_success(folder: Path) -> Iterator[None]:
 
 
 def settings(words: Sequence[str], name: str, files: Sequence[str] = ()) -> dict[str, Any]:
-    """What the words of a command line say, with what they leave out as the recipe has it.
+    """Return the settings of a recipe, changed by the words of a command line.
 
     Args:
-        words: ``key=value`` each.
-        name: of the recipe, see :func:`hrtem.recipes.compose`.
-        files: words whose values are names of files.
+        words: words of the form ``key=value``.
+        name: name of the recipe, see :func:`hrtem.recipes.compose`.
+        files: keys whose values are file names.
 
     Raises:
-        InputError: a word is none of the recipe.
+        InputError: a word does not belong to the recipe.
     """
     config = recipes.compose(*quote_words(words, keys=files), name=name)
     answer = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -163,7 +163,7 @@ def settings(words: Sequence[str], name: str, files: Sequence[str] = ()) -> dict
 
 @contextmanager
 def log_to(path: Path) -> Iterator[logging.Logger]:
-    """A logger that writes to the terminal and to ``path``, until the end of the block."""
+    """Provide a logger that writes to the terminal and to ``path`` until the end of the block."""
     log = logging.getLogger("hrtem")
     before = log.level, log.propagate, log.handlers
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(path)]

@@ -1,20 +1,20 @@
-"""How a process ends when nothing is wrong with the code: the user made a mistake, or asked it to stop."""
+"""Exceptions that are not errors of the program: a user's mistake, or a request to stop."""
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """Invalid input of the user.
 
-    The message is one sentence that names the thing, the value and what is allowed; the command
+    The message is one sentence with the name of the input, its value and the allowed values; the command
     line prints it without a traceback.
     """
 
 
 class Stopped(Exception):  # noqa: N818  (not an error)
-    """A signal asked the run to stop, and it did; the message says how to continue.
+    """Stop of a run after a signal; the message explains how to continue.
 
     Args:
-        sentence: where it stopped and what to resume from.
-        signal: number of the signal; the process ends with status 128 + ``signal``, as a shell reports it.
+        sentence: description of the point where the run stopped and how to resume it.
+        signal: number of the signal; the exit status of the process is 128 + ``signal``, as in a shell.
     """
 
     def __init__(self, sentence: str, signal: int) -> None:

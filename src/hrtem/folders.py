@@ -1,4 +1,4 @@
-"""Folders of results, which appear complete or not at all; a run goes on where a killed one stopped."""
+"""Result folders that appear only when complete; an interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from filelock import FileLock, Timeout
 
 from hrtem.errors import InputError, Stopped
 
-#: How the hidden folder's name ends, and the file whose lock says that a process is at work in it.
+#: Suffix of the hidden folder, and the lock file that marks a hidden folder in use.
 PARTIAL, LOCK = ".partial", ".lock"
 
-#: Signals that end a run as an exception, so that it can tidy up.
+#: Signals that are turned into an exception, so that the run can clean up.
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A hidden file to write, which takes the place of ``path`` once the block ends without an error."""
+    """Provide a hidden file to write, which replaces ``path`` if the block ends without an error."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         yield partial
@@ -38,7 +38,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def write_rows(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV file, which appears complete or not at all; rows may be made one by one."""
+    """Write a CSV file that appears only when complete; ``rows`` may be a generator."""
     with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
@@ -47,29 +47,29 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]])
 
 @contextmanager
 def results(output: str | None, parent: str, settings: str) -> Iterator[tuple[Path, Path]]:
-    """A hidden folder to write into, which becomes ``output``, or ``parent/<date>_<time>``, once all is written.
+    """Provide a hidden folder, which is renamed to ``output`` or ``parent/<date>_<time>`` at the end of the block.
 
-    A run that ends early leaves no ``output``. What it had finished stays in the hidden folder beside it, and
-    a run with the same settings continues there; :func:`part` says what is finished.
+    A run that ends early leaves no ``output``. Its finished parts stay in the hidden folder next to it, and a run with
+    the same settings continues there; :func:`part` marks the finished parts.
 
     Args:
         output: the folder to make.
-        parent: where folders of no name go.
-        settings: text that two runs share if one can continue the other; it is kept as ``settings.yaml``.
+        parent: folder for results without an ``output``.
+        settings: text that must be equal for a run to continue another run; it is saved as ``settings.yaml``.
 
     Yields:
-        The hidden folder, and what it will be called.
+        The hidden folder, and its final path.
 
     Raises:
-        InputError: the folder exists, cannot be made, or another process is making it.
-        Stopped: a signal came.
+        InputError: the folder exists or cannot be made, or another process is making it.
+        Stopped: the process received a signal.
     """
     target = Path(output) if output else _unfinished(Path(parent), settings)
     refusal = f"output must be a new folder, and {target}"
     if target.exists() or target.is_symlink():
         raise InputError(f"{refusal} exists.")
     hidden = target.with_name(f".{target.name}{PARTIAL}")
-    # Folders that are made for this one only, the innermost last.
+    # Parent folders that are made for this result, the innermost last.
     made = [place for place in reversed(target.parents) if not place.exists()]
     try:
         hidden.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def results(output: str | None, parent: str, settings: str) -> Iterator[tuple[Pa
 
 @contextmanager
 def part(folder: Path, name: str) -> Iterator[Path | None]:
-    """A hidden folder that becomes ``folder/name`` once all is written; None where that is there already."""
+    """Provide a hidden folder, which is renamed to ``folder/name`` at the end of the block; None if that exists."""
     target = folder / name
     if target.exists():
         yield None
@@ -115,7 +115,7 @@ def part(folder: Path, name: str) -> Iterator[Path | None]:
 
 
 def _unfinished(parent: Path, settings: str) -> Path:
-    """The folder of no name that a run of the same settings has left unfinished, or a new one."""
+    """Return the unfinished ``<date>_<time>`` folder of a run with the same settings, or a new folder name."""
     for said in sorted(parent.glob(f".*{PARTIAL}/settings.yaml")):
         with suppress(OSError, Timeout), FileLock(said.parent / LOCK).acquire(blocking=False):
             if said.read_text(encoding="utf-8") == settings:
@@ -124,7 +124,7 @@ def _unfinished(parent: Path, settings: str) -> Path:
 
 
 def _tidy(hidden: Path, made: list[Path]) -> None:
-    """Remove a hidden folder in which nothing is finished, and those that were made for it."""
+    """Remove a hidden folder without finished parts, and the parent folders that were made for it."""
     with suppress(OSError):
         if not any(place.is_dir() and not place.name.startswith(".") for place in hidden.iterdir()):
             shutil.rmtree(hidden)
@@ -132,7 +132,7 @@ def _tidy(hidden: Path, made: list[Path]) -> None:
 
 
 def _keep_only_the_same(hidden: Path, settings: str) -> None:
-    """Empty a hidden folder of other settings, and leave ours in it."""
+    """Empty a hidden folder if its settings differ, and save the current settings in it."""
     said = hidden / "settings.yaml"
     if not said.is_file() or said.read_text(encoding="utf-8") != settings:
         for place in hidden.iterdir():
@@ -144,7 +144,7 @@ def _keep_only_the_same(hidden: Path, settings: str) -> None:
 
 
 def _remove(made: list[Path]) -> None:
-    """Remove the folders that are empty, from the innermost out."""
+    """Remove empty folders, the innermost first."""
     for place in reversed(made):
         with suppress(OSError):
             place.rmdir()
@@ -152,7 +152,7 @@ def _remove(made: list[Path]) -> None:
 
 @contextmanager
 def _signals_raise(target: Path) -> Iterator[None]:
-    """Turn signals that ask a run to stop into :class:`hrtem.errors.Stopped`."""
+    """Turn stop signals into :class:`hrtem.errors.Stopped`."""
 
     def heard(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -169,10 +169,10 @@ def _signals_raise(target: Path) -> Iterator[None]:
 
 
 def new_folder(output: str | None, parent: str) -> Path:
-    """Make the folder that ``output`` names, or ``parent/<date>_<time>`` where it is None.
+    """Make the folder ``output``, or ``parent/<date>_<time>`` if ``output`` is None.
 
     Raises:
-        InputError: it exists already or cannot be made.
+        InputError: the folder exists or cannot be made.
     """
     folder = Path(output) if output else Path(parent) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     try:
@@ -185,7 +185,7 @@ def new_folder(output: str | None, parent: str) -> Path:
 
 
 def number_duplicates(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that occurred before."""
+    """Append a number to each name that has occurred before."""
     seen: dict[str, int] = {}
     answer = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Where results come from: code, versions, machine and command line, and checksums of files."""
+"""Provenance of results: code revision, versions, machine, command line and checksums of files."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 
 import hrtem
 
-#: Distributions whose versions decide a result.
+#: Python packages whose versions affect results.
 DECISIVE = ("torch", "pytorch-lightning", "abtem", "ase", "numpy", "scipy", "monai")
 
 
 def sha256(path: str | Path) -> str:
-    """Checksum of a file."""
+    """Calculate the SHA-256 checksum of a file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_revision() -> str:
-    """Revision of the code, with ``+`` if the working tree differs from it; ``unknown`` outside a checkout."""
+    """Return the git revision of the code, with ``+`` for a modified working tree; ``unknown`` outside a checkout."""
 
     def git(*words: str) -> str:
         where = Path(__file__).resolve().parent
@@ -42,7 +42,7 @@ def git_revision() -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Code, versions, machine and command line of this process."""
+    """Collect code revision, versions, machine and command line of this process."""
     versions = {"hrtem": hrtem.__version__, "python": platform.python_version()}
     for name in DECISIVE:
         try:
@@ -58,7 +58,7 @@ def provenance() -> dict[str, Any]:
 
 
 def record(config: DictConfig | None, folder: Path, **facts: Any) -> None:
-    """Write the resolved configuration, unless that is kept elsewhere, and the provenance into a run folder."""
+    """Write the provenance and, if ``config`` is not None, the resolved configuration into a run folder."""
     if config is not None:
         resolved = OmegaConf.to_container(config, resolve=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))

@@ -1,4 +1,4 @@
-"""Numbers of a recipe: a fixed value, or a range from which each image draws its own value."""
+"""Numbers in a recipe: a fixed value, or a range from which a value is drawn for each image."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Range:
         """Read ``3.0``, ``[1.0, 5.0]`` or ``{low: 1.0, high: 5.0, log: true}``.
 
         Raises:
-            InputError: the value is no number or range, its ends are swapped, or it leaves
+            InputError: the value is not a number or range, its ends are swapped, or it lies outside
                 ``[minimum, maximum]``.
         """
         if isinstance(value, Mapping):
@@ -70,7 +70,7 @@ class Range:
         return cls(low, high, log)
 
     def draw(self, rng: np.random.Generator) -> float:
-        """One value; a fixed one costs no random number."""
+        """Draw one value; a fixed value does not use the generator."""
         if self.low == self.high:
             return self.low
         if self.log:
@@ -84,7 +84,7 @@ def parse_number(
     """Read a setting that has one value for all images.
 
     Raises:
-        InputError: the value is a range, is no number, or leaves ``[minimum, maximum]``.
+        InputError: the value is a range, is not a number, or lies outside ``[minimum, maximum]``.
     """
     if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
         shown = dict(value) if isinstance(value, Mapping) else list(value)
@@ -93,10 +93,10 @@ def parse_number(
 
 
 def parse_whole(name: str, value: Any, *, unit: str = "", minimum: float = -math.inf, maximum: float = math.inf) -> int:
-    """Read a setting that is a whole number, the same for all images.
+    """Read a setting that is one integer for all images.
 
     Raises:
-        InputError: what :func:`parse_number` raises, or the number is not whole.
+        InputError: for the reasons of :func:`parse_number`, or because the number is not an integer.
     """
     number = parse_number(name, value, unit=unit, minimum=minimum, maximum=maximum)
     if number % 1.0:
@@ -105,10 +105,10 @@ def parse_whole(name: str, value: Any, *, unit: str = "", minimum: float = -math
 
 
 def parse_choice(name: str, value: str, choices: Sequence[str]) -> str:
-    """Read a setting that is one of some words.
+    """Read a setting that must be one of ``choices``.
 
     Raises:
-        InputError: it is none of them.
+        InputError: the value is not one of the choices.
     """
     if value not in choices:
         raise InputError(f"{name} must be one of {', '.join(choices)}, got {value}.")

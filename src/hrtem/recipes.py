@@ -1,4 +1,4 @@
-"""The recipes under ``conf/``: composed without Hydra's command line, described, and searched for what a typo meant."""
+"""The recipes in ``conf/``: composition without Hydra's command line, descriptions for --help, and typo suggestions."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ import hrtem
 from hrtem.errors import InputError
 
 _HERE = Path(hrtem.__file__).resolve().parent
-#: The folder of the recipes: within an installed package, or beside the source of a clone.
+#: Folder of the recipes: inside an installed package, or next to the source in a clone.
 CONF = next((place for place in (_HERE / "conf", _HERE.parents[1] / "conf") if place.is_dir()), _HERE / "conf")
 
-#: What Hydra and OmegaConf say of a word that they do not know.
+#: Patterns of the messages of Hydra and OmegaConf about an unknown word.
 UNKNOWN = (r"Could not override '([\w.@/]+)'", r"Key '([\w.]+)' is not in struct")
-#: Other names of choices, by group, in lower case.
+#: Alternative names of choices by group, in lower case.
 ALIASES = {"sample": {"au": "gold"}}
 
 
 def register() -> None:
-    """Teach OmegaConf the one word that the recipes use beyond its own: ``${len:list}``, ``${len:list,list}``."""
+    """Register the OmegaConf resolver of the recipes: ``${len:list}``, ``${len:list,list}`` (total length)."""
     OmegaConf.register_new_resolver("len", lambda *lists: sum(map(len, lists)), replace=True)
 
 
 def compose(*words: str, name: str = "train") -> DictConfig:
-    """The configuration that a command line of these ``words`` has.
+    """Compose the configuration for the ``words`` of a command line.
 
     Args:
-        words: ``key=value`` each, in Hydra's grammar.
-        name: of the recipe; ``prediction/find`` is ``find`` in a folder of its own.
+        words: words of the form ``key=value``, in Hydra's grammar.
+        name: name of the recipe, with its subfolder if it has one, such as ``prediction/find``.
 
     Raises:
-        InputError: there are no recipes, or a word is none that they know.
+        InputError: the recipe does not exist, or a word is unknown.
     """
     place, _, name = name.rpartition("/")
     if not (CONF / place / f"{name}.yaml").is_file():
@@ -58,9 +58,9 @@ def compose(*words: str, name: str = "train") -> DictConfig:
 
 
 def spell(words: Sequence[str]) -> list[str]:
-    """The words of a command line, with each choice of a group as its file is called: ``sample=Au`` is gold.
+    """Replace each choice of a group by the name of its file: ``sample=Au`` becomes ``sample=gold``.
 
-    Upper and lower case count alike; what is no choice stays as it is.
+    Upper and lower case are equivalent; other words stay unchanged.
     """
     return [_spelt(word) for word in words]
 
@@ -74,11 +74,11 @@ def _spelt(word: str) -> str:
 
 
 def suggestion(error: BaseException, config: DictConfig | None = None) -> str | None:
-    """A sentence with the words that a misspelt one may have meant, or None where ``error`` is of another kind.
+    """Suggest correct words for a misspelt word in one sentence; None if ``error`` has another cause.
 
     Args:
-        error: of Hydra or OmegaConf.
-        config: whose words may have been meant; None: those of ``train``.
+        error: exception of Hydra or OmegaConf.
+        config: configuration that contains the correct words; None uses ``train``.
     """
     text = str(error)
     found = next((match for pattern in UNKNOWN if (match := re.search(pattern, text))), None)
@@ -87,7 +87,7 @@ def suggestion(error: BaseException, config: DictConfig | None = None) -> str | 
     word = found.group(1)
     known = sorted(set(keys(compose() if config is None else config)) | groups())
     near = get_close_matches(word, known, n=3, cutoff=0.6)
-    # optics.defocs, or defocus alone: what the last part resembles.
+    # For optics.defocs, or defocus alone: words whose last part is similar.
     last = word.rpartition(".")[2]
     near += [one for one in known if "." in one and get_close_matches(last, [one.rpartition(".")[2]], cutoff=0.85)]
     near = list(dict.fromkeys(near))[:3]
@@ -99,7 +99,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def keys(config: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
-    """All words of a configuration, ``optics.dose`` and so on."""
+    """Yield all words of a configuration, such as ``optics.dose``."""
     raw = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
     assert isinstance(raw, Mapping)
     for key, value in raw.items():
@@ -110,7 +110,7 @@ def keys(config: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 
 
 def groups() -> set[str]:
-    """The groups of recipes, each a folder of choices."""
+    """Return the configuration groups; each group is a folder of choices."""
     return {place.name for place in CONF.iterdir() if place.is_dir() and place.name != "prediction"}
 
 
@@ -119,9 +119,9 @@ class Word:
     """One word of a recipe.
 
     Attributes:
-        name: as it is said on the command line.
-        value: as it stands in the file.
-        about: its comment: meaning, unit, choices.
+        name: name on the command line.
+        value: text of the value in the file.
+        about: comment in the file: meaning, unit, choices.
     """
 
     name: str
@@ -130,11 +130,11 @@ class Word:
 
 
 def described(path: Path, prefix: str = "") -> Iterator[Word]:
-    """The words of a recipe's file, with its comments.
+    """Read the words of a recipe file with their comments.
 
     Args:
-        path: of the file.
-        prefix: what the words begin with, such as ``optics.``.
+        path: path of the file.
+        prefix: prefix of the words, such as ``optics.``.
     """
     parents: list[tuple[int, str]] = []
     skipped = -1
@@ -154,13 +154,13 @@ def described(path: Path, prefix: str = "") -> Iterator[Word]:
         full = prefix + ".".join([*(parent for _, parent in parents), name])
         if not value:
             parents.append((indent, name))
-        # What only passes on a word that is said elsewhere, and what has parts, needs no line without a comment.
+        # A word without a comment is left out if it only refers to another word or has subordinate words.
         if not name.startswith("_") and (about or (value and "${" not in value)):
             yield Word(full, value, about)
 
 
 def first_comment(path: Path) -> str:
-    """What a recipe's file says of itself in its first lines."""
+    """Return the comment in the first lines of a recipe file."""
     lines: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# @"):
@@ -172,7 +172,7 @@ def first_comment(path: Path) -> str:
 
 
 def help_of(name: str) -> str:
-    """The words of a recipe with their values, units, meanings and choices, from the comments of its files."""
+    """Describe the words of a recipe with values, units, meanings and choices, from the comments in its files."""
     path = CONF / f"{name}.yaml"
     parts = [first_comment(path), *_table(list(described(path)))]
     if name != "prediction/find":
@@ -191,7 +191,7 @@ def help_of(name: str) -> str:
 
 
 def _chosen(path: Path) -> dict[str, str]:
-    """The choice of each group in the defaults of a recipe."""
+    """Read the choice of each group in the defaults of a recipe."""
     answer: dict[str, str] = {}
     raw = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     assert isinstance(raw, dict)
@@ -204,7 +204,7 @@ def _chosen(path: Path) -> dict[str, str]:
 
 
 def _table(words: Sequence[Word]) -> list[str]:
-    """Lines with a word, its value and its meaning."""
+    """Format words as lines with name, value and meaning."""
     if not words:
         return []
     width = min(34, max(len(f"{word.name}={word.value}") for word in words))

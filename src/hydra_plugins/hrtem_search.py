@@ -1,6 +1,6 @@
-"""Hydra's door to :mod:`hrtem.sweeps.search`: ``python train.py -m sweep=search``.
+"""Hydra plugin for :mod:`hrtem.sweeps.search`: ``python train.py -m sweep=search``.
 
-Hydra looks for sweepers only here.
+Hydra searches for sweepers only in the package ``hydra_plugins``.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-# Hydra imports this file whenever it starts: what a search needs beyond Hydra is imported when one runs.
+# Hydra imports this file at every start; further packages are therefore imported only when a search runs.
 
 log = logging.getLogger(__name__)
 
-#: Words that choose how jobs are started, not what they are.
+#: Words that choose how jobs are started; they do not change a trial.
 MACHINERY = ("sweep", "launcher")
 
 
-# The recipe `sweep=search` adds the numbers, each with its meaning.
+# The recipe `sweep=search` contains the other arguments, with comments.
 ConfigStore.instance().store(
     group="hydra/sweeper",
     name="hrtem_search",
@@ -38,12 +38,12 @@ ConfigStore.instance().store(
 
 
 class SearchSweeper(Sweeper):
-    """Runs the trials of a search with Hydra's launcher.
+    """Sweeper that runs the trials of a search with Hydra's launcher.
 
     Args:
         trials, startup, seed: see :class:`hrtem.sweeps.search.Search`.
-        max_batch_size: trials that the launcher gets at once.
-        params: words to search over, in Hydra's sweep grammar; those of the command line come on top.
+        max_batch_size: number of trials that are passed to the launcher at once.
+        params: words to search over, in Hydra's sweep grammar; words of the command line are added to them.
     """
 
     def __init__(self, trials: int, startup: int, seed: int, max_batch_size: int, params: dict[str, str]) -> None:
@@ -52,7 +52,7 @@ class SearchSweeper(Sweeper):
         self.params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before :meth:`sweep`."""
+        """Prepare the launcher; Hydra calls this method before :meth:`sweep`."""
         from hrtem.sweeps.search import Attempt
 
         self.hydra_context = hydra_context
@@ -62,7 +62,7 @@ class SearchSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Search with the words of a command line, print the best and return its metric."""
+        """Run the search with the words of a command line, print the best trial and return its metric."""
         from hrtem.sweeps.search import Search, split
 
         config, context = self.config, self.hydra_context
@@ -91,10 +91,10 @@ class SearchSweeper(Sweeper):
         return best.value
 
     def _launch(self, first: int, batch: list[list[str]], lenient: bool) -> list[float | str]:
-        """What each job of a batch came to.
+        """Run a batch of jobs and return the result of each.
 
-        A launcher that breaks takes its batch with it but not a search that has begun well; before that it is
-        more likely that the launcher or a word is wrong.
+        If the launcher itself fails, all trials of the batch fail, but a search with at least one successful trial
+        (``lenient``) continues. Without any success, the launcher or a word is probably wrong, and the error is raised.
         """
         try:
             jobs = self.launcher.launch(batch, initial_job_idx=first)
