@@ -1,1 +1,1 @@
-"""Cost and limits of the stages, and scores on real micrographs; ``python -m benchmarks`` says which there are."""
+"""Benchmarks of speed, theoretical limits and accuracy; :data:`benchmarks.__main__.BENCHMARKS` lists them."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks NAME``: one of :data:`BENCHMARKS`, or imaging."""
+"""Entry point ``python -m benchmarks NAME``, with a name from :data:`BENCHMARKS`; the default is imaging."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BENCHMARKS = (
 
 
 def main(words: list[str]) -> int:
-    """Run the benchmark that the first word names; the others are its arguments. Returns the exit status."""
+    """Run the benchmark in the first word with the other words as arguments, and return the exit status."""
     name, *rest = words or ["imaging"]
     if name not in BENCHMARKS:
         print(f"error: the benchmark must be one of {', '.join(BENCHMARKS)}, got {name}.", file=sys.stderr)

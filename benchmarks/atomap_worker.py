@@ -1,4 +1,4 @@
-"""Runs Atomap under an interpreter that has it; knows nothing of this package. One job in JSON a line of input."""
+"""Worker process for an interpreter that has Atomap, independent of this package. Each input line is a JSON job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def positions(job: dict[str, Any]) -> np.ndarray:
-    """Atoms ``(N, 2)`` px of one job, which names an image file, the separation in px, a threshold and a refinement."""
+    """Find the atoms ``(N, 2)`` px for a job with image file, separation in px, threshold and refinement."""
     import atomap.api as atomap  # type: ignore[import-not-found, unused-ignore]
     import hyperspy.api as hyperspy  # type: ignore[import-not-found, unused-ignore]
 
@@ -31,19 +31,19 @@ def positions(job: dict[str, Any]) -> np.ndarray:
 
 
 def main() -> None:
-    """Answer jobs until the input ends."""
+    """Process jobs until the input ends."""
     warnings.simplefilter("ignore")
-    import atomap.api  # type: ignore[import-not-found, unused-ignore]  # noqa: F401  (fails before it says ready)
+    import atomap.api  # type: ignore[import-not-found, unused-ignore]  # noqa: F401  (a missing Atomap fails here, before "ready")
 
     answers = sys.stdout
-    sys.stdout = sys.stderr  # what it prints is no answer
+    sys.stdout = sys.stderr  # output of Atomap must not mix with the answers
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         try:
             np.save(job["answer"], positions(job))
             print("done", file=answers, flush=True)
-        except Exception as error:  # whatever it stumbles over counts as nothing found
+        except Exception as error:  # any error of Atomap counts as an image without found atoms
             print(f"failed: {type(error).__name__}", file=answers, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What finds atoms without a network: Laplacian of Gaussian with local maxima, and Atomap, both tuned on the truth."""
+"""Classical methods to find atoms: local maxima of a Laplacian of Gaussian, and Atomap, both tuned on the truth."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from skimage.feature import peak_local_max
 
 from hrtem.errors import InputError
 
-#: Rates positions ``(N, 2)`` Å; more is better.
+#: Function that rates positions ``(N, 2)`` Å; a larger value is better.
 Rating = Callable[[np.ndarray], float]
-#: Finds positions ``(N, 2)`` Å in an image ``(Y, X)`` of local contrast at a pixel size in Å/px.
+#: Function that finds positions ``(N, 2)`` Å in an image ``(Y, X)`` of local contrast with a pixel size in Å/px.
 Method = Callable[[np.ndarray, float], np.ndarray]
 
-#: Widths of the Laplacian and of the blur before Atomap, least distances of atoms, Å, that are tried.
+#: Values to try for the width of the Laplacian, the blur before Atomap and the minimum distance of atoms, Å.
 SIGMAS, BLURS, SEPARATIONS = (0.3, 0.4, 0.5, 0.6, 0.8), (0.0, 0.4, 0.7), (0.8, 1.0, 1.2)
-#: Least distance of two maxima of the Laplacian, Å.
+#: Minimum distance between maxima of the Laplacian, Å.
 APART = 0.6
-#: How many thresholds of the Laplacian are tried, and which of Atomap, as shares of the highest peak.
+#: Number of thresholds to try for the Laplacian, and thresholds to try for Atomap as fractions of the highest peak.
 THRESHOLDS, SHARES = 16, (0.02, 0.3)
-#: Ways of Atomap to refine positions.
+#: Atomap's methods to refine positions.
 REFINEMENTS = ("", "mass", "gaussian")
-#: Atomap sees images at this pixel size at most, Å/px, since it separates atoms by whole pixels.
+#: Largest pixel size of images for Atomap, Å/px, because Atomap separates atoms by whole pixels.
 FINE = 0.12
 
 
 def laplacian(image: np.ndarray, sampling: float, sign: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Maxima of the Laplacian of Gaussian, the highest first.
+    """Find the maxima of the Laplacian of Gaussian, sorted by height with the highest first.
 
     Args:
-        image: ``(Y, X)`` of local contrast.
-        sampling: Å/px.
-        sign: 1 where atoms are bright, −1 where they are dark.
-        sigma: of the Gaussian, Å.
+        image: local contrast ``(Y, X)``.
+        sampling: pixel size, Å/px.
+        sign: 1 for bright atoms, −1 for dark atoms.
+        sigma: standard deviation of the Gaussian, Å.
 
     Returns:
-        Positions ``(N, 2)`` Å, to a fraction of a pixel by parabolas, and heights ``(N,)``.
+        Positions ``(N, 2)`` Å with subpixel precision from fitted parabolas, and heights ``(N,)``.
     """
     width = sigma / sampling
     response = -sign * width**2 * gaussian_laplace(np.asarray(image, float), width)
@@ -61,7 +61,7 @@ def laplacian(image: np.ndarray, sampling: float, sign: int, sigma: float) -> tu
 
 
 def tuned_laplacian(image: np.ndarray, sampling: float, sign: int, rate: Rating) -> tuple[Method, str]:
-    """The width and the threshold that do best on this very image."""
+    """Find the width and the threshold with the best rating on this image."""
     best, chosen = -1.0, (0.0, 0.0)
     for sigma in SIGMAS:
         positions, heights = laplacian(image, sampling, sign, sigma)
@@ -72,7 +72,7 @@ def tuned_laplacian(image: np.ndarray, sampling: float, sign: int, rate: Rating)
     sigma, threshold = chosen
 
     def method(picture: np.ndarray, pixel: float) -> np.ndarray:
-        # Coarse pixels would hide that maxima lie close.
+        # Coarse pixels would merge close maxima.
         picture, pixel = finer(picture, pixel, sampling)
         positions, heights = laplacian(picture, pixel, sign, sigma)
         return positions[heights >= threshold]
@@ -81,24 +81,24 @@ def tuned_laplacian(image: np.ndarray, sampling: float, sign: int, rate: Rating)
 
 
 def finer(image: np.ndarray, sampling: float, finest: float) -> tuple[np.ndarray, float]:
-    """The image at no coarser a pixel size than ``finest``, by splines; the centre of pixel [0, 0] stays."""
+    """Enlarge an image by splines so that its pixels are at most ``finest``; the centre of pixel [0, 0] is fixed."""
     if sampling <= 1.01 * finest:
         return image, sampling
     factor = sampling / finest
-    # The last pixels' centres stay as well, so that the true factor differs a little along x and y.
+    # The centre of the last pixel is unchanged as well, so the exact factors along x and y differ slightly.
     shape = [round((length - 1) * factor) + 1 for length in image.shape]
     enlarged = zoom(image, [new / old for new, old in zip(shape, image.shape, strict=True)], order=3)
     return enlarged, sampling * (image.shape[1] - 1) / (enlarged.shape[1] - 1)
 
 
 class Atomap:
-    """Atomap in a process of its own, since it wants an environment of its own.
+    """Atomap in a separate process, because it needs a separate environment.
 
     Args:
-        python: interpreter that can import it.
+        python: interpreter of an environment with Atomap.
 
     Raises:
-        InputError: it cannot.
+        InputError: the interpreter cannot import Atomap.
     """
 
     def __init__(self, python: str) -> None:
@@ -120,15 +120,15 @@ class Atomap:
     def positions(
         self, image: np.ndarray, sampling: float, blur: float, separation: float, threshold: float, refine: str = ""
     ) -> np.ndarray:
-        """Atoms ``(N, 2)`` Å in an image ``(Y, X)`` in which they are bright.
+        """Find the atoms ``(N, 2)`` Å in an image ``(Y, X)`` with bright atoms.
 
         Args:
-            image: of local contrast.
-            sampling: Å/px.
-            blur: width of a Gaussian before all else, Å.
-            separation: least distance of atoms, Å.
-            threshold: share of the highest peak.
-            refine: ``mass``, ``gaussian`` or nothing.
+            image: local contrast.
+            sampling: pixel size, Å/px.
+            blur: standard deviation of a Gaussian blur before the search, Å.
+            separation: minimum distance of atoms, Å.
+            threshold: threshold as a fraction of the highest peak.
+            refine: refinement of positions: ``mass``, ``gaussian`` or an empty string for none.
         """
         picture, pixel = finer(image, sampling, FINE)
         if blur:
@@ -145,7 +145,7 @@ class Atomap:
             return np.asarray(np.load(files["answer"])).reshape(-1, 2) * pixel
 
     def tuned(self, image: np.ndarray, sampling: float, sign: int, rate: Rating) -> tuple[Method, str]:
-        """The blur, separation, threshold and refinement that do best on this very image."""
+        """Find the blur, separation, threshold and refinement with the best rating on this image."""
         tries = list(product(BLURS, SEPARATIONS, SHARES))
         best = max(tries, key=lambda one: rate(self.positions(sign * image, sampling, *one)))
         refine = max(REFINEMENTS, key=lambda one: rate(self.positions(sign * image, sampling, *best, one)))
@@ -160,7 +160,7 @@ class Atomap:
 
 @contextmanager
 def atomap(python: str) -> Iterator[Atomap]:
-    """Atomap, ended with the block."""
+    """Run Atomap until the end of the block."""
     worker = Atomap(python)
     try:
         yield worker

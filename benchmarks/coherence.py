@@ -1,10 +1,12 @@
-"""What partial coherence is worth in the images of each recipe: ``python -m benchmarks coherence``.
+"""Effect of partial coherence on the images of each recipe: ``python -m benchmarks coherence``.
 
-Waves and microscopes are drawn from the recipes, and each image is made three times: with the modes of
-:mod:`hrtem.optics.coherence`, with the quasi-coherent envelope, and by a plain sum of intensities over :data:`POINTS`
-defoci that is written here by itself. The same is done for the illumination's angular spread, whose envelope stands
-beside a sum over directions of the beam. ``models=[old,new]`` instead scores models on the test sets of the first one's
-recipe, imaged both ways; ``sample.…``, ``optics.…`` and ``noise.…`` change it, ``views=`` and ``images=`` say how many.
+Waves and microscopes are drawn from the recipes, and each image is calculated in three ways: with the modes of
+:mod:`hrtem.optics.coherence`, with the quasi-coherent envelope, and by a direct sum of intensities over :data:`POINTS`
+defoci, which is implemented independently in this file. For the angular spread of the illumination, the envelope is
+compared with a sum over beam directions. ``images=`` sets the number of images.
+
+With ``models=[old,new]``, the models are scored on test sets of the first model's recipe, imaged with the envelope and
+with the modes. ``sample.…``, ``optics.…`` and ``noise.…`` change the recipe; ``views=`` sets the number of views.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ from hrtem.waves.multislice import Multislice
 
 SAMPLING = 0.2  # Å/px
 RECIPES = ("graphene", "mos2", "gold")
-#: Points of the plain sum over the defocus, which reaches this many 1/e widths.
+#: Number of points of the direct sum over the defocus, and its range in 1/e widths to each side.
 POINTS, REACH = 241, 3.2
-#: Angular spreads of the beam, mrad, directions along each axis of the plain sum over them, and points of the sum over
-#: the defocus beside it.
+#: Angular spreads of the beam, mrad; number of beam directions along each axis in the direct sum; number of points in
+#: the simultaneous sum over the defocus.
 SPREADS, DIRECTIONS, FEWER = (0.1, 0.3, 0.5), 5, 41
-#: What a detector or a specimen does that has nothing to do with coherence.
+#: Effects of detector and specimen that are unrelated to coherence, switched off.
 STILL = dict.fromkeys(("vibration", "drift", "misalignment", "series_drift", "defocus_error"), 0.0)
 FIELD = 192  # px
 #: Doses of the comparison of models, e/Å².
@@ -51,21 +53,21 @@ def summed(
     tilt: tuple[float, float] = (0.0, 0.0),
     points: int = POINTS,
 ) -> np.ndarray:
-    """Mean intensity ``(Y, X)`` over the focal spread of a wave ``(Y, X)``, by a plain sum.
+    """Calculate the mean intensity ``(Y, X)`` over the focal spread for a wave ``(Y, X)``, by a direct sum.
 
     Args:
-        wave: exit wave, complex.
+        wave: complex exit wave.
         drawn: settings of the microscope.
-        energy: eV.
+        energy: electron energy, eV.
         tilt: direction of the beam, 1/Å.
-        points: of the sum.
+        points: number of defoci in the sum.
     """
     one = {name: float(np.ravel(value)[0]) for name, value in drawn.items()}
     length = wavelength(energy)
     ky, kx = (np.fft.fftfreq(size, SAMPLING) for size in wave.shape)
     kx, ky = np.meshgrid(kx, ky)
     beams = np.fft.fft2(wave) * (np.hypot(kx, ky) <= HIGHEST_BEAM)
-    # Under a beam from another direction each diffracted beam passes the lens elsewhere.
+    # A tilted incident beam shifts all diffracted beams in the back focal plane.
     alpha = length * np.hypot(kx + tilt[0], ky + tilt[1])
     azimuth = np.arctan2(ky + tilt[1], kx + tilt[0])
     surface = (
@@ -85,7 +87,7 @@ def summed(
 
 
 def over_directions(wave: np.ndarray, drawn: dict[str, np.ndarray], energy: float, spread: float) -> np.ndarray:
-    """Mean intensity ``(Y, X)`` over directions of the beam, normal with the 1/e half-width ``spread`` in mrad."""
+    """Calculate the mean intensity ``(Y, X)`` over Gaussian beam directions with 1/e half-width ``spread`` in mrad."""
     nodes, weights = np.polynomial.hermite.hermgauss(DIRECTIONS)
     scale = 1e-3 * spread / wavelength(energy)
     total = np.zeros(wave.shape)
@@ -96,7 +98,7 @@ def over_directions(wave: np.ndarray, drawn: dict[str, np.ndarray], energy: floa
 
 
 def waves(recipe: str, number: int) -> tuple[list[np.ndarray], Any]:
-    """Exit waves ``(Y, X)`` of a recipe, cut to :data:`FIELD`, and its configuration."""
+    """Simulate exit waves ``(Y, X)`` of a recipe, cropped to :data:`FIELD`, and return them with the configuration."""
     config = compose(f"sample={recipe}")
     sample, wave = instantiate(config.sample, _convert_="all"), Multislice(config.optics.energy, SAMPLING)
     answer = []
@@ -109,18 +111,18 @@ def waves(recipe: str, number: int) -> tuple[list[np.ndarray], Any]:
 
 
 def image(optics: Optics, wave: np.ndarray, drawn: dict[str, np.ndarray]) -> np.ndarray:
-    """Expected intensity ``(Y, X)`` of a wave ``(Y, X)``."""
+    """Calculate the expected intensity ``(Y, X)`` of a wave ``(Y, X)``."""
     batch = {name: torch.from_numpy(np.asarray(value))[None] for name, value in drawn.items()}
     return optics(torch.from_numpy(wave)[None], batch, SAMPLING)[0, 0].numpy()
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Root mean square difference over the contrast of ``other``, %."""
+    """Calculate the root mean square difference relative to the contrast (standard deviation) of ``other``, %."""
     return 100.0 * float((one - other).std() / other.std())
 
 
 def temporal(number: int) -> Table:
-    """Modes and envelope beside the sum over the focal spread, and what they cost."""
+    """Compare modes and envelope with the direct sum over the focal spread, and measure their cost."""
     table = Table(title=f"Focal spread: error over the contrast, %, of {number} images of each recipe")
     for head in ("recipe", "focal spread (Å)", "modes: mean", "largest", "envelope: mean", "largest",
                  "electrons lost by the envelope", "time: modes / envelope"):  # fmt: skip
@@ -147,7 +149,7 @@ def temporal(number: int) -> Table:
 
 
 def _seconds(optics: Optics, given: Sequence[np.ndarray]) -> float:
-    """Time of imaging a batch of the waves, the shortest of three."""
+    """Measure the time to image all waves as one batch, the shortest of three runs."""
     drawn = [optics.draw(np.random.default_rng([index, 6])) for index in range(len(given))]
     batch = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
     stacked, times = torch.from_numpy(np.stack(given)), []
@@ -159,7 +161,7 @@ def _seconds(optics: Optics, given: Sequence[np.ndarray]) -> float:
 
 
 def spatial(number: int) -> Table:
-    """The envelope of the angular spread beside a sum over directions, and beside no angular spread at all."""
+    """Compare the envelope of the angular spread with a sum over directions and with images without angular spread."""
     table = Table(title=f"Angular spread: mean over {number} images of each recipe, % of the contrast")
     for head in ("recipe", "1/e half-width (mrad)", "what it changes", "error of the envelope"):
         table.add_column(head, justify="left" if head == "recipe" else "right")
@@ -179,7 +181,7 @@ def spatial(number: int) -> Table:
 
 
 def compared(names: Sequence[str], views: int, changes: dict[str, Any]) -> Table:
-    """Scores of models on test sets of the first one's recipe, imaged by the envelope and exactly."""
+    """Score models on test sets of the first model's recipe, imaged with the envelope and with the modes."""
     finders = {name: models.load(name) for name in names}
     first = finders[names[0]]
     table = Table(title=f"{views} views of the recipe of {names[0]}")
@@ -204,7 +206,7 @@ def main(*words: str) -> None:
     """Print the tables.
 
     Raises:
-        InputError: a word is unknown, or there is no such model.
+        InputError: a word is unknown, or a model does not exist.
     """
     said = OmegaConf.to_container(OmegaConf.from_dotlist(list(words)), resolve=True)
     assert isinstance(said, dict)

@@ -1,6 +1,6 @@
-"""How far an exit wave may be trusted: ``python -m benchmarks convergence > docs/convergence.md``.
+"""Numerical accuracy of exit waves: ``python -m benchmarks convergence > docs/convergence.md``.
 
-A column of gold atoms is the hardest case that the recipes hold: it scatters most and is seen end-on.
+A column of gold atoms, viewed end-on, is the hardest case in the recipes because it scatters most strongly.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from hrtem.optics import wavelength
 from hrtem.waves.multislice import Multislice, limit_band
 
 ENERGY, SAMPLING, SIDE = 300e3, 0.2, 12.8  # eV, Å/px, Å
-SPACING, VACUUM, DISPLACEMENT = 2.884, 3.0, 0.085  # Å, of gold along [110]
-PASSED = 1.25  # 1/Å; what a corrected microscope passes
+SPACING, VACUUM, DISPLACEMENT = 2.884, 3.0, 0.085  # Å, for gold along [110]
+PASSED = 1.25  # 1/Å; highest spatial frequency of a corrected microscope
 ACROSS = [(0.0, 0.0), (0.05, 0.0), (0.1, 0.0), (0.05, 0.05), (0.1, 0.1), (0.025, 0.075)]  # Å
 ALONG = [0.0, 0.3, 0.7, 1.1, 1.5, 1.9]  # Å
 
@@ -27,7 +27,7 @@ Propagate = Callable[[Atoms], np.ndarray]
 
 
 class Trust(NamedTuple):
-    """Root mean square differences over that of the scattered wave, within :data:`PASSED`, and seconds a wave."""
+    """Errors relative to the root mean square of the scattered wave, up to :data:`PASSED`, and seconds per wave."""
 
     error: float
     across: float
@@ -37,7 +37,7 @@ class Trust(NamedTuple):
 
 
 def column(number: int, tilt: float, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Atoms:
-    """Gold atoms on a line at an angle of ``tilt`` degrees to the beam, moved by (x, y, z) Å."""
+    """Build a column of gold atoms at an angle of ``tilt`` degrees to the beam, displaced by (x, y, z) Å."""
     heights = SPACING * np.arange(number)
     lean = np.tan(np.radians(tilt)) * (heights - heights.mean())
     positions = np.column_stack([SIDE / 2 + x + lean, np.full(number, SIDE / 2 + y), VACUUM + z + heights])
@@ -48,7 +48,7 @@ def column(number: int, tilt: float, x: float = 0.0, y: float = 0.0, z: float = 
 
 
 def seen(wave: np.ndarray, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
-    """The part of a wave that the microscope passes, moved back to where the column's would be."""
+    """Limit a wave to the frequencies that the microscope passes, and undo the displacement (x, y, z) of the column."""
     k = np.fft.fftfreq(len(wave), SAMPLING)
     kx, ky = k[None], k[:, None]
     back = np.exp(1j * np.pi * (2.0 * (kx * x + ky * y) - wavelength(ENERGY) * z * (kx**2 + ky**2)))
@@ -56,12 +56,12 @@ def seen(wave: np.ndarray, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np
 
 
 def difference(wave: np.ndarray, reference: np.ndarray) -> float:
-    """Root mean square difference over that of the scattered wave."""
+    """Calculate the root mean square difference relative to the root mean square of the scattered wave."""
     return float(np.linalg.norm(wave - reference) / np.linalg.norm(reference - 1.0))
 
 
 def trust(propagate: Propagate, reference: np.ndarray, number: int = 10, tilt: float = 0.0) -> Trust:
-    """Compare a way to simulate with a ``reference`` wave and with itself on other places of the grid."""
+    """Compare a simulation with a ``reference`` wave, and with itself for other positions of the column on the grid."""
     start = time.perf_counter()
     across = [seen(propagate(column(number, tilt, x, y)), x, y) for x, y in ACROSS]
     seconds = (time.perf_counter() - start) / len(ACROSS)
@@ -77,14 +77,14 @@ def trust(propagate: Propagate, reference: np.ndarray, number: int = 10, tilt: f
 
 
 def ours(oversampling: int = 2, slice_thickness: float = 2.0, projection: str = "infinite") -> Propagate:
-    """The exit wave stage with these settings."""
+    """Return the multislice simulation of this package with these settings."""
     wave = Multislice(ENERGY, SAMPLING, oversampling, slice_thickness, projection=projection)
-    # Behind the whole cell, as abTEM's.
+    # The exit plane is the end of the cell, as in abTEM.
     return lambda atoms: wave(atoms, np.random.default_rng(0), plane=float(atoms.cell.array[2, 2]))
 
 
 def plain(oversampling: int, slice_thickness: float) -> Propagate:
-    """abTEM's own potential with its own Debye-Waller factor."""
+    """Return a simulation with abTEM's own potential and Debye-Waller factor."""
 
     def propagate(atoms: Atoms) -> np.ndarray:
         with abtem.config.set({"diagnostics.progress_bar": False}):
@@ -102,14 +102,14 @@ def plain(oversampling: int, slice_thickness: float) -> Propagate:
 
 
 def percent(value: float) -> str:
-    """Two digits, none of them beyond a hundredth of a percent."""
+    """Format a fraction in percent with two digits, or as < 0.01 %."""
     if value < 1e-4:
         return "< 0.01 %"
     return f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.2g} %"
 
 
 def table(number: int, tilt: float) -> str:
-    """Markdown table of a column of ``number`` atoms; errors are differences from the finest infinite projection."""
+    """Make a Markdown table for a column of ``number`` atoms; errors are relative to the finest infinite projection."""
     reference = seen(ours(4, 0.25)(column(number, tilt)))
     lines = [
         "| potential | oversampling | slices (Å) | error | moved across | moved along | peak moved across | ms |",
@@ -159,7 +159,7 @@ What follows for the default, `oversampling: 2`, `slice_thickness: 2.0`, `projec
 
 
 def main() -> None:
-    """Print the page."""
+    """Print the Markdown page."""
     models = [
         100 * difference(seen(ours(4, 0.25, "finite")(column(10, tilt))), seen(ours(4, 0.25)(column(10, tilt))))
         for tilt in (0.0, 1.5)

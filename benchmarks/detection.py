@@ -1,9 +1,9 @@
-"""Networks beside the detection limit of the same images: ``python -m benchmarks detection NAME=CHECKPOINT …``.
+"""Comparison of networks with the detection limit: ``python -m benchmarks detection NAME=CHECKPOINT …``.
 
-The images are those of the test split of ``experiment=madsen2018_graphene``: random networks of carbon, seen by the
-microscopes and the camera of arXiv 1802.03008. Other words change them as they would change a training, such as
-``sample=graphene``; ``images=`` says how many views there are, ``output=`` where the figure goes. Each network finds
-its columns as ``predict.py`` does, resampling the images to its own pixel size.
+The images are the test split of ``experiment=madsen2018_graphene``: random carbon networks, imaged with the microscopes
+and the camera of arXiv 1802.03008. Other words, such as ``sample=graphene``, change the recipe as in a training.
+``images=`` sets the number of views and ``output=`` the file of the figure. Each network finds columns as in
+``predict.py``, with images resampled to its own pixel size.
 """
 
 from __future__ import annotations
@@ -32,25 +32,26 @@ from hrtem.training.data import SimulatedImages, View, WaveDataModule, collate
 from hrtem.waves.cache import SPLITS
 from hrtem.waves.multislice import find_exit_surface
 
-#: Sites of each view at which the oracle decides.
+#: Number of sites in each view for the decisions of the oracle.
 SITES = 4
-#: Only sites this far from the border of a view are asked for, Å: what an atom does to an image reaches that far.
+#: Minimum distance of these sites from the border of a view, Å: the image of an atom extends this far.
 INNER = 6.0
 RECIPE = "experiment=madsen2018_graphene"
-#: Lattice contrast, as a share of the ideal one, that an operator would ask for; see :class:`hrtem.optics.Optics`.
+#: Lattice contrast relative to the ideal contrast that an operator would accept; see :class:`hrtem.optics.Optics`.
 CONTRAST = 0.2
 
 
 def clear(images: SimulatedImages, number: int) -> bool:
-    """Whether an operator would take this picture: fringes of :data:`CONTRAST`, of one sign in all directions."""
+    """Whether an operator would accept this image: fringes with :data:`CONTRAST` and one sign in all directions."""
     return images.optics.visibility(settings_of(images, number)[1]) >= CONTRAST
 
 
 def limit(images: SimulatedImages, number: int) -> np.ndarray:
-    """The largest F1 at each dose of one view, where the microscope is known.
+    """Calculate the largest possible F1 at each dose for one view and a known microscope.
 
-    An oracle says at each site whether it holds an atom, both being equally likely, and errs with the probability e.
-    It finds 1 - e of the atoms and invents as many as it misses, so that F1 is 1 - e; mean over sites.
+    An oracle decides at each site whether an atom is present, with a prior probability of one half and an error
+    probability e. It finds a fraction 1 - e of the atoms and has as many false positives as missed atoms, so that F1 is
+    1 - e. The result is the mean over the sites.
     """
     seed, cache = [images.seed, SPLITS[images.split]], images.cache
     atoms, columns = cache.sample(np.random.default_rng([*seed, number % images.waves]))
@@ -73,7 +74,7 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
 def settings_of(
     images: SimulatedImages, number: int, shape: tuple[int, ...] | None = None
 ) -> tuple[View, dict[str, np.ndarray], np.random.Generator]:
-    """View and settings of one view, drawn as the data set draws them, and the generator behind them."""
+    """Draw the geometry and the settings of one view as in the data set, and return them with the random generator."""
     rng = np.random.default_rng([images.seed, SPLITS[images.split], number])
     view = images.draw_view(shape or images.record(number % images.waves)[0].shape[-2:], rng)
     return view, images.optics.draw(rng) | images.noise.draw(rng), rng
@@ -82,7 +83,7 @@ def settings_of(
 def scored(
     images: SimulatedImages, finders: Mapping[str, Predictor], kept: Sequence[bool]
 ) -> tuple[dict[str, list[Score]], dict[str, list[Score]]]:
-    """Scores of all columns for each network and dose: in all views, and in those that are ``kept``."""
+    """Score all columns for each network and dose, in all views and in the ``kept`` views."""
     sampling, margin, doses = images.sampling, images.margin, len(images.doses)
     extent = (images.side - 2 * margin - 1) * sampling
     metrics = [
@@ -102,7 +103,7 @@ def scored(
 
 
 def figure(doses: Sequence[float], sets: Mapping[str, tuple[Mapping[str, Sequence[Score]], np.ndarray]]) -> Figure:
-    """F1 and position error against dose of each set of views, with the limit of F1."""
+    """Plot F1 and position error against dose for each set of views, with the limit of F1."""
     canvas = Figure(figsize=(11, 4.5 * len(sets)), dpi=100, layout="constrained")
     for (title, (scores, bound)), (left, right) in zip(
         sets.items(), canvas.subplots(len(sets), 2, squeeze=False), strict=True
@@ -114,7 +115,7 @@ def figure(doses: Sequence[float], sets: Mapping[str, tuple[Mapping[str, Sequenc
             left.plot(doses, bound.mean(axis=0), "k-.", label="limit, known microscope")
         left.set(xscale="log", xlabel="dose (e/Å²)", ylabel="F1", title=title)
         right.set(xscale="log", yscale="log", xlabel="dose (e/Å²)", ylabel="position error (pm)")
-        # Errors span less than a decade, whose powers alone would be no scale.
+        # Errors span less than a decade, so ticks at powers of ten alone are too few.
         right.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
         right.yaxis.set_major_formatter(ScalarFormatter())
         right.yaxis.set_minor_formatter(NullFormatter())
@@ -126,7 +127,7 @@ def figure(doses: Sequence[float], sets: Mapping[str, tuple[Mapping[str, Sequenc
 
 
 def main(*words: str) -> None:
-    """Score the checkpoints among the words on one test set, beside its limit; print a table and save a figure."""
+    """Score the checkpoints in the words on a test set, calculate its limit, print a table and save a figure."""
     own = {"images": "48", "output": "detection.png"}
     checkpoints: dict[str, Path] = {}
     recipe = []

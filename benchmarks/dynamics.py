@@ -1,9 +1,9 @@
-"""Surface diffusion in simulated movies against the truth: ``python -m benchmarks dynamics best.ckpt``.
+"""Accuracy of surface diffusion in simulated movies: ``python -m benchmarks dynamics best.ckpt``.
 
-Movies of both conditions of ``conf/dynamics`` are simulated at several doses, found frame by frame and followed
-through time. Printed are precision and recall of the occupancy of surface sites, the share of movies whose interval of
-95 % holds the rate that the movie was simulated with, and in how many pairs of movies the condition with the higher
-rate is told. The states of the particles are simulated once, by full multislice; all doses show the same movies.
+Movies of both conditions in ``conf/dynamics`` are simulated at several doses, analysed frame by frame and tracked
+through time. The benchmark prints precision and recall of the occupancy of surface sites, the fraction of movies whose
+95 % interval contains the true rate, and the number of pairs of movies in which the condition with the higher rate is
+identified. The states of the particles are simulated once with full multislice; all doses show the same movies.
 
     python -m benchmarks dynamics best.ckpt [movies=25] [doses=200,500,1500] [split=test] [words of movie.yaml]
     python -m benchmarks dynamics speed best.ckpt [side=1024] [frames=20]
@@ -43,21 +43,22 @@ from hrtem.movies.tracking.registration import Reference
 from hrtem.ranges import parse_number, parse_whole
 from hrtem.recipes import compose
 
-#: Conditions, the one of the lower rate first.
+#: Conditions, in order of increasing rate.
 CONDITIONS = ("vacuum", "oxygen")
 DOSES = "200,500,1500"
-#: A true site is one of those that were fitted if it is no farther away, Å.
+#: Largest distance between a true site and the matching fitted site, Å.
 SAME = 1.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was said of one movie.
+    """Result of one movie.
 
     Attributes:
-        true: rate at which surface columns leave, 1/s, and that at which the history says they do, with its interval.
-        hits, said, there: site-frames of the surface said to be occupied that are, said, and that are occupied.
-        history: of the movie.
+        true: true rate at which surface columns leave, 1/s.
+        value, low, high: estimate of this rate from the history, with its interval.
+        hits, said, there: number of correctly predicted, predicted and truly occupied surface sites over all frames.
+        history: history of the movie.
     """
 
     true: float
@@ -71,15 +72,15 @@ class Outcome:
 
     @property
     def inside(self) -> bool:
-        """Whether the interval holds the true rate."""
+        """Whether the interval contains the true rate."""
         return self.low <= self.true <= self.high
 
 
 def outcome(truth: Truth, history: History) -> Outcome:
-    """Hold a history against the truth.
+    """Compare a history with the truth.
 
-    Surface sites are those, not at the support, with two to five occupied neighbours in a frame: where columns come and
-    go. A frame in which a column was there for half of the exposure or more counts as one in which it is.
+    Surface sites do not touch the support and have two to five occupied neighbours in a frame; at these sites columns
+    appear and disappear. A site is occupied in a frame if the column is present for at least half of the exposure.
     """
     away = truth.drift[0] - history.poses[0].shift
     distance, nearest = cKDTree(history.sites.positions).query(truth.positions + away)
@@ -93,7 +94,7 @@ def outcome(truth: Truth, history: History) -> Outcome:
 
 
 def followed(predictor: Predictor, movie: SimulatedMovie, frames: Sequence[np.ndarray]) -> History:
-    """The history of a simulated movie's frames ``(Y, X)``."""
+    """Find and track the columns in the frames ``(Y, X)`` of a simulated movie."""
     found = []
     for number, image in enumerate(frames):
         micrograph = Micrograph(image, movie.sampling, f"movie-{number:05d}", Path("movie"), number)
@@ -104,20 +105,20 @@ def followed(predictor: Predictor, movie: SimulatedMovie, frames: Sequence[np.nd
 
 
 def movies_of(condition: str, number: int, split: str, words: Sequence[str]) -> list[SimulatedMovie]:
-    """The first movies of a condition."""
+    """Return the first movies of a condition."""
     first = SimulatedMovie.of(compose(f"dynamics={condition}", *words, name="movie"), 0)
     return [replace(first, number=place, split=split) for place in range(number)]
 
 
 def outcomes(predictor: Predictor, movie: SimulatedMovie, doses: Sequence[float]) -> Iterator[Outcome]:
-    """Of one movie at each dose."""
+    """Analyse one movie at each dose."""
     expected, truth = list(movie.expected()), movie.truth()
     for dose in doses:
         yield outcome(truth, followed(predictor, movie, list(movie.frames(dose, iter(expected)))))
 
 
 def measure(checkpoint: str, number: int, doses: Sequence[float], split: str, words: Sequence[str]) -> None:
-    """Print the table of doses."""
+    """Analyse all movies and print the results for each dose."""
     predictor = pipeline.prepare_predictor(models.load(checkpoint))
     made = [movies_of(condition, number, split, words) for condition in CONDITIONS]
     start = time.perf_counter()
@@ -158,7 +159,7 @@ def measure(checkpoint: str, number: int, doses: Sequence[float], split: str, wo
 
 
 def interval(number: int, total: int) -> str:
-    """95 % interval of a share (C. J. Clopper and E. S. Pearson, Biometrika 26 (1934) 404)."""
+    """Format the 95 % interval of a fraction (C. J. Clopper and E. S. Pearson, Biometrika 26 (1934) 404)."""
     low = beta.ppf(0.025, number, total - number + 1) if number else 0.0
     high = beta.ppf(0.975, number + 1, total - number) if number < total else 1.0
     return f"{low:.0%} to {high:.0%}"
@@ -169,7 +170,7 @@ def _mean(results: Sequence[Outcome]) -> str:
 
 
 def speed(checkpoint: str, side: int, frames: int) -> None:
-    """Print how many frames of ``side``² px a second are found and registered."""
+    """Print the number of frames of ``side``² px that are analysed and registered per second."""
     predictor = pipeline.prepare_predictor(models.load(checkpoint))
     with TemporaryDirectory() as folder:
         movie = Tiled(side, frames + 1)
@@ -185,7 +186,7 @@ def speed(checkpoint: str, side: int, frames: int) -> None:
 
 
 def memory(checkpoint: str, side: int, frames: int) -> None:
-    """Print the memory of the process as a long movie passes, and after it was followed."""
+    """Print the memory of the process during the analysis of a long movie, and after the tracking."""
     predictor = pipeline.prepare_predictor(models.load(checkpoint))
     movie = Tiled(side, frames)
     table = Table(title=f"Memory of this process along {frames} frames of {side}² px")
@@ -207,13 +208,13 @@ def memory(checkpoint: str, side: int, frames: int) -> None:
 
 
 def resident() -> float:
-    """Memory of this process, MiB."""
+    """Return the memory of this process, MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Tiled:
-    """A movie without an end: a simulated frame, mirrored to any size, under new noise each time."""
+    """A movie of any length and size: one simulated frame, extended by mirroring, with new noise in each frame."""
 
     is_movie = True
     name, source = "tiled", Path("tiled")
@@ -225,7 +226,7 @@ class Tiled:
         image = next(simulated.expected())[0, 0].numpy()
         margin = simulated.margin
         inner = image[margin:-margin, margin:-margin]
-        # A small frame shows the middle, a large one mirror images beside it.
+        # A small frame is cropped to the middle; a large frame is extended by mirror images.
         cut = max(0, (len(inner) - side) // 2)
         inner = inner[cut : len(inner) - cut or None, cut : len(inner) - cut or None]
         beyond = max(0, side - len(inner))
@@ -241,10 +242,10 @@ class Tiled:
 
 
 def main(*words: str) -> None:
-    """Read the words of the command line and print what they ask for.
+    """Run the benchmark for the words of the command line and print its results.
 
     Raises:
-        InputError: a word cannot be used, or no model is named.
+        InputError: a word is invalid, or no model is given.
     """
     plain = [word for word in words if "=" not in word]
     said = dict(word.split("=", 1) for word in words if "=" in word)

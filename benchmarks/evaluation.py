@@ -1,4 +1,4 @@
-"""A trained model on a test set: what it answers to each image, and every score of that."""
+"""Evaluation of a trained model on a test set: predictions for each image, and scores."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from hrtem.training import testsets
 from hrtem.training.data import Example
 from hrtem.training.testsets import TestSet
 
-#: How often views are drawn anew for an interval.
+#: Number of bootstrap samples for an interval.
 RESAMPLES = 2000
-#: Columns of more atoms count among those of so many.
+#: Largest number of atoms in the statistics; columns with more atoms are counted as columns with this number.
 MOST_ATOMS = 24
-#: Nearest sites of a 1H sheet are closer than this, Å.
+#: Upper limit of the distance between nearest sites of a 1H sheet, Å.
 BOND = 2.5
 
-#: Makes the counts ``(1, F, Y, X)`` of an example.
+#: Function that simulates the counts ``(1, F, Y, X)`` of an example.
 Exposure = Callable[[TestSet, Example], Tensor]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One image and its answer.
+    """One image and the prediction of the model.
 
     Attributes:
-        number: of the example.
-        counts: of the detector, ``(F, Y, X)``.
-        candidates: columns of any probability from :data:`hrtem.calibration.CANDIDATE` up.
-        true: what is there.
+        number: index of the example.
+        counts: detector counts, ``(F, Y, X)``.
+        candidates: found columns with a probability of at least :data:`hrtem.calibration.CANDIDATE`.
+        true: true columns.
         group: index of the dose.
     """
 
@@ -50,12 +50,12 @@ class Answer:
 
 
 def exposed(test_set: TestSet, example: Example) -> Tensor:
-    """The counts ``(1, F, Y, X)`` of an example of a test set, an :data:`Exposure`."""
+    """Simulate the counts ``(1, F, Y, X)`` of an example of a test set; this is the default :data:`Exposure`."""
     return testsets.expose_example(test_set.images, example)
 
 
 def answers(predictor: Predictor, test_set: TestSet, expose: Exposure = exposed) -> Iterator[Answer]:
-    """What a model says of each image of a test set, in the precision in which it predicts."""
+    """Yield the prediction of a model for each image of a test set, with the model's numerical precision."""
     task = predictor.network
     for number, example in enumerate(test_set):
         counts = expose(test_set, example)
@@ -66,19 +66,24 @@ def answers(predictor: Predictor, test_set: TestSet, expose: Exposure = exposed)
 
 
 def scores(predictor: Predictor, test_set: TestSet, given: Iterable[Answer]) -> list[dict[str, Any]]:
-    """All scores of the answers to a test set, for each of its doses.
+    """Calculate all scores of the predictions for a test set, for each dose.
 
     Returns:
-        For each dose ``dose_image`` and ``dose_total`` in e/Å²; ``all``, the scores of columns whatever their class,
-        and of each class under ``classes``, see :class:`hrtem.metrics.Score`; ``intervals``, see :func:`intervals`;
-        ``confusion``, true by found class, the last of which is nothing; ``by_count``, of columns of 1, 2, … atoms the
-        number that was found and of these the number that was counted exactly; ``antisites``, see :func:`antisites`, by
-        the name of what stands there the number that there are and of these the number that was named right; ``ece``
-        and ``count_ece``, expected calibration errors of what is there and of counts; ``sigma_ratio``, the standard
-        deviation of errors along an axis in units of what is said of each.
+        For each dose a dictionary with
+
+        * ``dose_image`` and ``dose_total``: dose of an image and of the series, e/Å²;
+        * ``all`` and ``classes``: scores of all columns regardless of class, and of each class, see
+          :class:`hrtem.metrics.Score`;
+        * ``intervals``: see :func:`intervals`;
+        * ``confusion``: confusion matrix, true by found class; the last row and column are "nothing";
+        * ``by_count``: for columns of 0, 1, 2, … atoms, the number of found columns and the number of exact counts;
+        * ``antisites``: for each class of antisites, see :func:`antisites`, the number of all and of correctly
+          classified antisites;
+        * ``ece`` and ``count_ece``: expected calibration errors of the probabilities of columns and of counts;
+        * ``sigma_ratio``: standard deviation of position errors along an axis in units of the predicted one.
     """
     threshold, classes, doses = predictor.network.find_peaks.threshold, predictor.network.classes, test_set.doses
-    # Each view is a group of its own, so that views can be resampled.
+    # Each view is a separate group, so that views can be resampled.
     columns = ColumnMetrics(classes, groups=len(test_set.images))
     reliability = Reliability(threshold, groups=len(doses))
     by_count = np.zeros((len(doses), 2, MOST_ATOMS + 1), int)
@@ -128,18 +133,20 @@ def scores(predictor: Predictor, test_set: TestSet, given: Iterable[Answer]) -> 
 
 
 def intervals(classes: Sequence[str], confusion: np.ndarray, counts: np.ndarray) -> dict[str, list[float]]:
-    """95 % intervals of scores, from :data:`RESAMPLES` sets of as many views, drawn from the views with replacement.
+    """Calculate 95 % intervals of scores by a bootstrap over views with :data:`RESAMPLES` samples.
 
-    Views are independent and the columns of one are not: they share a particle, a microscope and a tilt.
+    Views are resampled because they are independent, whereas the columns in a view share a particle, a microscope and
+    a tilt.
 
     Args:
-        classes: names.
-        confusion: true by found class of each view, ``(V, C + 1, C + 1)``.
-        counts: of each view the pairs whose counts are known, are equal, differ by 1 at most, ``(V, 3)``.
+        classes: names of the classes.
+        confusion: confusion matrix of each view, true by found class, ``(V, C + 1, C + 1)``.
+        counts: number of pairs in each view with known counts, with equal counts, and with counts that differ by at
+            most 1, ``(V, 3)``.
 
     Returns:
-        Lower and upper end of ``f1``, ``f1 CLASS`` of each class where there are several, and ``count_exact``
-        and ``count_within_one`` where atoms are counted.
+        Lower and upper end of ``f1``, of ``f1 CLASS`` for each class if there are several, and of ``count_exact``
+        and ``count_within_one`` if atoms are counted.
     """
     rng = np.random.default_rng(0)
     drawn = rng.multinomial(len(confusion), np.full(len(confusion), 1.0 / len(confusion)), size=RESAMPLES)
@@ -157,16 +164,16 @@ def intervals(classes: Sequence[str], confusion: np.ndarray, counts: np.ndarray)
 
 
 def on_a_lattice(test_set: TestSet) -> bool:
-    """Whether the sites of a compound are ordered in all views, so that an antisite can be told from the others."""
+    """Whether the compound is ordered in all views, so that antisites can be identified."""
     sample = test_set.images.cache.recipe.get("sample", {})
     return "metal_antisite" in sample and not np.any(sample.get("disorder", 0.0))
 
 
 def antisites(columns: Columns) -> np.ndarray:
-    """Which columns of a 1H sheet stand on the sublattice of the other element, bool ``(N,)``.
+    """Find the columns of a 1H sheet on the sublattice of the other element, bool ``(N,)``.
 
-    The three sites around a column are those of the other sublattice: a metal has chalcogen there, and a metal on a
-    chalcogen site has metal at two or three of them. What is missing counts as what should be there.
+    The three sites around a column belong to the other sublattice: a metal atom has chalcogen neighbours, and a metal
+    atom on a chalcogen site has metal at two or three of these sites. A vacancy counts as the missing element.
     """
     names = [name.removesuffix(" vacancy") for name in columns.classes]
     pair = next((name for name in names if name[:-1] in names and name.endswith("2")), None)
@@ -182,15 +189,16 @@ def antisites(columns: Columns) -> np.ndarray:
 
 
 def false_vacancies(classes: tuple[str, ...], confusion: list[list[int]]) -> dict[str, float]:
-    """What is said to be missing of a lattice that lacks nothing, per 1000 of its sites.
+    """Count the false vacancies that are found in a perfect lattice, per 1000 sites.
 
     Args:
-        classes: names; those that end with ``vacancy`` are empty sites, and ``S`` beside ``S2`` lacks one atom.
-        confusion: true by found class, the last of which is nothing.
+        classes: names of the classes; names that end with ``vacancy`` are empty sites, and ``S`` lacks one atom if
+            there is also ``S2``.
+        confusion: confusion matrix, true by found class; the last row and column are "nothing".
 
     Returns:
-        ``vacancy``: sites called a vacancy; ``one_atom``: called by the name of a column that lacks one atom;
-        ``missed``: not found at all; ``invented``: columns found where there is no site.
+        ``vacancy``: sites classified as a vacancy; ``one_atom``: sites classified as a column that lacks one atom;
+        ``missed``: sites that are not found; ``invented``: columns found at a place without a site.
     """
     table = np.array(confusion, float)
     sites = max(1.0, table[:-1].sum())
@@ -206,9 +214,10 @@ def false_vacancies(classes: tuple[str, ...], confusion: list[list[int]]) -> dic
 
 
 def pair_error(confusion: list[list[int]], first: int, second: int) -> float | None:
-    """How often two equally frequent classes are taken for each other, where it is one of the two that is said.
+    """Calculate the confusion rate of two equally frequent classes, among columns that are assigned to either.
 
-    None where one of them never is. ``second`` may be -1, nothing: then it is 1 - F1 of finding the first.
+    None if one of the true classes has no such column. If ``second`` is -1 (nothing), the result is 1 - F1 of the
+    first class.
     """
     table = np.array(confusion, float)
     if second == -1:
@@ -220,7 +229,7 @@ def pair_error(confusion: list[list[int]], first: int, second: int) -> float | N
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no word for what is unknown but null."""
+    """Replace infinite numbers and NaN by None, because JSON has only null for unknown values."""
     return {
         name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()
     }

@@ -1,4 +1,4 @@
-"""Speed of the imaging stage beside abTEM's own CTF and noise: ``python -m benchmarks imaging``."""
+"""Speed of the imaging stage in comparison with abTEM's CTF and noise: ``python -m benchmarks imaging``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENERGY = 80e3
 
 
 def scene(root: Path, waves: int) -> SimulatedImages:
-    """Graphene views with a microscope each, their waves in a warm cache."""
+    """Prepare graphene views, each with its own microscope settings, with exit waves in a filled cache."""
     sample = Graphene("graphene", ["C"], extent=51.2, rms_displacement={"C": 0.06})
     cache = WaveCache(root, sample, Multislice(ENERGY, SAMPLING), {"benchmark": "imaging"}, seed=0)
     for _ in cache.fill({"train": waves}, scheduler="inline"):
@@ -48,21 +48,21 @@ def scene(root: Path, waves: int) -> SimulatedImages:
         angular_spread=0.0,
         vibration=0.0,
         dose=[1e3, 1e5],
-        coherence="envelope",  # as abTEM images
+        coherence="envelope",  # as in abTEM
     )
     return SimulatedImages(cache, "train", waves, 10**6, 0, optics, Poisson(), PATCH, MARGIN, SAMPLING, seed=0)
 
 
 def batched(images: SimulatedImages) -> Iterator[tuple[Example, torch.Tensor]]:
-    """Batches and their counts, from the cache to the cut image, read and imaged as in training."""
+    """Yield batches and their counts, loaded from the cache, imaged and cropped as in training."""
     for batch in ReadAheadLoader(images, batch_size=BATCH, collate_fn=collate):
         yield batch, simulate_counts(images.optics, images.noise, batch["wave"], batch["settings"], SAMPLING, MARGIN)
 
 
 def one_by_one(images: SimulatedImages, first: int, in_memory: bool = False) -> np.ndarray:
-    """The same views, imaged one after the other by abTEM's CTF and noise: whole waves, then cut.
+    """Image the same views one by one with abTEM's CTF and noise; whole waves are imaged and then cropped.
 
-    Each wave is read from the cache's folder, or taken ``in_memory`` where ours keep theirs.
+    Each wave is read from the folder of the cache or, with ``in_memory``, from memory as in our imaging.
     """
     counts = []
     for n in range(first, first + BATCH):
@@ -71,7 +71,7 @@ def one_by_one(images: SimulatedImages, first: int, in_memory: bool = False) -> 
         array, _ = images.record(index) if in_memory else images.cache.load(images.split, index)
         view = images.draw_view(array.shape, rng)
         settings = {name: float(value.flat[0]) for name, value in images.optics.draw(rng).items()}
-        # Turned before imaging, since the direction of the astigmatism is that of the turned image.
+        # The wave is rotated before imaging because the astigmatism direction refers to the rotated image.
         wave = abtem.Waves(np.ascontiguousarray(view.turned(array).T), energy=ENERGY, sampling=SAMPLING)
         transfer = abtem.CTF(
             energy=ENERGY,
@@ -91,14 +91,14 @@ def one_by_one(images: SimulatedImages, first: int, in_memory: bool = False) -> 
 
 
 def loaded(images: SimulatedImages, workers: int) -> Iterator[Example]:
-    """Batches as the training process gets them from a thread or from ``workers`` processes, not yet imaged."""
+    """Load batches of waves as in training, in a thread (``workers`` 0) or in ``workers`` processes, without imaging."""
     for index in range(images.waves):
         images.record(index)
     return iter(ReadAheadLoader(images, batch_size=BATCH, num_workers=workers, collate_fn=collate))
 
 
 def rate(make: Callable[[int], object], seconds: float) -> float:
-    """Images per second of ``make``, which makes batch number n, after two that do not count."""
+    """Measure images per second of ``make``, which makes batch number n; two warm-up batches are not counted."""
     make(0)
     make(1)
     start, batches = time.perf_counter(), 0
@@ -109,7 +109,7 @@ def rate(make: Callable[[int], object], seconds: float) -> float:
 
 
 def imaging(seconds: float = 10.0, waves: int = 32) -> dict[str, float]:
-    """Images per second of each way, each measured for ``seconds``, in this process."""
+    """Measure images per second of each method for ``seconds`` in this process."""
     with tempfile.TemporaryDirectory() as root, abtem.config.set({"diagnostics.progress_bar": False}):
         images = scene(Path(root), waves)
         normalise, target = LocalContrast(12.0), GaussianMaps(1, 0.25)
@@ -134,7 +134,7 @@ def imaging(seconds: float = 10.0, waves: int = 32) -> dict[str, float]:
 
 
 def step(seconds: float = 5.0, waves: int = 8) -> dict[str, float]:
-    """Milliseconds of the parts of one training step of the default recipe, each the median over ``seconds``."""
+    """Measure the parts of a training step of the default recipe in milliseconds, median of calls for ``seconds``."""
     with tempfile.TemporaryDirectory() as root:
         config = compose("wave.scheduler=inline", f"data.numbers.train={waves}", f"data.cache={root}")
         data, task = instantiate(config.data), instantiate(config.task)
@@ -161,7 +161,7 @@ def step(seconds: float = 5.0, waves: int = 8) -> dict[str, float]:
 
 
 def median(work: Callable[[], object], seconds: float) -> float:
-    """Median time of one call, s, over calls for ``seconds`` after one that does not count."""
+    """Measure the median time of a call in s, over calls for ``seconds`` after one warm-up call."""
     work()
     times: list[float] = []
     while sum(times) < seconds:
@@ -172,7 +172,7 @@ def median(work: Callable[[], object], seconds: float) -> float:
 
 
 def main(seconds: str = "10") -> None:
-    """Print images per second and their ratio to abTEM's, and what imaging takes of a training step."""
+    """Print images per second, their ratio to abTEM's, and the parts of a training step."""
     each = parse_number("seconds", seconds, unit="s", minimum=0.01)
     rates = imaging(each)
     base = rates["abTEM, one by one"]

@@ -1,4 +1,4 @@
-"""Speed and memory of prediction, peaks included, beside AtomAI's: ``python -m benchmarks inference``."""
+"""Speed and memory of prediction including peak search, compared with AtomAI: ``python -m benchmarks inference``."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from hrtem.ranges import parse_whole
 from hrtem.recipes import compose
 
 SIDES = (512, 2048, 4096, 8192)
-#: AtomAI needs more memory than a small machine has for larger images.
+#: Largest image side for AtomAI, px; larger images need more memory than a small machine has.
 THEIR_LARGEST = 2048
-#: Words that the benchmark takes.
+#: Keys of the words that the benchmark accepts.
 WORDS = ("atomai", "checkpoint", "sides", "rounds")
 SAMPLING = 0.2
 #: Spacing of graphene's {100} fringes, Å.
@@ -36,7 +36,7 @@ FRINGES = 2.13
 
 
 def sheet(side: int) -> np.ndarray:
-    """A sheet of graphene ``(side, side)``, three plane waves with an atom in each minimum."""
+    """Make a sheet of graphene ``(side, side)`` from three plane waves, with an atom in each minimum."""
     place = np.arange(side, dtype=np.float32) * (2.0 * np.pi / FRINGES * SAMPLING)
     waves = np.zeros((side, side), np.float32)
     for turn in np.deg2rad(np.array([10.0, 70.0, 130.0], np.float32)):
@@ -45,13 +45,13 @@ def sheet(side: int) -> np.ndarray:
 
 
 def image(side: int) -> np.ndarray:
-    """The sheet with noise, ``(1, side, side)``."""
+    """Make an image ``(1, side, side)`` of the sheet with noise."""
     noise = 0.5 * np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
     return (100.0 + 10.0 * (sheet(side) + noise))[None]
 
 
 def measured(side: int, checkpoint: str | None) -> dict[str, float]:
-    """Seconds, MiB beyond the process with its image, and columns of one prediction, in this process."""
+    """Measure a prediction in this process: time in s, additional memory in MiB, and number of columns."""
     predictor = Predictor.load(checkpoint) if checkpoint else Predictor(instantiate(compose().task))
     large = Micrograph(image(side), SAMPLING, "lattice", Path("lattice"))
     predictor.find(Micrograph(image(128), SAMPLING, "small", Path("small")))
@@ -64,10 +64,12 @@ def measured(side: int, checkpoint: str | None) -> dict[str, float]:
 
 
 def apart(command: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """What a process of its own prints last, since memory once taken is not given back.
+    """Run a command in a separate process and read the JSON in the last line of its output.
+
+    A separate process is needed because a process does not return memory to the system.
 
     Raises:
-        InputError: it fails.
+        InputError: the command fails.
     """
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -77,14 +79,14 @@ def apart(command: list[str], environment: dict[str, str]) -> dict[str, float]:
 
 
 def ours(side: int, checkpoint: str | None) -> dict[str, float]:
-    """:func:`measured` in a process of its own."""
+    """Run :func:`measured` in a separate process."""
     words = [sys.executable, "-m", "benchmarks.inference", str(side), *([checkpoint] if checkpoint else [])]
     return apart(words, dict(os.environ))
 
 
 def theirs(python: str, side: int) -> dict[str, float]:
-    """The same of AtomAI's default network."""
-    # Modules of ours would only hide theirs.
+    """Measure a prediction of AtomAI's default network in a separate process."""
+    # Without PYTHONPATH, because our modules could hide AtomAI's.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     script = str(Path(__file__).with_name("segmentor.py"))
     with TemporaryDirectory() as folder:
@@ -95,7 +97,7 @@ def theirs(python: str, side: int) -> dict[str, float]:
 
 
 def main(*words: str) -> None:
-    """Print megapixels a second and memory for each side, in turns with AtomAI where it is there."""
+    """Print megapixels per second and memory for each image size, alternating with AtomAI if it is installed."""
     said = dict(word.split("=", 1) for word in words if "=" in word)
     unknown = sorted(set(said) - set(WORDS)) + [word for word in words if "=" not in word]
     if unknown:

@@ -1,8 +1,9 @@
-"""How many columns could be counted exactly by someone who knows nothing: ``python -m benchmarks joint``.
+"""Limit of exact counts if structure and microscope are unknown: ``python -m benchmarks joint``.
 
-The views are those of a test set of gold particles in vacuum, series of three images. What is unknown and what limits
-mean is said in :mod:`hrtem.limits.joint`. Words: ``views=`` says how many, ``doses=1000,10000`` gives e/Å² of each
-image, and any others change the recipe, such as ``sample.longest=null`` or ``noise=counting``.
+The views are a test set of gold particles in vacuum, imaged as focal series of three images. :mod:`hrtem.limits.joint`
+describes the unknown parameters and the meaning of the limits. ``views=`` sets the number of views,
+``doses=1000,10000`` the doses of each image in e/Å²; other words, such as ``sample.longest=null`` or
+``noise=counting``, change the recipe.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from hrtem.training.testsets import SEED
 from hrtem.waves.cache import SPLITS
 
 RECIPE = ("sample=gold", "focal=3", "sample.support=vacuum")
-#: Means of views are drawn anew this many times for their intervals.
+#: Number of bootstrap samples for the intervals of means over views.
 RESAMPLED = 10_000
 
 
 def view_limits(images: SimulatedImages, number: int, doses: Sequence[float]) -> list[JointLimits]:
-    """Limits of one view at each of ``doses``, e/Å² of each image."""
+    """Calculate the limits of one view at each of ``doses``, in e/Å² per image."""
     sample, wave = images.cache.sample, images.cache.wave
     atoms, _ = sample(np.random.default_rng([images.seed, SPLITS[images.split], number % images.waves]))
     pixels = round(sample.extent / images.sampling)
@@ -41,7 +42,7 @@ def view_limits(images: SimulatedImages, number: int, doses: Sequence[float]) ->
 
 
 def turned(atoms: Atoms, view: View, images: SimulatedImages) -> tuple[Atoms, Window]:
-    """The atoms in the orientation of a view's image, and the window that it shows of them."""
+    """Transform the atoms to the orientation of a view, and return them with the window of the view."""
     moved = atoms.copy()
     pixels = np.rint(atoms.cell.lengths()[:2] / images.sampling).astype(int)
     start = np.array([view.column, view.row])
@@ -50,7 +51,7 @@ def turned(atoms: Atoms, view: View, images: SimulatedImages) -> tuple[Atoms, Wi
         start, pixels = start[::-1].copy(), pixels[::-1]
     for axis, flip in enumerate((view.flip_x, view.flip_y)):
         if flip:
-            # Pixel centres come to lie on pixel centres.
+            # The reflection maps pixel centres to pixel centres.
             moved.positions[:, axis] = (pixels[axis] - 1) * images.sampling - moved.positions[:, axis]
             start[axis] = pixels[axis] - images.side - start[axis]
     moved.wrap()
@@ -58,14 +59,14 @@ def turned(atoms: Atoms, view: View, images: SimulatedImages) -> tuple[Atoms, Wi
 
 
 def interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """Of the mean of ``values`` ``(N,)``, 95 %, by drawing them anew."""
+    """Calculate the 95 % bootstrap interval of the mean of ``values`` ``(N,)``."""
     means = values[rng.integers(len(values), size=(RESAMPLED, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
 def main(*words: str) -> None:
-    """Print a table of the views and their mean."""
+    """Print a table with the limits of each view and their means."""
     own = {"views": "6", "doses": "1000,10000"}
     recipe = []
     for word in words:
@@ -107,7 +108,7 @@ def main(*words: str) -> None:
             numbers_of = _row(one)
             rows.append((dose, *numbers_of))
             table.add_row(str(number), str(len(one.columns)), f"{dose:,.0f}", *_told(numbers_of))
-            # Views take a minute each, and the table comes when all are done.
+            # A view takes a minute, and the table is printed only at the end.
             progress.print(f"view {number}, {dose:,.0f} e/Å²: {numbers_of[0]:.4f} of {len(one.columns)} columns exact")
     rng = np.random.default_rng(SEED)
     for dose in doses:
@@ -124,7 +125,7 @@ def main(*words: str) -> None:
 
 
 def _row(one: JointLimits) -> np.ndarray:
-    """Shares of exact counts, joint and single, root mean squares of count and position, and tilt; NaN of no column."""
+    """Collect the fractions of exact counts (joint, single), RMS of count and position, and tilt; NaN without columns."""
     if not len(one.columns):
         return np.full(5, np.nan)
     return np.array(
