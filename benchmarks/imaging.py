@@ -91,7 +91,7 @@ def one_by_one(images: SimulatedImages, first: int, in_memory: bool = False) -> 
 
 
 def loaded(images: SimulatedImages, workers: int) -> Iterator[Example]:
-    """Load batches of waves as in training, in a thread (``workers`` 0) or in ``workers`` processes, without imaging."""
+    """Load batches of waves without imaging, in a thread (``workers=0``) or in ``workers`` processes as in training."""
     for index in range(images.waves):
         images.record(index)
     return iter(ReadAheadLoader(images, batch_size=BATCH, num_workers=workers, collate_fn=collate))

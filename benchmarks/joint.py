@@ -125,7 +125,7 @@ def main(*words: str) -> None:
 
 
 def _row(one: JointLimits) -> np.ndarray:
-    """Collect the fractions of exact counts (joint, single), RMS of count and position, and tilt; NaN without columns."""
+    """Collect the fractions of exact counts (joint, single), RMS of count and position, and tilt; NaN if no columns."""
     if not len(one.columns):
         return np.full(5, np.nan)
     return np.array(

@@ -1,6 +1,6 @@
-"""What an oracle could reach, and how near a network comes: ``python -m benchmarks limits [checkpoint]``.
+"""Theoretical limits and comparison with a network: ``python -m benchmarks limits [checkpoint]``.
 
-The oracle knows the microscope and counts every electron, see :mod:`hrtem.limits`.
+The limits are those of an oracle that knows the microscope and counts every electron, see :mod:`hrtem.limits`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from hrtem.waves.multislice import Multislice, find_exit_surface
 
 SAMPLING = 0.2  # Å/px
 EXTENT = 20.0  # Å, side of the structures
-INNER = 6.0  # Å from the border, the columns whose limits count
-MOVED = 3.0  # Å from the border, the columns whose positions are sought together
+INNER = 6.0  # Å; minimum distance from the border of columns whose limits are averaged
+MOVED = 3.0  # Å; minimum distance from the border of columns whose positions are unknown in the joint limit
 DOSES = (1e3, 1e4, 1e5)  # e/Å²
-#: The ranges of arXiv 1802.03008 for graphene.
+#: Ranges of arXiv 1802.03008 for graphene.
 PUBLISHED: dict[str, Any] = dict(
     energy=80e3, defocus=[-100, 100], defocus_step=0, Cs=[-20e4, 20e4], astigmatism=[0, 30], focal_spread=[20, 40],
     angular_spread=0, vibration=0, dose=1e3,
@@ -41,24 +41,24 @@ PUBLISHED: dict[str, Any] = dict(
 
 
 def microscope(**settings: Any) -> Optics:
-    """One image by the published microscope, with some settings changed."""
+    """Return the published microscope for single images, with changed ``settings``."""
     return Optics(num_images=1, **{**PUBLISHED, **settings})
 
 
 def exposure(optics: Optics, seed: int = 0) -> Exposure:
-    """One draw of a microscope in front of an ideal counter."""
+    """Draw the settings of a microscope, with an ideal electron-counting detector."""
     rng, noise = np.random.default_rng(seed), Poisson()
     return Exposure(optics, noise, optics.draw(rng) | noise.draw(rng), SAMPLING)
 
 
 def nearest(columns: Columns, label: str) -> int:
-    """The column of a class that lies nearest to the middle."""
+    """Find the column of a class that is nearest to the centre."""
     members = np.flatnonzero(columns.labels == columns.classes.index(label))
     return int(members[np.linalg.norm(columns.positions[members] - EXTENT / 2, axis=1).argmin()])
 
 
 def graphene(draws: int = 200) -> Iterator[tuple[str, str]]:
-    """Positions at the best focus, and atom or void over the published ranges."""
+    """Yield the position limit at the best defocus, and the error of atom or vacancy over the published ranges."""
     wave = Multislice(80e3, SAMPLING)
     atoms, columns = Graphene("graphene", ["C"], EXTENT, {"C": 0.06})(np.random.default_rng(0))
     sought = np.flatnonzero(columns.inside(EXTENT, EXTENT, MOVED))
@@ -85,7 +85,7 @@ def graphene(draws: int = 200) -> Iterator[tuple[str, str]]:
 
 
 def mos2() -> Iterator[tuple[str, str]]:
-    """Doses that tell the fillings of a site apart, at the two sides of the focus."""
+    """Yield the doses at which different occupations of a site can be distinguished, for under- and overfocus."""
     wave = Multislice(80e3, SAMPLING)
     rms = {"Mo": 0.06, "S": 0.07}
     atoms, columns = MoS2("mos2", list(MoS2.known_classes), EXTENT, rms)(np.random.default_rng(0))
@@ -113,12 +113,12 @@ def mos2() -> Iterator[tuple[str, str]]:
 
 
 def gold(most: int = 9) -> Iterator[tuple[str, str]]:
-    """Exact counts of isolated columns of 1 to 8 atoms along [110]."""
+    """Yield the fractions of exact counts for isolated columns of 1 to 8 atoms along [110]."""
     wave = Multislice(300e3, SAMPLING)
     step = 4.078 / np.sqrt(2.0)
 
     def column(atoms: int, longer: int) -> np.ndarray:
-        """A column that begins where all others do, at the exit surface of the ``longer`` one of a pair."""
+        """Calculate the wave of a column at the exit surface of the ``longer`` column; all have the same entrance."""
         heights = [(4.8, 4.8, 2.0 + step * n) for n in range(atoms)]
         one = Atoms("Au" * atoms, heights, cell=[9.6, 9.6, 4.0 + step * most], pbc=[True, True, False])
         one.set_array("rms_displacement", np.full(atoms, 0.085))
@@ -137,7 +137,7 @@ def gold(most: int = 9) -> Iterator[tuple[str, str]]:
 
 
 def main(checkpoint: str = "") -> None:
-    """Print the limits of known cases, or those of a checkpoint's test images beside its errors."""
+    """Print the limits of simple cases, or errors and limits of a checkpoint on test images."""
     if checkpoint:
         Console().print(beside(ColumnNetwork.load(Path(checkpoint))))
         return
@@ -149,10 +149,10 @@ def main(checkpoint: str = "") -> None:
 
 
 def beside(network: ColumnNetwork, structures: int = 3, images: int = 4) -> Table:
-    """Errors of a network on images of its own recipe, over the limits of the very same images.
+    """Compare the errors of a network on images of its own recipe with the limits of the same images.
 
-    Structures are drawn with a generator that no split uses. Positions are those of the columns within the middle of
-    the image; the ratio is the median over the images in which at least nine tenths of them are found.
+    The structures are drawn from seeds that no split uses. Only columns in the middle of an image are used; the ratio
+    is the median over the images in which at least nine tenths of these columns are found.
     """
     side = 128 * SAMPLING
     recipe = network.settings
@@ -167,7 +167,7 @@ def beside(network: ColumnNetwork, structures: int = 3, images: int = 4) -> Tabl
         sought = np.flatnonzero(seen.inside(side, side, 6.0) & (columns.counts > 0))
         counted = middle[sought]
         whole, moved = wave(atoms), move_columns(wave, atoms, sought.tolist())
-        # What lies far from the columns that are sought tells nothing about them.
+        # Pixels far from the columns contain no information about them.
         rim = network.margin + round(3.0 / network.sampling)
         near = slice(rim, len(whole) - rim)
         for image in range(images):

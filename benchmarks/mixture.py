@@ -1,7 +1,7 @@
-"""Atoms counted as in atom-resolved STEM: a mixture of normal distributions of the columns' integrated intensities.
+"""Atom counting as in atom-resolved STEM, by a Gaussian mixture model of the columns' integrated intensities.
 
 S. Van Aert et al., Procedure to count atoms with trustworthy single-atom sensitivity, Phys. Rev. B 87 (2013) 064107;
-the number of components is that of the least integrated classification likelihood criterion (ICL).
+the number of components minimises the integrated classification likelihood criterion (ICL).
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-#: Intensities are integrated up to this far from a column, Å, and no farther than half-way to the next.
+#: Radius of integration around a column, Å; a pixel belongs only to the nearest column.
 RADIUS = 1.2
-#: Rounds of expectation and maximisation at most, and the gain of the log-likelihood at which they end.
+#: Maximum number of expectation-maximisation steps, and gain of the log-likelihood per value that ends the iteration.
 ROUNDS, GAIN = 500, 1e-6
-#: Least standard deviation of the components, as a share of that of all intensities.
+#: Minimum standard deviation of the components, as a fraction of the standard deviation of all intensities.
 NARROWEST = 1e-3
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Components of one common width.
+    """Gaussian mixture with a common width of all components.
 
     Attributes:
-        means: ``(K,)``, in rising order.
-        sigma: standard deviation of each.
-        weights: ``(K,)``, which add up to 1.
-        criterion: ICL, less is better.
-        members: ``(N,)``, the most probable component of each of the intensities.
+        means: means of the components ``(K,)``, in ascending order.
+        sigma: standard deviation of each component.
+        weights: weights of the components ``(K,)``; their sum is 1.
+        criterion: ICL; a smaller value is better.
+        members: most probable component of each intensity, ``(N,)``.
     """
 
     means: np.ndarray
@@ -39,11 +39,11 @@ class Mixture:
 
 
 def fitted(values: np.ndarray, components: int) -> Mixture:
-    """A mixture of so many components, by expectation and maximisation from quantiles on.
+    """Fit a Gaussian mixture by expectation maximisation, with quantiles as initial means.
 
     Args:
-        values: ``(N,)`` intensities.
-        components: number K from 1 to N.
+        values: intensities ``(N,)``.
+        components: number of components K, from 1 to N.
     """
     number, spread = len(values), max(float(values.std()), 1e-12)
     means = np.quantile(values, (np.arange(components) + 0.5) / components)
@@ -62,25 +62,25 @@ def fitted(values: np.ndarray, components: int) -> Mixture:
         means, weights = share.T @ values / mass, mass / number
         sigma = max(float(np.sqrt(np.sum(share * (values[:, None] - means) ** 2) / number)), NARROWEST * spread)
     entropy = -float(np.sum(share * np.log(np.maximum(share, 1e-300))))
-    # Means, weights that add up to 1, and one width.
+    # 2 K parameters: K means, K - 1 independent weights and one width.
     criterion = -2.0 * likelihood + 2.0 * components * np.log(number) + 2.0 * entropy
     order = np.argsort(means)
     return Mixture(means[order], sigma, weights[order], criterion, np.argsort(order)[share.argmax(axis=1)])
 
 
 def selected(values: np.ndarray, largest: int) -> Mixture:
-    """The mixture of 1 to ``largest`` components that has the least ICL."""
+    """Fit mixtures of 1 to ``largest`` components and return the one with the smallest ICL."""
     tries = [fitted(values, number) for number in range(1, min(largest, len(values)) + 1)]
     return min(tries, key=lambda one: one.criterion)
 
 
 def intensities(image: np.ndarray, positions: np.ndarray, sampling: float) -> np.ndarray:
-    """Integrated intensity above that of the image's median, of the pixels that are nearest to each column, ``(N,)``.
+    """Integrate the intensity above the median of the image over the pixels nearest to each column, ``(N,)``.
 
     Args:
-        image: ``(Y, X)``.
-        positions: ``(N, 2)`` Å.
-        sampling: Å/px.
+        image: image ``(Y, X)``.
+        positions: positions of the columns ``(N, 2)`` Å.
+        sampling: pixel size, Å/px.
     """
     rows, columns = np.indices(image.shape)
     distance, nearest = cKDTree(positions).query(np.column_stack([columns.ravel(), rows.ravel()]) * sampling)
@@ -90,20 +90,20 @@ def intensities(image: np.ndarray, positions: np.ndarray, sampling: float) -> np
 
 
 def counted(images: np.ndarray, positions: np.ndarray, counts: np.ndarray, sampling: float, largest: int) -> np.ndarray:
-    """Number of atoms of each column by the mixture, which is helped wherever it can be.
+    """Count the atoms in each column with the mixture model, with as much help from the truth as possible.
 
-    It is given the true positions; and of the images of the series, of rising and falling intensity and of the numbers
-    at which the lowest component may begin it takes, for each series, what agrees best with the truth.
+    The method gets the true positions. For each series, the choices with the best agreement with the truth are used:
+    the image of the series, whether intensity rises or falls with the count, and the count of the lowest component.
 
     Args:
-        images: ``(F, Y, X)``.
-        positions: ``(N, 2)`` Å, where the columns are.
-        counts: ``(N,)``, the truth.
-        sampling: Å/px.
-        largest: number of atoms.
+        images: focal series ``(F, Y, X)``.
+        positions: true positions of the columns ``(N, 2)`` Å.
+        counts: true numbers of atoms ``(N,)``.
+        sampling: pixel size, Å/px.
+        largest: largest number of atoms in a column.
 
     Returns:
-        ``(N,)``.
+        Numbers of atoms ``(N,)``.
     """
     best, chosen = -1.0, np.ones(len(counts), int)
     for image in images:

@@ -1,8 +1,8 @@
-"""All shipped models on all test sets, beside what an oracle and classical methods do: ``make benchmark``.
+"""Evaluation of all shipped models on all test sets, with an oracle and classical methods: ``make benchmark``.
 
-``python -m benchmarks models [models=[mos2,best.ckpt]] [views=24] [decisions=6] [output=benchmark]``; the settings
-are those of ``conf/benchmark.yaml``. Test sets are simulated from fixed seeds that no training draws from, and their
-checksums are verified against those in ``checksums.json`` beside this file.
+``python -m benchmarks models [models=[mos2,best.ckpt]] [views=24] [decisions=6] [output=benchmark]``; all settings
+are in ``conf/benchmark.yaml``. Test sets are simulated from fixed seeds that are not used in training, and their
+checksums are compared with those in ``checksums.json`` in the same folder as this file.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from hrtem.micrograph import Micrograph
 from hrtem.recipes import compose
 from hrtem.training.testsets import SEED, TestSet, simulate_test_set
 
-#: Checksums of the test sets of the models that come with the package.
+#: File with the checksums of the test sets of the shipped models.
 CHECKSUMS = Path(__file__).with_name("checksums.json")
-#: Columns this close to the border of an image do not count, Å, and pairs are no farther apart.
+#: Width of the ignored border of an image, and largest distance of a matched pair, Å.
 BORDER, TOLERANCE = 1.0, 0.5
-#: Contrasts of images that differ by a smaller share are the same; processors differ by far less.
+#: Relative difference up to which image contrasts count as equal; differences between processors are much smaller.
 SAME = 5e-3
-#: The set whose perfect lattice tells of false vacancies.
+#: Name of the test set with a perfect lattice, which is used to count false vacancies.
 PERFECT = "perfect"
 
 
@@ -43,7 +43,7 @@ def main(*words: str) -> None:
     """Write ``benchmark.md``, ``benchmark.json`` and a figure for each model into a folder.
 
     Raises:
-        InputError: a word is unknown or has no use, there is no such model, or a test set is not what it was.
+        InputError: a word is unknown or invalid, a model does not exist, or a test set has changed.
     """
     config: Any = OmegaConf.to_container(compose(*words, name="benchmark"), resolve=True)
     for name, least in (("views", 1), ("decisions", 0), ("joint", 0)):
@@ -73,7 +73,7 @@ def main(*words: str) -> None:
         facts = {"sha256": models.checksum(name), "sample": sample, "classes": list(predictor.network.classes)}
         facts["focal"] = predictor.network.optics.num_images
         results["models"][name] = {**facts, "sets": found, "real": on_real_micrographs(predictor)}
-        # Written after each model, so that a long benchmark that is stopped leaves what it has.
+        # Written after each model, so that an interrupted benchmark keeps its results.
         (folder / "benchmark.json").write_text(json.dumps(results, indent=1) + "\n")
         (folder / "benchmark.md").write_text(tables.markdown(results))
         tables.figure(name, results["models"][name]).savefig(folder / f"{Path(name).stem}.png")
@@ -82,13 +82,13 @@ def main(*words: str) -> None:
 
 
 def measured(predictor: Predictor, test_set: TestSet, decisions: int, joint: int = 0) -> dict[str, Any]:
-    """Scores of a model on a test set, of classical methods on part of it, and what an oracle could do there.
+    """Score a model on a test set, and classical methods and an oracle on a part of it.
 
     Args:
         predictor: the model.
         test_set: the images.
-        decisions: views in which the oracle decides and classical methods are tuned.
-        joint: views in which counts are bounded where all is unknown, see :mod:`hrtem.limits.joint`.
+        decisions: number of views for the oracle's decisions and for the tuned classical methods.
+        joint: number of views for the limit of counts with all parameters unknown, see :mod:`hrtem.limits.joint`.
     """
     classes = predictor.network.classes
     given = list(answers(predictor, test_set))
@@ -115,7 +115,7 @@ def measured(predictor: Predictor, test_set: TestSet, decisions: int, joint: int
 
 
 def joint_counts(test_set: TestSet, views: int) -> list[list[float]]:
-    """Share of exact counts at each dose where all is unknown: the mean over views and its 95 % interval."""
+    """Calculate the limit of exact counts at each dose with all parameters unknown: mean over views, 95 % interval."""
     images = test_set.images
     doses = [images.optics.image_dose(dose) for dose in test_set.doses]
     shares = np.array([[one.exact.mean() for one in view_limits(images, n, doses)] for n in range(views)])
@@ -124,7 +124,7 @@ def joint_counts(test_set: TestSet, views: int) -> list[list[float]]:
 
 
 def pairs(classes: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """The decisions of :mod:`benchmarks.oracle` between classes, as indices; -1 is nothing."""
+    """Return the decisions of :mod:`benchmarks.oracle` between two classes, as class indices; -1 is "nothing"."""
     answer = {}
     for first, name in enumerate(classes):
         if name.endswith(" vacancy") or (name + "2") in classes:
@@ -140,7 +140,7 @@ def pairs(classes: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 
 def by_mixture(predictor: Predictor, test_set: TestSet, given: Sequence[Answer]) -> dict[int, dict[str, float]]:
-    """Shares of counts of a mixture of intensities that are right, by the index of the dose."""
+    """Count atoms with the mixture model and return the fractions of correct counts, by index of the dose."""
     largest = max(one.candidates.count_probabilities.shape[1] for one in given)
     wrong: dict[int, list[np.ndarray]] = {}
     for one in given:
@@ -159,7 +159,7 @@ def by_mixture(predictor: Predictor, test_set: TestSet, given: Sequence[Answer])
 
 
 def by_laplacian(predictor: Predictor, test_set: TestSet, given: Sequence[Answer]) -> dict[int, dict[str, float]]:
-    """F1 of a Laplacian of Gaussian on the middle image, tuned on each image, by the index of the dose."""
+    """Calculate F1 of a Laplacian of Gaussian on the middle image, tuned on each image, by index of the dose."""
     task, side = predictor.network, test_set.extent
     totals: dict[int, np.ndarray] = {}
     for one in given:
@@ -183,10 +183,12 @@ def by_laplacian(predictor: Predictor, test_set: TestSet, given: Sequence[Answer
 
 
 def verified(name: str, test_set: TestSet, views: int, record: bool) -> bool | None:
-    """Whether a test set is the one whose checksum is known; None where none is.
+    """Check a test set against its saved checksum and contrasts; None if nothing is saved.
+
+    With ``record``, the checksum of a new test set of a shipped model is saved.
 
     Raises:
-        InputError: it is another one.
+        InputError: the test set differs from the saved one.
     """
     known = json.loads(CHECKSUMS.read_text()) if CHECKSUMS.is_file() else {}
     key = f"{name}, {test_set.name}, {views} views"
@@ -214,7 +216,7 @@ def verified(name: str, test_set: TestSet, views: int, record: bool) -> bool | N
 
 
 def on_real_micrographs(predictor: Predictor) -> dict[str, Any]:
-    """Scores on the real micrographs of graphene, where ``HRTEM_REAL_DATA`` says where they are."""
+    """Score a graphene model on real micrographs if the variable ``HRTEM_REAL_DATA`` contains their folder."""
     place, task = os.environ.get("HRTEM_REAL_DATA"), predictor.network
     if not place or task.classes != ("C",) or task.optics.num_images != 1:
         return {}

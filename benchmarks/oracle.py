@@ -1,8 +1,8 @@
-"""What an oracle could decide at the sites of a test set, that knows microscope and structure but for one column.
+"""Decisions of an oracle at sites of a test set; the oracle knows the microscope and all other columns.
 
-Each decision is between two fillings of a site, equally likely, by their likelihoods under the noise of the very
+Each decision is a likelihood-ratio test between two equally probable occupations of a site, with the noise of the
 detector, see :mod:`hrtem.limits`: an atom or a vacancy, two chalcogen atoms or one, metal or two chalcogen atoms, n
-atoms or n + 1. Positions have the Cramér-Rao bound.
+atoms or n + 1. The position limit is the Cramér-Rao bound.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from hrtem.training.testsets import TestSet
 from hrtem.waves.cache import SPLITS
 from hrtem.waves.multislice import find_exit_surface
 
-#: Sites of each view at which the oracle decides; at the first it also tells the position.
+#: Number of sites in each view for the oracle's decisions; the position limit is calculated at the first site.
 SITES = 3
-#: Half of the side of the window around a site that the oracle looks at, Å.
+#: Half the side of the window around a site that is used for a decision, Å.
 WINDOW = 8.0
-#: Columns up to this far from a site are sought together with it, Å; those beyond are known.
+#: Radius around a site, Å, within which the positions of all columns are unknown; columns outside are known.
 TOGETHER = 3.0
-#: Step of a column of metal whose atoms do not tell it, Å.
+#: Distance between atoms along a metal column, Å, for columns of one atom.
 STEP = 2.88
 
 Decisions = dict[str, list[list[float]]]
 
 
 def decided(test_set: TestSet, views: int, counts: bool) -> tuple[Decisions, list[list[float]]]:
-    """Chances of error of each decision, and position limits, in the first views of a test set.
+    """Calculate error probabilities of each decision, and position limits, in the first views of a test set.
 
     Args:
         test_set: the images.
-        views: how many.
-        counts: whether numbers of atoms are decided too.
+        views: number of views.
+        counts: whether decisions between numbers of atoms are included.
 
     Returns:
-        For each decision, such as ``Mo | Mo vacancy``, the chances at each dose of each site; of counts, ``count``, the
-        chance that a number is taken for its neighbours. And of each view the smallest root mean square distance from
-        the true position, pm, at each dose.
+        Error probabilities of each decision, such as ``Mo | Mo vacancy``, for each site at each dose; the decision
+        ``count`` is the probability that a count is confused with n - 1 or n + 1. Then, for each view, the smallest
+        possible root mean square distance from the true position at each dose, pm.
     """
     decisions: Decisions = {}
     limits = []
@@ -57,11 +57,11 @@ def decided(test_set: TestSet, views: int, counts: bool) -> tuple[Decisions, lis
 
 
 def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, list[float]]]:
-    """Decisions at some sites of a view, and the limit of the position of the first of them."""
+    """Yield the error probabilities at some sites of a view, and the position limit at the first site."""
     images = test_set.images
     cache = images.cache
     atoms, columns = cache.sample(np.random.default_rng([images.seed, SPLITS[images.split], number % images.waves]))
-    # All structures that are compared share a plane, so that a change at the exit surface does not change the focus.
+    # All compared structures use the same exit plane, so that a change at the exit surface does not change the defocus.
     plane = find_exit_surface(atoms)
     whole = cache.wave(atoms, plane=plane)
     view, settings, rng = settings_of(images, number, whole.shape)
@@ -98,7 +98,7 @@ def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, l
 
 
 class _Window:
-    """The part of a wave that a view shows, with its margin, in its orientation."""
+    """The part of a wave in a view, including its margin, in the orientation of the view."""
 
     def __init__(self, test_set: TestSet, view: View) -> None:
         images = test_set.images
@@ -110,11 +110,11 @@ class _Window:
         self.shape = (images.side, images.side)
 
     def cut(self, wave: np.ndarray) -> np.ndarray:
-        """The window of a wave, turned as the image is."""
+        """Crop a wave to the window and rotate it like the image."""
         return np.ascontiguousarray(self.view.turned(wave[..., self.rows, self.columns]))
 
     def around(self, place: np.ndarray) -> tuple[slice, slice]:
-        """Rows and columns of the turned window up to :data:`WINDOW` from a ``place``, ``(x, y)`` Å before the turn."""
+        """Rows and columns up to :data:`WINDOW` around a ``place``, ``(x, y)`` Å before the rotation."""
         last = self.side - self.sampling
         x, y = place[::-1] if self.view.transpose else place
         x, y = (last - x if self.view.flip_x else x), (last - y if self.view.flip_y else y)
@@ -125,16 +125,16 @@ class _Window:
 
 
 def alternatives(atoms: Atoms, columns: Columns, site: int, counts: bool) -> dict[str, Atoms]:
-    """What else could stand at a site, by the name of the decision.
+    """Make structures with other occupations of a site, by the name of the decision.
 
     Args:
-        atoms: the structure; the array ``column`` says which column an atom belongs to.
-        columns: of the structure.
+        atoms: the structure; the array ``column`` contains the column index of each atom.
+        columns: columns of the structure.
         site: index of the column.
-        counts: whether one atom more and one less are asked for.
+        counts: whether structures with one atom more and one atom less are included.
 
     Returns:
-        ``A | B`` of two names of classes, or of one and ``nothing``; ``count - 1`` and ``count + 1``.
+        Structures by name: ``A | B`` for two classes, or for a class and ``nothing``; ``count - 1`` and ``count + 1``.
     """
     member = atoms.get_array("column") == site
     name, classes = columns.classes[columns.labels[site]], columns.classes
@@ -163,7 +163,7 @@ def alternatives(atoms: Atoms, columns: Columns, site: int, counts: bool) -> dic
 
 
 def _nearest(columns: Columns, site: int, name: str) -> int | None:
-    """The nearest column of a class, or None where there is none."""
+    """Find the nearest column of a class; None if the class has no columns."""
     members = np.flatnonzero(columns.labels == columns.classes.index(name))
     if not len(members):
         return None
@@ -171,14 +171,14 @@ def _nearest(columns: Columns, site: int, name: str) -> int | None:
 
 
 def _replaced(atoms: Atoms, member: np.ndarray, other: np.ndarray) -> Atoms:
-    """The atoms with those of another column, moved, in the place of a column's."""
+    """Replace the atoms of a column by a displaced copy of the atoms of another column."""
     guests = atoms[other]
     guests.positions += atoms.positions[member].mean(axis=0) - guests.positions.mean(axis=0)
     return atoms[~member] + guests
 
 
 def _with_one_more(atoms: Atoms, member: np.ndarray) -> Atoms:
-    """The atoms with one more at an end of a column, where the cell has more room."""
+    """Add one atom to a column, at the end with more free space in the cell."""
     places = atoms.positions[member]
     places = places[np.argsort(places[:, 2])]
     step = np.diff(places, axis=0).mean(axis=0) if len(places) > 1 else np.array([0.0, 0.0, STEP])

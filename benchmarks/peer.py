@@ -1,6 +1,6 @@
-"""AtomAI's own training step, in an interpreter that has AtomAI and needs nothing of ours: run as a script.
+"""Script that measures AtomAI's training step, for an interpreter with AtomAI; independent of this package.
 
-Each line on stdin asks for one step and is answered by its seconds; before the first, a line says what is measured.
+The first output line describes the network. Each line on stdin starts one step, and its time in s is printed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 
 
 def main(batch: str, pixels: str, threads: str) -> None:
-    """Answer with the default network, loss and optimizer of ``atomai.models.Segmentor`` on random images."""
+    """Run steps with the default network, loss and optimizer of ``atomai.models.Segmentor`` on random images."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,12 +37,12 @@ def main(batch: str, pixels: str, threads: str) -> None:
     print("atomai " + json.dumps(facts), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        # It reads the loss as a number, and so waits for a GPU.
+        # The step converts the loss to a number, and therefore waits for a GPU.
         trainer.train_step(images, masks)
         print(f"atomai {time.perf_counter() - start}", flush=True)
 
 
 if __name__ == "__main__":
-    # Its own folder is not to be searched for modules.
+    # Do not import modules from the folder of this script.
     sys.path.pop(0)
     main(*sys.argv[1:])

@@ -1,7 +1,7 @@
-"""Models and classical methods on real micrographs of graphene whose atoms are known, and on soot, which shows none.
+"""Models and classical methods on real micrographs: graphene with known atoms, and soot without visible atoms.
 
-``python -m benchmarks real MODEL … [atomap=PYTHON] [output=FOLDER]``. The classical methods are told the sign of
-the contrast, and their settings are those that do best on the very image that they are scored on; models get nothing.
+``python -m benchmarks real MODEL … [atomap=PYTHON] [output=FOLDER]``. The classical methods get the sign of the
+contrast, and their settings are tuned on the same image on which they are scored; the models get no such information.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from hrtem.normalisation import LocalContrast
 from hrtem.report.structures import structure_figure
 from hrtem.structure import Structure, analyse
 
-#: Pixel size, Å/px, and contrast of the atoms, 1 where they are bright.
+#: Pixel size, Å/px, and sign of the contrast: 1 for bright atoms, -1 for dark atoms.
 CASES = {"graphene_dtu": (0.1185, 1), "graphene_flower": (0.2188, -1)}
-#: The micrograph with the loop of five- and seven-membered rings.
+#: Name of the micrograph with the loop of five- and seven-membered rings.
 LOOP = "graphene_flower"
-#: Å/px of the micrograph without atoms.
+#: Pixel size of the micrograph of soot, Å/px.
 SOOT = 0.555
-#: Rings are the same if their centres are no farther apart, Å.
+#: Largest distance between the centres of matched rings, Å.
 RING_TOLERANCE = 0.7
-#: Gaussian width of the local contrast that the classical methods see, Å, that of the networks.
+#: Gaussian width of the local contrast for the classical methods, Å; the same as for the networks.
 CONTRAST = 12.0
 
 
@@ -48,11 +48,13 @@ class Case:
     """A real micrograph with known atoms.
 
     Attributes:
-        name: of its folder.
-        image: ``(Y, X)``.
-        sampling: Å/px.
-        sign: of the contrast.
-        true: ``(M, 2)`` Å; trusted: bool ``(M,)``; mask: bool ``(Y, X)``.
+        name: name of the folder.
+        image: image ``(Y, X)``.
+        sampling: pixel size, Å/px.
+        sign: sign of the contrast.
+        true: true positions ``(M, 2)`` Å.
+        trusted: whether a true position is certain, bool ``(M,)``.
+        mask: pixels in which atoms are scored, bool ``(Y, X)``.
     """
 
     name: str
@@ -64,23 +66,23 @@ class Case:
     mask: np.ndarray
 
     def score(self, found: np.ndarray) -> Score:
-        """By the rules of :func:`hrtem.metrics.score`."""
+        """Score found positions with :func:`hrtem.metrics.score`."""
         return score(found, self.true, trusted=self.trusted, mask=self.mask, sampling=self.sampling)
 
     def rate(self, found: np.ndarray) -> float:
-        """F1; where that is equal, the smaller position error."""
+        """Rate found positions by F1 and, if that is equal, by the smaller position error."""
         result = self.score(found)
         return 0.0 if np.isnan(result.error_pm) else result.f1 - 1e-6 * result.error_pm
 
     def structure(self, positions: np.ndarray) -> Structure:
-        """How positions ``(N, 2)`` Å in this image are arranged."""
+        """Analyse the structure of positions ``(N, 2)`` Å in this image."""
         rows, width = self.image.shape
         return analyse(_columns(positions), ((width - 1) * self.sampling, (rows - 1) * self.sampling))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one micrograph."""
+    """Result of one method on one micrograph."""
 
     micrograph: str
     method: str
@@ -90,7 +92,7 @@ class Row:
     soot: float
 
     def cells(self) -> tuple[str, ...]:
-        """What the table shows, see :data:`HEADER`."""
+        """Return the cells of the table, see :data:`HEADER`."""
         s = self.score
         shares = (f"{value:.3f}" for value in (s.precision, s.recall, s.f1))
         return self.micrograph, self.method, *shares, f"{s.error_pm:.1f}", self.rings, f"{self.soot:.1f}", self.settings
@@ -103,7 +105,7 @@ HEADER = (
 
 
 def read_case(folder: Path, name: str) -> Case:
-    """Read a micrograph and its truth."""
+    """Read a micrograph and its true atoms."""
     sampling, sign = CASES[name]
     place = folder / "real" / name
     try:
@@ -120,7 +122,7 @@ def read_case(folder: Path, name: str) -> Case:
 
 
 def rings_found(case: Case, found: np.ndarray) -> str:
-    """How many of the true pentagons and heptagons of the loop are found, and how many others are inside the mask."""
+    """Count the found pentagons and heptagons of the loop, and the false non-hexagonal rings inside the mask."""
     truth = case.structure(case.true)
     answer = case.structure(found)
     if truth.rings is None or answer.rings is None:
@@ -139,10 +141,10 @@ def rings_found(case: Case, found: np.ndarray) -> str:
 
 
 def main(*words: str) -> None:
-    """Print the table, and write it and overlays into a new folder.
+    """Print the table, and write table and overlays into a new folder.
 
     Raises:
-        InputError: ``HRTEM_REAL_DATA`` is unset or lacks a file, or a word cannot be used.
+        InputError: ``HRTEM_REAL_DATA`` is unset, its folder lacks a file, or a word is invalid.
     """
     where = os.environ.get("HRTEM_REAL_DATA")
     if not where:
@@ -184,7 +186,7 @@ def main(*words: str) -> None:
 
 
 def measured(case: Case, soot: np.ndarray, name: str, settings: str, method: classical.Method, folder: Path) -> Row:
-    """Run a method on a micrograph and on soot, and draw what it finds."""
+    """Run a method on a micrograph and on soot, and draw the found atoms."""
     found = method(case.image, case.sampling)
     stem = name.replace(" ", "-")
     structure_figure(
@@ -204,7 +206,7 @@ def _columns(positions: np.ndarray) -> Columns:
 
 
 def _contrast(image: np.ndarray, sampling: float) -> np.ndarray:
-    """Local contrast, as the networks see it."""
+    """Calculate the local contrast as for the networks."""
     return LocalContrast(CONTRAST)(torch.from_numpy(image)[None, None], sampling)[0, 0].numpy()
 
 

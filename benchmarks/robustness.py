@@ -1,9 +1,9 @@
-"""Focal series that are not as they should be: ``python -m benchmarks robustness MODEL … [views=16] [dose=1e4]``.
+"""Robustness against imperfect focal series: ``python -m benchmarks robustness MODEL … [views=16] [dose=1e4]``.
 
-A model of a focal series, by name or as a checkpoint, sees its own test set with unequal steps, with images that are
-shifted against each other, with drift, with a dose that decays from image to image, and without one of its images: as
-they are, or registered and brought to one brightness, as ``predict.py`` prepares them.
-Everything else stays the same: structures, microscopes and total dose. The table goes to ``output=robustness.md`` too.
+A model for focal series, given by name or as a checkpoint, is tested on its own test set with unequal defocus steps,
+shifts between images, drift, a dose that decays from image to image, and a missing image. The series are used directly,
+or after registration and equalisation of brightness as in ``predict.py``. Structures, microscopes and total dose are
+the same in all tests. The table is also written to ``output=robustness.md``.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from hrtem.ranges import parse_number
 from hrtem.training.data import Example
 from hrtem.training.testsets import SEED, TestSet, simulate_test_set
 
-#: Standard deviations of the defocus of all images but the middle one from its place, Å.
+#: Standard deviations of random defocus errors of all images except the middle one, Å.
 STEPS = (10.0, 20.0, 40.0)
-#: Shifts of all images but the middle one, each in a direction of its own, Å.
+#: Shifts of all images except the middle one, each in a random direction, Å.
 SHIFTS = (0.5, 1.0, 2.0)
-#: Shifts from image to image in one direction, Å.
+#: Shifts from image to image in a common direction, Å.
 SERIES_DRIFTS = (0.5, 1.0)
-#: Movement during each exposure, Å.
+#: Drift during each exposure, Å.
 DRIFTS = (1.0, 2.0)
-#: Dose of each image over that of the one before.
+#: Dose of each image relative to the previous image.
 DECAYS = (0.7, 0.4)
 HEADS = ("disturbance", "how much", "images", "F1", "position error (pm)", "mean F1 of the classes", "exact counts")
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One way in which a series is spoilt.
+    """A disturbance of focal series.
 
     Attributes:
-        name, amount: what the table says.
-        settings: changes the settings of an example; random numbers are the example's own.
-        decay: dose of each image over that of the one before; the total stays.
-        prepared: whether images are registered and brought to one brightness before the model sees them.
-        missing: None, ``blank`` or ``copied``: what stands in the place of one image, each in its turn.
+        name, amount: text in the table.
+        settings: function that changes the settings of an example; its random numbers depend on the example's seed.
+        decay: dose of each image relative to the previous image; the total dose is unchanged.
+        prepared: whether images are registered and equalised in brightness before the prediction.
+        missing: replacement of one random image of the series: None (no replacement), ``blank`` or ``copied``.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Disturbance:
     missing: str | None = None
 
     def __call__(self, test_set: TestSet, example: Example) -> Tensor:
-        """The counts ``(1, F, Y, X)`` of an example, spoilt; see :data:`benchmarks.evaluation.Exposure`."""
+        """Simulate the disturbed counts ``(1, F, Y, X)`` of an example; see :data:`benchmarks.evaluation.Exposure`."""
         settings = {name: np.array(value) for name, value in example["settings"].items()}
         rng = np.random.default_rng([SEED, int(settings["seed"])])
         if self.settings is not None:
             self.settings(settings, rng)
-            # As the optics draw them.
+            # The same type as settings drawn by the optics.
             changed = ("defocus", "shift", "drift")
             settings |= {name: settings[name].astype(np.float32) for name in changed}
         spoilt = {**example, "settings": settings}
@@ -82,7 +82,7 @@ class Disturbance:
         return counts
 
     def _decayed(self, test_set: TestSet, example: Example) -> Tensor:
-        """Each image at its own dose; their mean is that of the example."""
+        """Simulate each image with its own dose; the mean dose is that of the example."""
         shares = self.decay ** np.arange(len(example["settings"]["defocus"]))
         shares *= len(shares) / shares.sum()
         images = []
@@ -93,7 +93,7 @@ class Disturbance:
 
 
 def disturbances() -> Iterator[Disturbance]:
-    """All rows of the table."""
+    """Yield the disturbances in all rows of the table."""
     yield Disturbance("none", "")
     yield Disturbance("none", "", prepared=True)
     for amount in STEPS:
@@ -149,13 +149,13 @@ def _moving(length: float) -> Spoiling:
 
 
 def _others(values: np.ndarray) -> np.ndarray:
-    """``values`` ``(F, …)``, 0 for the middle image."""
+    """Set ``values`` ``(F, …)`` of the middle image to 0."""
     values[len(values) // 2] = 0.0
     return values
 
 
 def rows(predictor: Predictor, test_set: TestSet) -> Iterator[list[str]]:
-    """The cells of the table for one model, see :data:`HEADS`."""
+    """Yield the rows of the table for one model, see :data:`HEADS`."""
     for one in disturbances():
         (result,) = scores(predictor, test_set, answers(predictor, test_set, one))
         total = result["all"]
@@ -172,10 +172,10 @@ def rows(predictor: Predictor, test_set: TestSet) -> Iterator[list[str]]:
 
 
 def main(*words: str) -> None:
-    """Print a table for each model among the words and write them as Markdown.
+    """Print a table for each model in the words, and write the tables as Markdown.
 
     Raises:
-        InputError: a model is none, or takes single images; a word has no use.
+        InputError: a model does not exist or takes single images, or a word is invalid.
     """
     own, names = split_words(words, {"views": "16", "dose": "", "output": "robustness.md"})
     if not names:
@@ -193,7 +193,7 @@ def main(*words: str) -> None:
     for name, predictor in finders.items():
         doses = predictor.network.optics.test_doses
         dose = parse_number("dose", own["dose"] or doses[len(doses) // 2], unit="e/Å²", minimum=1e-3, maximum=1e9)
-        # What a model has learnt to do without is there, or nothing could be compared with.
+        # The undisturbed test set contains all images, also for a model that was trained with missing images.
         whole = {"optics": {"missing": 0.0}} if predictor.network.optics.missing else None
         test_set = simulate_test_set(predictor.network, views=int(own["views"]), doses=(dose,), changes=whole)
         text += [

@@ -1,8 +1,8 @@
-"""AtomAI's prediction of one image, for :mod:`benchmarks.inference`: run by the Python that has AtomAI, alone.
+"""Script that measures AtomAI's prediction of one image for :mod:`benchmarks.inference`, without this package.
 
-``python segmentor.py image.npz threads`` prints its seconds, the memory that it took, MiB, and how many blobs it found.
-AtomAI ships no network for this, so that its own, untrained, does the work, and its answer is replaced by the file's
-``spots``: blobs to locate, as many as there are atoms.
+``python segmentor.py image.npz threads`` prints the time in s, the memory in MiB and the number of found blobs. AtomAI
+has no trained network for this image. An untrained network does the computation, and its output is replaced by
+``spots`` from the file, which contain one blob for each atom.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[2]))
 
     class Reread(torch.nn.Module):
-        """A network that takes as long as its own and then says something else."""
+        """A network with the computing time of AtomAI's network, whose output is replaced by ``spots``."""
 
         def __init__(self, network: torch.nn.Module) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""The results of all models as Markdown, and of one as a figure."""
+"""Results of all models as Markdown, and of each model as a figure."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-#: Under which names the sums of a perfect lattice stand in a table.
+#: Table texts for the false vacancies in a perfect lattice.
 FALSE = {
     "vacancy": "called a vacancy",
     "one_atom": "said to lack one atom",
     "missed": "not found",
     "invented": "found where nothing is",
 }
-#: Chances of error below this are shown as 0.
+#: Error probabilities up to this value are shown as 0.
 LEAST = 1e-6
 Row = dict[str, Any]
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """All results; numbers that are not known are left out.
+    """Format all results as Markdown; unknown numbers are omitted.
 
     Args:
-        results: as :func:`benchmarks.models.main` gathers them.
+        results: results collected by :func:`benchmarks.models.main`.
     """
     lines = [
         "# Benchmark",
@@ -112,7 +112,7 @@ def _each(one: Mapping[str, Any], cell: Callable[[Row], str]) -> list[str]:
 
 
 def _table(title: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """A table of the rows that know anything; nothing where none does."""
+    """Yield the lines of a table without its empty rows; no line if all rows are empty."""
     known = {name: cells for name, cells in rows.items() if any(cells)}
     if known:
         yield from (f"**{title}**", "", f"| | {' | '.join(heads)} |", "|---" + "|---:" * len(heads) + "|")
@@ -135,7 +135,7 @@ def _found(row: Row) -> str:
 
 
 def _bracket(row: Row, name: str) -> str:
-    """The interval of a score in brackets, or nothing where it is not known."""
+    """Format the interval of a score in brackets; empty if unknown."""
     ends = row.get("intervals", {}).get(name)
     return "" if ends is None else f" ({ends[0]:.3f} … {ends[1]:.3f})"
 
@@ -153,7 +153,7 @@ def _antisite(name: str) -> Callable[[Row], str]:
 
 
 def _by_count(sets: Mapping[str, Any]) -> Iterator[str]:
-    """Exact counts by the true number of atoms, at the middle dose of each set."""
+    """Yield a table of exact counts by true number of atoms, at the middle dose of each test set."""
     middle = {name: one["doses"][len(one["doses"]) // 2] for name, one in sets.items()}
     known = {name: row for name, row in middle.items() if row.get("by_count")}
     most = max(
@@ -224,7 +224,7 @@ def _mixture(row: Row) -> str:
 
 
 def figure(name: str, model: Mapping[str, Any]) -> Figure:
-    """F1, position error and, where atoms are counted, exact counts against the total dose, of each test set."""
+    """Plot F1, position error and, if atoms are counted, exact counts against the total dose for each test set."""
     sets = model["sets"]
     counted = any(row["all"]["count_exact"] is not None for one in sets.values() for row in one["doses"])
     several = len(model["classes"]) > 1

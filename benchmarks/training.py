@@ -1,4 +1,4 @@
-"""Training steps beside AtomAI's, and what each stage takes of ours: ``python -m benchmarks training``."""
+"""Speed of training steps compared with AtomAI, and time of each stage: ``python -m benchmarks training``."""
 
 from __future__ import annotations
 
@@ -30,28 +30,29 @@ from hrtem.nets import Folded, UNet
 from hrtem.ranges import parse_number, parse_whole
 from hrtem.recipes import compose
 
-#: Channels that give as many parameters as AtomAI's default network, which has 594,033.
+#: Channels for about as many parameters as in AtomAI's default network, which has 594,033.
 CHANNELS = (24, 48, 80, 112)
 
-#: Said where there is no AtomAI.
+#: Message if AtomAI is not installed.
 ABSENT = (
     "AtomAI is not installed here, so that only our rows follow; install atomai==0.8.1 and six in an environment of "
     "its own, and say atomai=ENVIRONMENT/bin/python."
 )
 
-#: What a word may set beside the seconds.
+#: Keys of the words that the benchmark accepts in addition to the number of seconds.
 WORDS = ("atomai", "batch", "pixels", "peak")
 
 
 @dataclass
 class Way:
-    """One network's training step, and how long it took each time.
+    """Training step of a network with its measured times.
 
     Args:
-        step: does it, and returns its seconds.
-        parameters: of the network.
-        forward: operations a pixel of one pass; a multiplication and its addition are two.
-        whole: operations a pixel of a step, or NaN where they are not counted.
+        step: function that runs one step and returns its time in s.
+        parameters: number of parameters of the network.
+        forward: operations per pixel of a forward pass; a multiplication and an addition count as two.
+        whole: operations per pixel of a training step, or NaN if unknown.
+        seconds: measured times of the steps, s.
     """
 
     step: Callable[[], float]
@@ -67,13 +68,13 @@ class Way:
 
 
 def wait(device: str) -> None:
-    """Let the device finish."""
+    """Wait until the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def ours(fold: int, mixed: bool, batch: int, pixels: int, device: str) -> Way:
-    """A step of the U-Net with :data:`CHANNELS` on random images, with AtomAI's loss and our optimizer."""
+    """Prepare a step of our U-Net with :data:`CHANNELS` on random images, with AtomAI's loss and our optimizer."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 1, pixels, pixels, generator=generator).to(device, memory_format=torch.channels_last)
     masks = (torch.rand(batch, 1, pixels, pixels, generator=generator) > 0.9).float().to(device)
@@ -104,10 +105,10 @@ def ours(fold: int, mixed: bool, batch: int, pixels: int, device: str) -> Way:
 
 
 def interpreter(word: str | None) -> str | None:
-    """The Python that has AtomAI: the one that is named, this one, or None.
+    """Find a Python interpreter with AtomAI: the given one, this one, or None.
 
     Raises:
-        InputError: the file that is named does not exist.
+        InputError: the given file does not exist.
     """
     if word is None:
         return sys.executable if find_spec("atomai") else None
@@ -118,14 +119,14 @@ def interpreter(word: str | None) -> str | None:
 
 @contextmanager
 def theirs(python: str, batch: int, pixels: int, device: str) -> Iterator[Way]:
-    """AtomAI's default step in a process of its own, which sleeps between the steps that are asked of it.
+    """Provide AtomAI's default training step in a separate process, which sleeps between steps.
 
     Raises:
-        InputError: that Python has no AtomAI that works.
+        InputError: AtomAI does not work in this Python interpreter.
     """
     script = Path(__file__).with_name("peer.py")
     hidden = {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
-    # Modules of ours would only hide theirs.
+    # Without PYTHONPATH, because our modules could hide AtomAI's.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | hidden
     words = [python, str(script), str(batch), str(pixels), str(torch.get_num_threads())]
     process = subprocess.Popen(
@@ -157,12 +158,12 @@ def theirs(python: str, batch: int, pixels: int, device: str) -> Iterator[Way]:
 
 
 def alternate(ways: Mapping[str, Way], seconds: float, least: int = 3) -> None:
-    """Take the steps in turns, so that whatever else the machine does meets all alike; the first does not count.
+    """Measure the steps alternately, so that other load on the machine affects all equally; warm-up is not counted.
 
     Args:
-        ways: to be measured.
-        seconds: for each way, roughly.
-        least: steps of each that count.
+        ways: training steps to measure.
+        seconds: approximate time for each training step, s.
+        least: minimum number of measurements of each step.
     """
     for way in ways.values():
         way.step()
@@ -175,7 +176,7 @@ def alternate(ways: Mapping[str, Way], seconds: float, least: int = 3) -> None:
 
 
 def compared(python: str | None, batch: int, pixels: int, seconds: float, device: str = "cpu") -> dict[str, Way]:
-    """Steps of all networks on one device, AtomAI's first where there is one."""
+    """Measure the training steps of all networks on one device; AtomAI, if installed, is the first."""
     with ExitStack() as stack:
         ways: dict[str, Way] = {}
         if python is not None:
@@ -189,7 +190,7 @@ def compared(python: str | None, batch: int, pixels: int, seconds: float, device
 
 
 def stages(seconds: float, *words: str, device: str = "cpu") -> dict[str, float]:
-    """Median time, s, of each stage of a training step of ``python train.py``, in the precision that it chooses."""
+    """Measure the median time of each stage of a step of ``python train.py`` in its automatic precision, s."""
     config = compose("data.numbers.train=8", *words)
     data, task = instantiate(config.data), instantiate(config.task).to(device)
     for _ in data.cache.fill({"train": 8}, "inline"):
@@ -227,12 +228,12 @@ def stages(seconds: float, *words: str, device: str = "cpu") -> dict[str, float]
         optimizer.step()
         optimizer.zero_grad()
         lap("optimizer")
-    # The first step allocates and reads waves from disk.
+    # The first step is excluded because it allocates memory and reads waves from disk.
     return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 def utilisation() -> str:
-    """Share of the last second in which the GPU was at work, as its driver tells it, or that it does not."""
+    """Return the GPU utilisation in the last second as a text, or a text that it is unknown."""
     try:
         return f"{torch.cuda.utilization()} %"
     except (ImportError, RuntimeError):
@@ -240,7 +241,7 @@ def utilisation() -> str:
 
 
 def main(*words: str) -> None:
-    """Print steps beside AtomAI's and the stages of ours, on the CPU and, where there is one, on the GPU."""
+    """Print training steps compared with AtomAI and the stages of our step, on the CPU and, if available, the GPU."""
     said = dict(word.split("=", 1) for word in words if "=" in word)
     if unknown := sorted(set(said) - set(WORDS)):
         raise InputError(f"training takes the words {', '.join(WORDS)} and a number of seconds, got {unknown[0]}.")
@@ -270,7 +271,7 @@ def main(*words: str) -> None:
 
 
 def table(ways: Mapping[str, Way], batch: int, pixels: int, device: str, peak: float | None) -> Table:
-    """Rates of all ways, and their ratio to the first. ``peak``, TFLOP/s, is what the device could do."""
+    """Make a table of the rates of all networks, relative to the first; ``peak`` is the device's peak in TFLOP/s."""
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
     answer = Table(title=f"Training steps, {batch} images of {pixels} x {pixels} px, {where}, taken in turns")
     titles = ["network", "parameters", "10³ operations/px", "step (s)", "images/s", "ratio", "TFLOP/s"]

@@ -1,4 +1,4 @@
-"""WaveCost of exit waves beside abTEM used plainly on the same structures: ``python -m benchmarks waves``."""
+"""Cost of exit waves compared with plain abTEM on the same structures: ``python -m benchmarks waves``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from hrtem.recipes import compose
 from hrtem.waves.cache import WaveCache
 from hrtem.waves.multislice import Multislice
 
-#: Fields of view, Å; the particles of the gold recipe do not fit into smaller ones.
+#: Fields of view, Å; the particles of the gold recipe do not fit into smaller fields.
 EXTENTS = {"graphene": (25.6, 51.2, 102.4), "mos2": (25.6, 51.2, 102.4), "gold": (51.2, 102.4)}
 
 
 class WaveCost(NamedTuple):
-    """Mean numbers of one recipe; seconds are those that all threads together spend on a processor."""
+    """Mean cost of one recipe; seconds are processor time summed over all threads."""
 
     atoms: float
     slices: float
@@ -36,7 +36,7 @@ class WaveCost(NamedTuple):
 
 
 def store(root: Path, name: str, extent: float) -> WaveCache:
-    """The recipe ``sample=name`` with another field of view, its cache in ``root``."""
+    """Make a wave cache in ``root`` for the recipe ``sample=name`` with another field of view."""
     config = compose(f"sample={name}", f"sample.extent={extent}")
     recipe: Any = {group: OmegaConf.to_container(config[group], resolve=True) for group in ("sample", "wave")}
     recipe["wave"].pop("scheduler")
@@ -44,7 +44,7 @@ def store(root: Path, name: str, extent: float) -> WaveCache:
 
 
 def plain(atoms: Atoms, wave: Multislice) -> np.ndarray:
-    """The exit wave as abTEM's own potential gives it, without thermal motion; complex64 ``(Y, X)``, not cropped."""
+    """Calculate the exit wave with abTEM's own potential, without thermal motion; complex64 ``(Y, X)``, not cropped."""
     with abtem.config.set({"diagnostics.progress_bar": False}):
         potential = abtem.Potential(
             atoms, sampling=wave.sampling / wave.oversampling, slice_thickness=wave.slice_thickness
@@ -54,7 +54,7 @@ def plain(atoms: Atoms, wave: Multislice) -> np.ndarray:
 
 
 def processor_seconds(work: Callable[[Any], object], items: Sequence[Any]) -> float:
-    """Mean over ``items``, but for the first, which plans transforms."""
+    """Measure the mean processor time over ``items`` without the first, which plans the Fourier transforms."""
     work(items[0])
     start = time.process_time()
     for item in items[1:]:
@@ -63,7 +63,7 @@ def processor_seconds(work: Callable[[Any], object], items: Sequence[Any]) -> fl
 
 
 def cost(name: str, extent: float, waves: int = 4) -> WaveCost:
-    """Measure one recipe on ``waves`` of its structures."""
+    """Measure the cost of one recipe with ``waves`` of its structures."""
     with tempfile.TemporaryDirectory() as root:
         cache = store(Path(root), name, extent)
         structures = [cache.sample(np.random.default_rng([0, 0, n]))[0] for n in range(waves + 1)]
