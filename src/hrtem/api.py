@@ -110,7 +110,7 @@ class AtomTable:
 
     @property
     def sigma_pm(self) -> np.ndarray:
-        """Standard deviation of each x and y, pm."""
+        """Standard deviation of x and of y of each atom, pm."""
         return 100.0 * self.columns.sigmas
 
     @property
