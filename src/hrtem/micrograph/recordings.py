@@ -224,7 +224,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the files of known formats in a folder, with numbers sorted by value; SER files replace EMI files."""
+    """List the files of known formats in a folder, sorted by name and number; EMI files count only without others."""
     parts = [part for part in folder.iterdir() if part.suffix.lower() in FORMATS and not part.name.startswith(".")]
     parts = [part for part in parts if part.suffix.lower() != ".emi"] or parts
     return sorted(parts, key=lambda part: [int(w) if w.isdigit() else w for w in re.split(r"(\d+)", part.name)])

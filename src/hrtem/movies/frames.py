@@ -125,7 +125,7 @@ def claim(predictor: Predictor, recording: FrameSource, folder: Path, growing: b
 
 
 def find_frame(predictor: Predictor, recording: FrameSource, number: int, folder: Path) -> FoundFrame:
-    """The columns of one frame, from the folder where they are there already; else they are found and kept there."""
+    """Find the columns of one frame and keep them in the folder, or read them from there if they already exist."""
     path = folder / f"{number:05d}.npz"
     frame = _kept(path, number, predictor.network.classes)
     if frame is None:

@@ -66,7 +66,7 @@ class ZoneAxis:
     def levels(self) -> dict[float, float]:
         """Height difference of two columns by their distance, if the three shortest distances determine it; else empty.
 
-        Along [100] and [110] of fcc they do: all columns of all twins are at one of two levels.
+        The distances determine it along [100] and [110] of fcc: the columns of all twins are at one of two levels.
         """
         (first, second), (one, other) = self.vectors, self.heights
         steps = [(first, one), (second, other), (first - second, one - other)]

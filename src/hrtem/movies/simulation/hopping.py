@@ -101,7 +101,7 @@ class Hopping:
     """Generator of trajectories: draws a particle and the hops of the rows on its surface.
 
     In images, surface diffusion appears as columns that appear and vanish. In this model, each row of atoms along the
-    beam moves as a whole. Such a move represents the many steps of single atoms, too fast and too faint to be visible,
+    beam moves as a whole. This move represents the many steps of single atoms, too fast and too faint to be visible,
     by which a column transfers its atoms to a neighbouring column. The rows form a lattice gas on the lines of the
     crystal; each line has six neighbours in the projection along [110]. A row with n occupied neighbours hops to any
     vacant neighbouring line with at least two other occupied neighbours, at the rate

@@ -125,7 +125,7 @@ class Steps:
         self.sums, self.squares, self.numbers = np.zeros((len(sites), 2)), np.zeros(len(sites)), np.zeros(len(sites))
 
     def add(self, found: Detections, pose: Pose) -> np.ndarray:
-        """Add a frame and return its strain ``(4,)`` relative to the sites: xx, yy, xy and residual rotation, or NaN."""
+        """Add a frame and return its strain ``(4,)`` relative to the sites: xx, yy, xy, residual rotation; or NaN."""
         if not pose.known:
             return np.full(4, np.nan)
         home = pose.home(found.positions.astype(float))

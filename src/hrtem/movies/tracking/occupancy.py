@@ -134,8 +134,8 @@ def _grades(seen: np.ndarray) -> np.ndarray:
 def _noise(contrast: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """Spread of the relative contrast of bulk columns in each frame, relative to the median of all frames, ``(T,)``.
 
-    Bulk columns are always occupied, so a larger spread is due to noise or to a defocus at which columns differ. The
-    contrast of the surface is less reliable in this frame to the same degree. Values are at least 1.
+    Bulk sites are always occupied, so a larger spread is due to noise or to a defocus at which columns differ. The
+    contrast of surface sites in this frame is less reliable by the same factor. Values are at least 1.
     """
     inside = contrast[:, kinds == BULK]
     spread = np.full(len(contrast), np.nan)

@@ -80,8 +80,8 @@ def estimate_rates(
     that columns leave quickly, so their rate ν exceeds the mean.
 
     The factor a describes continuously exposed frames, which show a column where it was for most of the exposure. All
-    stays shorter than half a frame are lost; this alone gives a = 5/4. Stays of about one frame are uncertain, the more
-    so the noisier the frames. The size of this effect is unknown, so a is drawn from :data:`EXPOSED`.
+    stays shorter than half a frame are lost; this alone gives a = 5/4. Stays of about one frame are uncertain, and more
+    so in noisy frames. The size of this effect is unknown, so a is drawn from :data:`EXPOSED`.
 
     The rate of the surface is the mean of the rates for each number of neighbours, weighted with the exposure, because
     columns with high rates leave soon. Columns that appear and vanish within one frame contribute neither events nor

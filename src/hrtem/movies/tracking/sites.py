@@ -272,7 +272,7 @@ def on_support(sites: Sites, occupied: np.ndarray, texture: np.ndarray) -> Sites
 
     Beside the particle, an image shows vacuum or a support. The drift-corrected mean of the frames is smooth in vacuum
     and shows fringes on a support. Vacant sites with a texture like a crystal, in connected groups of at least three,
-    belong to the support. Columns next to such a site also count as sites at the support.
+    belong to the support. Columns next to a site of the support are also marked.
 
     Args:
         sites: sites of the movie.
