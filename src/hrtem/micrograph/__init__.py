@@ -1,9 +1,9 @@
 """Real micrographs, read from the files of microscopes and cameras.
 
-``recordings`` turns what a user names into images, series and movies, ``movies`` into movies alone. ``files`` knows
-the formats, whose readers are ``pictures``, ``arrays``, ``hdf5`` and ``microscopes``; ``stack`` is what they give,
-``image`` what has been checked. ``units`` knows pixel sizes, ``lattice`` doubts them, ``series`` registers
-and equalises doses.
+``recordings`` turns the user's ``images=`` into images, focal series and movies; ``movies`` turns it into movies only.
+``files`` lists the formats; their readers are in ``pictures``, ``arrays``, ``hdf5`` and ``microscopes``. Readers return
+a ``stack`` of unread images; ``image`` defines the checked micrograph. ``units`` converts pixel sizes, ``lattice``
+checks them against the crystal, ``series`` registers focal series and equalises their doses.
 """
 
 from hrtem.micrograph.files import FORMATS, read

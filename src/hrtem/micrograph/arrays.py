@@ -1,4 +1,4 @@
-"""Arrays: NPY and NPZ, Zarr."""
+"""Readers of the array formats NPY, NPZ and Zarr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER = 10_000
 
 
 def read_npy(path: Path) -> Stack:
-    """An array, mapped into memory; an array of Python objects is refused and never unpickled."""
+    """Map an array into memory; an array of Python objects is refused and never unpickled."""
     with path.open("rb") as file:
         shape, dtype = _header(file)
     within(path, shape, dtype.itemsize * 8)
@@ -27,7 +27,7 @@ def read_npy(path: Path) -> Stack:
 
 
 def read_npz(path: Path) -> Stack:
-    """The one image or series in an archive of arrays; numbers beside it may be ``sampling`` (Å/px) and the like."""
+    """Read the only image or series in an NPZ archive; small arrays may be ``sampling`` (Å/px) and other metadata."""
     images, numbers = {}, {}
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
@@ -46,9 +46,10 @@ def read_npz(path: Path) -> Stack:
 
 
 def read_zarr(path: Path) -> Stack:
-    """The one image or series in a Zarr store, a folder or a zipped one; of a pyramid, the finest level.
+    """Read the only image or series in a Zarr store, a folder or a zip file; a pyramid gives its finest level.
 
-    Pixel size from the scale of an OME-Zarr or the axes of a HyperSpy store, or from attributes as of NPZ.
+    The pixel size comes from the scale of an OME-Zarr store, the axes of a HyperSpy store, or attributes with the
+    names used in NPZ files.
     """
     store: Any = (
         zarr.storage.ZipStore(path, mode="r") if path.is_file() else zarr.storage.LocalStore(path, read_only=True)
@@ -82,7 +83,7 @@ def read_zarr(path: Path) -> Stack:
 
 
 def _arrays(group: zarr.Group, prefix: str = "", depth: int = 8) -> list[tuple[str, zarr.Array]]:
-    """All arrays below a group, with their paths."""
+    """All arrays in a group and its subgroups, with their paths."""
     found = [(f"{prefix}{name}", array) for name, array in group.arrays()]
     if depth:
         for name, inner in group.groups():
@@ -91,7 +92,7 @@ def _arrays(group: zarr.Group, prefix: str = "", depth: int = 8) -> list[tuple[s
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array in the NPY format, which the file goes on with."""
+    """Read the shape and data type of an NPY array from the current position of a file."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file, max_header_size=HEADER)
@@ -101,14 +102,14 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether an array may be an image or a series, by its shape ``(..., Y, X)``."""
+    """Whether the shape ``(..., Y, X)`` of an array fits an image or a series."""
     return len(shape) >= 2 and min(shape[-2:]) >= SMALLEST_SIDE
 
 
 def noted(numbers: Mapping[str, Any]) -> tuple[list[Axis], Acquisition]:
-    """Calibration of both axes and acquisition from numbers beside an image.
+    """Calibration of both axes and acquisition parameters from metadata stored with an image.
 
-    Known are ``sampling`` in Å/px or ``pixel_size`` with ``units``, ``defocus`` in Å, one number an image,
+    Known names are ``sampling`` in Å/px or ``pixel_size`` with ``units``, ``defocus`` in Å (one number per image),
     ``dose`` in e/Å² and ``energy`` in eV.
     """
 

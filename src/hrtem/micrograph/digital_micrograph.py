@@ -1,6 +1,6 @@
-"""Files of Gatan: DM3 and DM4.
+"""Reader of the Gatan formats DM3 and DM4.
 
-Imported when one is read: RosettaSciIO's reader brings Dask with it, whose import takes half a second.
+This module is imported only to read such a file: RosettaSciIO's reader imports Dask, which takes half a second.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from hrtem.micrograph.image import Acquisition
 from hrtem.micrograph.stack import Stack, grey, only, stack_array, within
 from hrtem.micrograph.units import Axis
 
-#: Longest text and largest structure in a DM file; more is a damaged length.
+#: Longest text and largest structure in a DM file; a larger length field is damaged.
 LONGEST_TEXT, LARGEST_STRUCTURE = 2**16, 1000
 
 
 class _Bounded(DigitalMicrographReader):
-    """RosettaSciIO's reader of DM tags, which refuses lengths that its file cannot hold before it builds lists."""
+    """RosettaSciIO's reader of DM tags, which here refuses lengths beyond the file size before it builds lists."""
 
     def __init__(self, file: Any, held: int) -> None:
         super().__init__(file)
@@ -52,7 +52,7 @@ class _Bounded(DigitalMicrographReader):
 
 
 def read_digital_micrograph(path: Path) -> Stack:
-    """The one image or series in a DM3 or DM4 file, mapped into memory; thumbnails do not count."""
+    """Map the only image or series in a DM3 or DM4 file into memory; thumbnails are ignored."""
     with path.open("rb") as file:
         reader = _Bounded(file, path.stat().st_size)
         reader.parse_file()
@@ -60,7 +60,7 @@ def read_digital_micrograph(path: Path) -> Stack:
         only(path, [tuple(image.shape) for image in images])
         image = images[0]
         kind, dtype, shape = image.imdict.ImageData.DataType, np.dtype(image.dtype), tuple(image.shape)
-        if kind in (5, 27, 28):  # packed, and so of another shape
+        if kind in (5, 27, 28):  # packed complex numbers, whose array shape differs
             raise InputError(f"{path} holds complex numbers, and an image must hold real ones.")
         within(path, shape, dtype.itemsize * 8)
         axes = [Axis(float(s), str(u or "")) for s, u in list(zip(image.scales, image.units, strict=True))[-2:]]

@@ -1,4 +1,4 @@
-"""The formats by their suffixes, and how a file is opened or refused."""
+"""File formats by suffix, and functions that open and read image files."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ FORMATS: dict[str, tuple[str, Callable[[Path], Stack]]] = {
     ".zarr": ("Zarr", arrays.read_zarr),
     ".zspy": ("Zarr", arrays.read_zarr),
 }
-#: Formats that may be folders.
+#: Suffixes of formats that may be folders.
 FOLDERS = (".zarr", ".zspy")
 
 
 def open_file(path: Path) -> Stack:
-    """The images of a file, unread, sure to be real and of a size that images have.
+    """Open a file without reading its pixels, and check that it contains real-valued images of a valid size.
 
     Raises:
-        InputError: the file is missing, damaged or of another kind, or holds no image or series.
+        InputError: the file is missing, damaged or of another kind, or contains no image or series.
     """
     name, reader = _format(path)
     problem = None
@@ -57,7 +57,7 @@ def open_file(path: Path) -> Stack:
         stack = reader(path)
     except InputError:
         raise
-    except Exception as error:  # each reader and each way to break a file has its own
+    except Exception as error:  # each reader raises different errors for damaged files
         problem = _first(error)
     if problem is not None:
         raise InputError(f"{path} cannot be read as {name}; it is damaged, cut short or of another kind ({problem}).")
@@ -66,10 +66,10 @@ def open_file(path: Path) -> Stack:
 
 
 def read_frame(path: Path, stack: Stack, number: int) -> np.ndarray:
-    """One image ``(Y, X)`` of an opened file.
+    """Read one image ``(Y, X)`` of an opened file.
 
     Raises:
-        InputError: its pixels are damaged or cut short.
+        InputError: the pixels are damaged or truncated.
     """
     problem = None
     try:
@@ -90,12 +90,12 @@ def read(path: str | Path, sampling: float | None = None) -> Micrograph:
     """Read an image or a focal series from a file of any known format.
 
     Args:
-        path: the file; its suffix says its format.
+        path: the file; the suffix determines the format.
         sampling: pixel size in Å/px, 0.01 to 5; overrides the calibration of the file.
 
     Raises:
-        InputError: the file is missing, damaged or of another kind, its pixels are not square, or it
-            holds something that ``Micrograph`` refuses.
+        InputError: the file is missing, damaged or of another kind, its pixels are not square, or
+            ``Micrograph`` refuses the images.
     """
     if sampling is not None:
         sampling = parse_sampling(sampling)
@@ -111,17 +111,17 @@ def read(path: str | Path, sampling: float | None = None) -> Micrograph:
 
 
 def read_floats(path: Path, stack: Stack) -> np.ndarray:
-    """All images of an opened file, ``(F, Y, X)`` float32."""
+    """Read all images of an opened file, ``(F, Y, X)`` float32."""
     number, *sides = check_shape(str(path), stack.shape, stack.dtype)
     images = np.empty((number, *sides), dtype=np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # a micrograph counts what is not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # Micrograph counts values that are not finite
         for place in range(number):
             images[place] = read_frame(path, stack, place)
     return images
 
 
 def _format(path: Path) -> tuple[str, Callable[[Path], Stack]]:
-    """The name and the reader of a file's format; refuses what is no file to read."""
+    """Name and reader of a file's format; refuses paths that cannot be read."""
     problem, suffix = None, path.suffix.lower()
     try:
         if path.is_dir() and suffix not in FOLDERS:
@@ -144,7 +144,7 @@ def _format(path: Path) -> tuple[str, Callable[[Path], Stack]]:
 
 
 def _first(error: Exception) -> str:
-    """The first line of what an error says."""
+    """First line of an error message."""
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]

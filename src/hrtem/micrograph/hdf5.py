@@ -1,4 +1,4 @@
-"""HDF5: Velox and Berkeley EMD, HyperSpy, and plain files of one image."""
+"""Readers of HDF5 files: Velox and Berkeley EMD, HyperSpy, and plain files with one image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hrtem.micrograph.units import Axis
 
 
 def read_hdf5(path: Path) -> Stack:
-    """The one image or series in an HDF5 file, whoever wrote it."""
+    """Read the only image or series in an HDF5 file of any known program."""
     file = h5py.File(path, "r", locking=False)
     try:
         stack = _velox(path, file) if _is_velox(file) else _plain(path, file)
@@ -32,7 +32,7 @@ def _is_velox(file: h5py.File) -> bool:
 
 
 def _velox(path: Path, file: h5py.File) -> Stack:
-    """An image or a stack ``(Y, X, N)`` of Velox, with its metadata in JSON, one column of bytes a frame."""
+    """Read an image or a stack ``(Y, X, N)`` of Velox, with JSON metadata in one column of bytes per frame."""
     group = file["Data/Image"]
     images = {name: _dataset(group[name], "Data") for name in group if isinstance(group[name], h5py.Group)}
     only(path, [data.shape for data in images.values()], [f"Data/Image/{name}" for name in images])
@@ -47,7 +47,7 @@ def _velox(path: Path, file: h5py.File) -> Stack:
     pixel, unit = notes[0]["BinaryResult"].get("PixelSize"), notes[0]["BinaryResult"].get("PixelUnitX")
     axes = [Axis(float(pixel[side]), unit) for side in ("height", "width")] if pixel else []
     optics = [one.get("Optics", {}) for one in notes]
-    # Thermo Fisher counts underfocus negative, and in m.
+    # Thermo Fisher writes the defocus in m, with negative underfocus.
     defocus = [value for one in optics if (value := _number(one, "Defocus", -1e10)) is not None]
     known = len(defocus) == data.shape[2]
     acquisition = Acquisition(tuple(defocus) if known else None, energy=_number(optics[0], "AccelerationVoltage", 1.0))
@@ -56,7 +56,7 @@ def _velox(path: Path, file: h5py.File) -> Stack:
 
 
 def _plain(path: Path, file: h5py.File) -> Stack:
-    """The one image or series of any HDF5 file, calibrated by what lies beside it."""
+    """Read the only image or series of any HDF5 file, calibrated by attributes and neighbouring datasets."""
     found: dict[str, h5py.Dataset] = {}
 
     def collect(name: str, item: Any) -> None:
@@ -85,10 +85,10 @@ def _plain(path: Path, file: h5py.File) -> Stack:
 
 
 def _berkeley(path: Path, data: h5py.Dataset, dims: Sequence[h5py.Dataset], acquisition: Acquisition) -> Stack:
-    """An image with a vector of coordinates for each axis.
+    """Read an image with a vector of coordinates for each axis.
 
-    Programs differ in the order of the axes and name them; files without names are ``(X, Y, ...)``, as
-    RosettaSciIO and HyperSpy write them.
+    The order of the axes depends on the program and follows from their names; axes without names are
+    ``(X, Y, ...)``, the order of RosettaSciIO and HyperSpy.
     """
     names = [_text(dim.attrs.get("name")).casefold() for dim in dims]
     for dim in dims:
@@ -109,7 +109,7 @@ def _berkeley(path: Path, data: h5py.Dataset, dims: Sequence[h5py.Dataset], acqu
 
 
 def _held(path: Path, data: h5py.Dataset) -> None:
-    """Refuse a dataset that claims more than was written of it."""
+    """Refuse a dataset that declares more pixels than were written."""
     packed = data.compression is not None or bool(data.id.get_create_plist().get_nfilters())
     within(path, data.shape, data.dtype.itemsize * 8, packed)
     stored = data.id.get_storage_size()
@@ -135,7 +135,7 @@ def _attributes(item: Any) -> dict[str, Any]:
 
 
 def _number(notes: Mapping[str, Any], name: str, factor: float) -> float | None:
-    """A number of the metadata times a factor; None where it is missing, no number, or zero as if unset."""
+    """A number of the metadata times a factor; None if it is missing, not a number, or zero (unset)."""
     try:
         value = float(notes[name]) * factor
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What a microscope recorded: one image or one focal series, with what its file says about it."""
+"""A recorded image or focal series, with the acquisition parameters from its file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hrtem.micrograph.units import SAMPLING_RANGE
 
 #: Shortest side of an image, px.
 SMALLEST_SIDE = 16
-#: Pixels of the largest image, 32768². A header that says more is damaged.
+#: Largest number of pixels in an image, 32768². A header with a larger image is damaged.
 LARGEST_IMAGE = 2**30
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How an image was taken, as far as its file says.
+    """Acquisition parameters of an image, as far as its file contains them.
 
     Attributes:
-        defocus: of each image of a series, Å, positive is underfocus; None where it is unknown.
+        defocus: defocus of each image of a series, Å, positive is underfocus; None if unknown.
         dose: electrons per Å² in each image, or None.
-        energy: of the beam, eV, or None.
+        energy: beam energy, eV, or None.
     """
 
     defocus: tuple[float, ...] | None = None
@@ -33,27 +33,27 @@ class Acquisition:
     energy: float | None = None
 
 
-#: Of files that say nothing.
+#: Acquisition of a file without metadata.
 UNKNOWN = Acquisition()
 
 
 @dataclass(frozen=True, eq=False)
 class Micrograph:
-    """One focal series of real images, most often of a single image.
+    """One focal series of real images, most often a single image.
 
     Attributes:
-        images: ``(F, Y, X)`` float32, in the units of the camera; ``(Y, X)`` is taken as a series of one.
-        sampling: pixel size in Å/px, or None where it is unknown.
-        name: what tables and figures call it; the stem of its file.
-        source: the file it was read from.
-        frame: its number in the movie that it is part of, from 0, or None.
-        acquisition: defocus, dose and energy, as far as the file says.
-        shifts: ``(F, 2)``, along x and y in Å, by which each image of a series was moved to lie on the middle one,
-            or None where nothing was registered.
-        remarks: what its user should know about it, a sentence each.
+        images: ``(F, Y, X)`` float32, in the units of the camera; ``(Y, X)`` becomes a series of one image.
+        sampling: pixel size in Å/px, or None if unknown.
+        name: name in tables and figures; the stem of the file name.
+        source: file from which the images were read.
+        frame: frame number in the movie, from 0, or None if the micrograph is not part of a movie.
+        acquisition: defocus, dose and energy, as far as the file contains them.
+        shifts: ``(F, 2)``, shifts along x and y in Å that register each image of a series to the middle image,
+            or None if the series was not registered.
+        remarks: warnings for the user, one sentence each.
 
     Raises:
-        InputError: the images are no real numbers, are not (F, Y, X), are smaller than 16 px, hold
+        InputError: the images are not real numbers, do not have the shape (F, Y, X), are smaller than 16 px, contain
             values that are not finite, or are constant; or the pixel size is not 0.01 to 5 Å/px.
     """
 
@@ -70,7 +70,7 @@ class Micrograph:
         what = str(self.source) if self.frame is None else f"{self.source}, frame {self.frame},"
         images = np.asarray(self.images)
         number, *sides = check_shape(what, images.shape, images.dtype)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted below
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite and are counted below
             images = np.ascontiguousarray(images, dtype=np.float32).reshape(number, *sides)
         bad = images.size - np.count_nonzero(np.isfinite(images))
         if bad:
@@ -87,10 +87,10 @@ class Micrograph:
 
 
 def check_shape(what: str, shape: Sequence[int], dtype: np.dtype) -> tuple[int, int, int]:
-    """The shape (F, Y, X) of images of some shape and type, before any pixel is looked at.
+    """Check the shape and data type of images before any pixel is read, and return the shape as (F, Y, X).
 
     Raises:
-        InputError: they are no real numbers, or no images (Y, X) or (F, Y, X) of a reasonable size.
+        InputError: the values are not real numbers, or not images (Y, X) or (F, Y, X) of a reasonable size.
     """
     if dtype.kind not in "buif":
         kind = "complex numbers" if dtype.kind == "c" else f"values of type {dtype}"
@@ -108,10 +108,10 @@ def check_shape(what: str, shape: Sequence[int], dtype: np.dtype) -> tuple[int, 
 
 
 def require_calibration(micrograph: Micrograph) -> Micrograph:
-    """The same micrograph, sure to have a pixel size.
+    """Return the micrograph if its pixel size is known.
 
     Raises:
-        InputError: neither its file nor the user gave one.
+        InputError: neither the file nor the user gave a pixel size.
     """
     if micrograph.sampling is None:
         raise InputError(f"{micrograph.source} does not say its pixel size; give it as sampling= in Å/px.")

@@ -1,4 +1,4 @@
-"""The pixel size against the lattice: a crystal of known spacings is a ruler in the image."""
+"""Check of the pixel size against the known lattice spacings of the crystal in the image."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from scipy import fft, ndimage
 
 from hrtem.micrograph.image import Micrograph
 
-#: The lattice is looked for in the central square of at most so many px.
+#: Largest side of the central square in which the lattice is searched, px.
 SQUARE = 1024
-#: Chance that a spectrum of noise shows one spot.
+#: Probability of a false spot in the power spectrum of pure noise.
 FALSE_ALARM = 1e-3
-#: Spots weaker than this share of the strongest one, in power, are left out.
+#: Minimum power of a spot as a share of the strongest spot.
 FAINTEST = 1e-3
-#: Spots whose spacings differ by less than this share form one ring.
+#: Relative width of a ring: spots with spacings within it belong together.
 RING = 0.06
-#: A pixel size that is off by less than this share is not worth a word; strain and distortion do as much.
+#: Relative error of the pixel size below which no warning is given; strain and distortion have the same size.
 TOLERANCE = 0.04
 
 
 def measure_lattice_factor(image: np.ndarray, sampling: float, spacings: Sequence[float]) -> float | None:
-    """By which the pixel size would have to be multiplied for the lattice to have its spacings.
+    """Measure the factor that corrects the pixel size so that the lattice has its known spacings.
 
-    Spots are local maxima of the power spectrum above what noise of the same frequency has, for which power over its
-    mean is exponentially distributed. If most of them lie on any of the known rings, the pixel size is right within
-    the strain; else the ring that holds most is taken for the one of the first spacing.
+    Spots are local maxima of the power spectrum above the noise at the same frequency; the power of noise divided by
+    its mean is exponentially distributed. If the strongest ring of spots agrees with any known spacing, the pixel
+    size is right within the strain; otherwise the strongest ring is assigned to the first spacing.
 
     Args:
-        image: ``(Y, X)``, of any gain, offset and sign.
-        sampling: its supposed pixel size, Å/px.
-        spacings: of the lattice planes that show, Å, that of the strongest ring first.
+        image: ``(Y, X)``, with any gain, offset and sign.
+        sampling: assumed pixel size, Å/px.
+        spacings: spacings of the visible lattice planes, Å, the spacing of the strongest ring first.
 
     Returns:
-        The factor, or None where no lattice is seen: fewer than two pairs of spots on one ring.
+        The factor, or None if no lattice is visible: fewer than two pairs of spots on one ring.
     """
     frequency, excess = _spots(image)
     if len(frequency) < 4:
@@ -55,11 +55,11 @@ def measure_lattice_factor(image: np.ndarray, sampling: float, spacings: Sequenc
 
 
 def check_lattice(micrograph: Micrograph, spacings: Sequence[float]) -> str | None:
-    """A sentence with the factor where the lattice contradicts the pixel size by more than 4 %, else None.
+    """Return a warning with the correction factor if lattice and pixel size disagree by more than 4 %, else None.
 
     Args:
-        micrograph: the images, of which the middle one is looked at.
-        spacings: of the sample's lattice planes, Å; see :func:`measure_lattice_factor`.
+        micrograph: the images; the middle image is analysed.
+        spacings: spacings of the sample's lattice planes, Å; see :func:`measure_lattice_factor`.
     """
     if micrograph.sampling is None or not spacings:
         return None
@@ -75,12 +75,12 @@ def check_lattice(micrograph: Micrograph, spacings: Sequence[float]) -> str | No
 
 
 def lattice_spacings(sample: Mapping[str, Any], optics: Mapping[str, Any]) -> tuple[float, ...]:
-    """Spacings of the strongest lattice planes, Å, of a model's sample; none where its settings do not tell.
+    """Spacings of the strongest lattice planes, Å, of a model's sample; empty if the settings do not determine them.
 
     Args:
-        sample, optics: settings in the checkpoint, as in the configuration. A metal has those of {111}, {200} and
-            {220} of its cubic face-centred lattice or {110}, {200} and {211} of its body-centred one; a sheet the
-            spacing by which the recipe of its optics judges images, and the next one of a hexagonal lattice.
+        sample, optics: settings in the checkpoint, as in the configuration. A metal has the spacings of {111}, {200}
+            and {220} for a face-centred cubic lattice, or {110}, {200} and {211} for a body-centred cubic lattice. A
+            sheet has the ``lattice_spacing`` of its optics settings, and the next spacing of a hexagonal lattice.
     """
     element = sample.get("element")
     if element is not None:
@@ -95,7 +95,7 @@ def lattice_spacings(sample: Mapping[str, Any], optics: Mapping[str, Any]) -> tu
 
 
 def _spots(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies, 1/px, of the spots of the power spectrum, and their power over that of the noise there."""
+    """Frequencies of the spots of the power spectrum, 1/px, and the ratios of their power to the local noise power."""
     rows, columns = ((length - min(length, SQUARE)) // 2 for length in image.shape)
     square = image[rows : rows + SQUARE, columns : columns + SQUARE].astype(np.float64)
     square = (square - square.mean()) * np.outer(*(np.hanning(length) for length in square.shape))
@@ -109,7 +109,7 @@ def _spots(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     spot = seen & (excess > math.log(np.count_nonzero(seen) / FALSE_ALARM))
     spot &= power == ndimage.maximum_filter(power, size=5, mode="wrap")
     spot &= power > FAINTEST * power[spot].max(initial=0.0)
-    # The centre of power of a spot, since few periods in an image leave few pixels below its frequency.
+    # Centre of mass of each spot in power: with few periods in the image, the spot frequency is only a few pixels.
     row, column = np.nonzero(spot)
     around = np.stack([power[(row + j) % side, (column + i) % side] for j in (-1, 0, 1) for i in (-1, 0, 1)])
     steps = np.array([(j, i) for j in (-1, 0, 1) for i in (-1, 0, 1)])

@@ -1,4 +1,4 @@
-"""Files of microscopes and cameras: MRC, and SER and EMI of TIA."""
+"""Readers of microscope and camera files: MRC, and SER and EMI of TIA."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from hrtem.micrograph.image import Acquisition
 from hrtem.micrograph.stack import Stack, stack_array, within
 from hrtem.micrograph.units import Axis
 
-#: Types of pixels in SER files by their number.
+#: Pixel types of SER files by their type number.
 SER_TYPES = {1: "<u1", 2: "<u2", 3: "<u4", 4: "<i1", 5: "<i2", 6: "<i4", 7: "<f4", 8: "<f8", 9: "<c8", 10: "<c16"}
-#: What IMOD writes at word 40 of an MRC file, and the bit that says that its bytes are signed.
+#: Stamp that IMOD writes at word 40 of an MRC file, and the flag bit for signed bytes.
 IMOD_STAMP, IMOD_SIGNED = 1146047817, 1
 
 
 def read_mrc(path: Path) -> Stack:
-    """An image or a stack in an MRC file of either byte order, mapped into memory.
+    """Map an image or a stack in an MRC file of either byte order into memory.
 
-    Rows stay in the order of the file. A cell that makes pixels of exactly 1 Å is what programs write that know
-    none, and counts as no calibration.
+    Rows stay in the order of the file. Programs without a calibration write a cell with pixels of exactly 1 Å, so
+    this pixel size counts as uncalibrated.
     """
     held = path.stat().st_size
     with path.open("rb") as file:
@@ -35,7 +35,7 @@ def read_mrc(path: Path) -> Stack:
     if len(head) == 1024 and not any(0 <= struct.unpack(order + "i", head[92:96])[0] <= held for order in "<>"):
         raise ValueError("its extended header is larger than the file")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of bytes behind the images
+        warnings.simplefilter("ignore", RuntimeWarning)  # warnings about bytes behind the images
         with mrcfile.open(path, header_only=True) as file:
             header, order = file.header, file.header.mode.dtype.byteorder
             dtype = mrcfile.utils.data_dtype_from_header(header)
@@ -61,11 +61,11 @@ def read_mrc(path: Path) -> Stack:
 
 
 def _fei(extended: np.ndarray, number: int) -> Acquisition:
-    """Of the extended header of Thermo Fisher: defocus in m, underfocus negative, dose in e/m², high tension in V."""
+    """Read the extended header of Thermo Fisher: defocus in m, underfocus negative, dose in e/m², high tension in V."""
     defocus = tuple(float(value) * -1e10 for value in extended["Defocus"])
     known = len(defocus) == number and any(defocus) and all(np.isfinite(defocus))
     dose, energy = float(extended[0]["Dose"]) * 1e-20, float(extended[0]["HT"])
-    energy *= 1e3 if 10.0 < energy < 2000.0 else 1.0  # some versions count in kV
+    energy *= 1e3 if 10.0 < energy < 2000.0 else 1.0  # some versions write kV
     return Acquisition(
         defocus if known else None,
         dose if np.isfinite(dose) and dose > 0 else None,
@@ -74,9 +74,9 @@ def _fei(extended: np.ndarray, number: int) -> Acquisition:
 
 
 def read_ser(path: Path) -> Stack:
-    """The images of a SER file of TIA, mapped into memory one by one, with the high tension from the EMI beside it.
+    """Map the images of a TIA SER file into memory one by one; the high tension comes from the EMI file beside it.
 
-    The format as Chris Boothroyd describes it (https://www.ntu.edu.sg/home/cbb/info/TIAformat/). Rows are stored
+    Chris Boothroyd describes the format (https://www.ntu.edu.sg/home/cbb/info/TIAformat/). Rows are stored
     from the bottom up.
     """
     held = path.stat().st_size
@@ -110,7 +110,7 @@ def read_ser(path: Path) -> Stack:
 
 
 def _tia(path: Path) -> Acquisition:
-    """What the EMI file beside ``name_1.ser`` says."""
+    """Read the acquisition parameters from the EMI file beside ``name_1.ser``."""
     companion = path.with_name(re.sub(r"_\d+$", "", path.stem) + ".emi")
     if not companion.is_file():
         return Acquisition()
@@ -124,12 +124,12 @@ def _tia(path: Path) -> Acquisition:
         except ValueError:
             continue
     energy, defocus = notes.get("High tension_kV"), notes.get("Defocus_um")
-    # Of one image; TIA notes one defocus for a whole series, which has another in each image.
+    # Valid for one image only: TIA writes one defocus for a whole series, although each image has its own.
     return Acquisition(None if not defocus else (-defocus * 1e4,), energy=energy * 1e3 if energy else None)
 
 
 def read_emi(path: Path) -> Stack:
-    """The series that an EMI file belongs to: its one file ``name_1.ser``."""
+    """Read the series of an EMI file, which is in the single file ``name_1.ser`` beside it."""
     parts = sorted(path.parent.glob(f"{re.escape(path.stem)}_[0-9].ser"))
     if len(parts) != 1:
         raise InputError(f"{path} must have one file {path.stem}_1.ser beside it, and has {len(parts)}; give its name.")

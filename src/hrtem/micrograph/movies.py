@@ -1,4 +1,4 @@
-"""Movies: stacks, and folders and lists of files of one frame each; and folders that a camera still writes to."""
+"""Movies from stacks, from folders and lists of single-frame files, and from folders that a camera still writes to."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from hrtem.errors import InputError
 from hrtem.micrograph.image import Micrograph
 from hrtem.micrograph.recordings import Recording, list_images, open_recordings
 
-#: A file whose size and time have not changed for so long is not being written any more, s.
+#: Time without a change of size and modification time after which a file counts as completely written, s.
 SETTLED = 0.3
-#: One that cannot be read by then never will be, s.
+#: Time after which an unreadable file is refused, s.
 PATIENCE = 20.0
 
 
 class FrameFiles(Sequence[Micrograph]):
-    """A movie whose frames lie in files of their own, read when they are asked for; more may be added.
+    """A movie with one file per frame; frames are read on access, and more files may be added.
 
     Args:
-        files: in order.
-        name: of the movie.
+        files: files of the frames, in order.
+        name: name of the movie.
         source: the folder, or the first file.
-        sampling: pixel size in Å/px; None takes that of the files.
+        sampling: pixel size in Å/px; None uses the calibration of the files.
 
     Raises:
         InputError: a file cannot be opened, or differs in size or pixel size from the first.
@@ -37,18 +37,18 @@ class FrameFiles(Sequence[Micrograph]):
         self.name, self.source, self.given = name, source, sampling
         self.files: list[Path] = []
         self.sampling: float | None = sampling
-        #: Shape (Y, X) px of a frame.
+        #: Shape (Y, X) of a frame, px.
         self.shape: tuple[int, int] = (0, 0)
         for path in files:
             self.add(path)
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """All files."""
+        """Files of all frames."""
         return tuple(self.files)
 
     def add(self, path: Path) -> None:
-        """Take one more file as the last frame."""
+        """Append a file as the last frame."""
         one = Recording([path], 1, path.stem, self.given)
         if one.is_movie:
             raise InputError(f"{path} must hold one frame of a movie, and holds {len(one)}.")
@@ -76,28 +76,28 @@ class FrameFiles(Sequence[Micrograph]):
     @overload
     def __getitem__(self, number: slice) -> list[Micrograph]: ...
     def __getitem__(self, number: int | slice) -> Micrograph | list[Micrograph]:
-        """Frame ``number``, read from its file."""
+        """Read frame ``number`` from its file."""
         if isinstance(number, slice):
             return [self[place] for place in range(*number.indices(len(self)))]
         return Recording([self.files[number]], 1, f"{self.name}-{number:05d}", self.given)[0]
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no file is kept open."""
 
 
 Movie = Recording | FrameFiles
 
 
 def open_movies(images: Any, sampling: float | None = None) -> list[Movie]:
-    """What ``images=`` names, as movies.
+    """Open the movies that the user gives as ``images=``.
 
     Args:
-        images: a stack, a folder of files of one frame each, or a list of these; a list of files of one frame each is
+        images: a stack, a folder of single-frame files, or a list of these; a list of single-frame files is
             one movie as well.
-        sampling: pixel size in Å/px; None takes that of the files.
+        sampling: pixel size in Å/px; None uses the calibration of the files.
 
     Raises:
-        InputError: something is missing or damaged, frames differ in size, or a movie has a single frame.
+        InputError: a file is missing or damaged, frames differ in size, or a movie has a single frame.
     """
     entries = [images] if isinstance(images, str | os.PathLike) else list(images)
     nested = [entry for entry in entries if not isinstance(entry, str | os.PathLike)]
@@ -136,20 +136,20 @@ def await_files(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Path]:
-    """The files of a folder in the order of their names, also those that are still to come, each once it is whole.
+    """Yield the existing and future files of a folder in the order of their names, each as soon as it is complete.
 
-    A file is whole once its size and time have stopped changing and all of its pixels can be read. One that is not is
-    waited for, and those after it as well, so that frames stay in order.
+    A file is complete when its size and modification time have stopped changing and all of its pixels can be read. An
+    incomplete file also delays the files after it, so that frames stay in order.
 
     Args:
-        folder: that a camera writes to.
-        quiet: ends after so many seconds without a new file.
+        folder: folder that a camera writes to.
+        quiet: seconds without a new file after which the iteration ends.
         settled: s, see :data:`SETTLED`.
         patience: s, see :data:`PATIENCE`.
-        clock, sleep: of the time.
+        clock, sleep: functions for reading the time and waiting.
 
     Raises:
-        InputError: there is no such folder, or a file stays unreadable.
+        InputError: the folder does not exist, or a file stays unreadable.
     """
     if not folder.is_dir():
         raise InputError(f"images must be a folder to watch, and {folder} {_what(folder)}.")
@@ -195,7 +195,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def _unreadable(path: Path) -> InputError | None:
-    """What is wrong with a file of one frame, whose pixels are all read; None where nothing is."""
+    """Read all pixels of a single-frame file and return the error; None if the file is readable."""
     try:
         Recording([path], 1, path.stem)[0]
     except InputError as error:

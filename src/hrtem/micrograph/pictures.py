@@ -1,4 +1,4 @@
-"""TIFF and PNG: formats of pictures, some of which carry a calibration."""
+"""Readers of the picture formats TIFF and PNG; TIFF files may contain a calibration."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from hrtem.errors import InputError
 from hrtem.micrograph.stack import Stack, grey, only, stack_array, within
 from hrtem.micrograph.units import Axis
 
-#: What tifffile logs where a file is cut short or damaged.
+#: Messages that tifffile logs for a truncated or damaged file.
 DAMAGE = ("invalid page offset", "offset to first page", "corrupted", "invalid offset", "failed to read")
 
 
 def read_tiff(path: Path) -> Stack:
-    """Pixels by tifffile, calibration by RosettaSciIO, which knows the private tags of many cameras."""
+    """Read pixels with tifffile and the calibration with RosettaSciIO, which knows the private tags of many cameras."""
     file = tifffile.TiffFile(path)
     try:
         with _complaints("tifffile") as complaints:
             pages = [(number, s) for number, s in enumerate(file.series) if not s.keyframe.is_reduced]  # no thumbnails
-            # tifffile reads the images before the cut of a shortened series, and logs that there should be more.
+            # tifffile reads the complete images of a truncated series, and logs that images are missing.
             _refuse(complaints)
             only(path, [tuple(series.shape) for _, series in pages])
             number, series = pages[0]
@@ -46,8 +46,8 @@ def read_tiff(path: Path) -> Stack:
 
 def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, number: int) -> Stack:
     if series.axes[0] == "S":
-        # Colour in separate planes, which RosettaSciIO cannot read: tifffile stores three or four images so when
-        # it is told nothing of colour. A grey picture of this rare kind has equal planes, a series never has.
+        # Colour in separate planes, which RosettaSciIO cannot read: tifffile stores three or four images this way
+        # by default. The planes of a grey picture are equal, those of a series never are.
         pixels = _checked(series.asarray)
         file.close()
         return stack_array(pixels[0] if (pixels == pixels[0]).all() else pixels)
@@ -77,7 +77,7 @@ def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries,
 
 
 def _coloured(file: tifffile.TiffFile) -> bool:
-    """Whether channels are meant as such: stacks of grey images are often written as channels by ImageJ's rules."""
+    """Whether the channels are colours: by ImageJ's rules, stacks of grey images are often written as channels."""
     mode = (file.imagej_metadata or {}).get("mode", "grayscale") if file.is_imagej else "grayscale"
     return bool(file.is_ome) or mode in ("composite", "color")
 
@@ -87,7 +87,7 @@ def _calibration(path: Path, number: int) -> list[Axis]:
     with _complaints("rsciio"):
         dataset = rsciio_tiff.file_reader(str(path), lazy=True)[number]
     axes = [Axis(float(axis["scale"]), axis["units"]) for axis in dataset["axes"][-2:]]
-    # RosettaSciIO takes the scale of ImageJ files, but of their units the micron only.
+    # RosettaSciIO reads the scale of ImageJ files, but of all length units it recognises only the micron.
     description = str(dataset["original_metadata"].get("ImageDescription", ""))
     if description.startswith("ImageJ=") and not any(axis.unit for axis in axes):
         unit = dict(line.partition("=")[::2] for line in description.splitlines()).get("unit", "")
@@ -111,7 +111,7 @@ def _refuse(complaints: list[str]) -> None:
 
 @contextmanager
 def _complaints(logger: str) -> Iterator[list[str]]:
-    """What a library logs instead of raising, collected and kept off the screen."""
+    """Collect the messages that a library logs instead of raising, and keep them off the screen."""
     messages: list[str] = []
 
     def collect(record: logging.LogRecord) -> bool:
@@ -126,11 +126,11 @@ def _complaints(logger: str) -> Iterator[list[str]]:
 
 
 def read_png(path: Path) -> Stack:
-    """Pixels by Pillow, which refuses pictures of more than 179 million pixels; a PNG has no calibration."""
+    """Read pixels with Pillow, which refuses pictures of more than 179 million pixels; a PNG has no calibration."""
     with path.open("rb") as file:
         head = file.read(26)
     if head[12:16] == b"IHDR":
         within(path, [int.from_bytes(head[at : at + 4], "big") for at in (20, 16)], head[24], packed=True)
-    # Not by RosettaSciIO, which takes a picture for grey when only its green and blue are equal.
+    # RosettaSciIO is not used: it treats a picture as grey if only green and blue are equal.
     pixels = imageio.imread(path, plugin="pillow")
     return stack_array(grey(path, pixels) if pixels.ndim == 3 else pixels)

@@ -1,4 +1,4 @@
-"""What a user names as images: files, stacks and folders become single images, focal series and movies."""
+"""Conversion of the user's files, stacks and folders into single images, focal series and movies."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from hrtem.micrograph.units import SQUARE, parse_sampling, pixel_size
 
 
 class Recording(Sequence[Micrograph]):
-    """One image, one focal series or one movie, whose frames are read when they are asked for and not kept.
+    """One image, one focal series or one movie; frames are read on access and not kept in memory.
 
     Args:
-        sources: its file, or the files of the images of a series.
-        focal: images in each frame; a movie has frames of one.
-        name: what tables and figures call it.
-        sampling: pixel size in Å/px; None takes that of the file.
-        defocus: of each image of a series, Å, positive is underfocus; None takes those of the file.
-        register: whether the images of a series are moved to lie on the middle one.
+        sources: the file, or one file for each image of a series.
+        focal: number of images per frame; 1 for a movie.
+        name: name in tables and figures.
+        sampling: pixel size in Å/px; None uses the calibration of the file.
+        defocus: defocus of each image of a series, Å, positive is underfocus; None uses the values in the file.
+        register: whether the images of a series are registered to the middle image.
 
     Raises:
-        InputError: a file cannot be opened, or the number of images is not that of the frames.
+        InputError: a file cannot be opened, or the number of images differs from ``focal``.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class Recording(Sequence[Micrograph]):
             sizes = [pixel_size(path, stack.axes) for path, (_, _, stack) in zip(self.sources, looks, strict=True)]
         else:
             sizes = [parse_sampling(sampling)] * len(looks)
-        #: Shape (Y, X) of its images.
+        #: Shape (Y, X) of the images.
         self.shape: tuple[int, int] = shapes[0]
         self._check(sum(numbers), shapes, sizes)
-        #: Pixel size in Å/px, or None where it is unknown.
+        #: Pixel size in Å/px, or None if unknown.
         self.sampling = sizes[0]
         self._number = numbers[0] if focal == 1 else 1
 
     @property
     def source(self) -> Path:
-        """The file, the first one of a series in several."""
+        """The file; for a series in several files, the first."""
         return self.sources[0]
 
     @property
@@ -78,10 +78,10 @@ class Recording(Sequence[Micrograph]):
     @overload
     def __getitem__(self, number: slice) -> list[Micrograph]: ...
     def __getitem__(self, number: int | slice) -> Micrograph | list[Micrograph]:
-        """Frame ``number``, read from disk.
+        """Read frame ``number`` from disk.
 
         Raises:
-            InputError: its pixels are damaged, not finite or constant; the sentence names file and frame.
+            InputError: the pixels are damaged, not finite or constant; the message names the file and the frame.
         """
         if isinstance(number, slice):
             return [self[place] for place in range(*number.indices(len(self)))]
@@ -98,13 +98,13 @@ class Recording(Sequence[Micrograph]):
         return self._whole()
 
     def close(self) -> None:
-        """Close the file of a movie; the next frame opens it again."""
+        """Close the file of a movie; reading another frame reopens it."""
         if self._stack is not None:
             self._stack.close()
         self._stack = None
 
     def _whole(self) -> Micrograph:
-        """All images, in order and registered where they are a series."""
+        """Read all images; the images of a series are sorted and registered."""
         images, acquisitions = [], []
         for path in self.sources:
             stack = open_file(path)
@@ -150,18 +150,19 @@ def open_recordings(
     defocus: Sequence[float] | None = None,
     register: bool = True,
 ) -> list[Recording]:
-    """What ``images=`` names, for a model of some number of images; no pixel is read yet.
+    """Open the images that the user gives as ``images=``, without reading pixels.
 
     Args:
-        images: a file, a folder, or a list of files, folders and lists, each of these the files of one focal series.
-            Of a folder, all files of known formats in the order of their names, numbers by value.
-        focal: the model's number of images. For 1, a stack is a movie, frame by frame. For more, a stack, a list in
-            the list, or exactly as many files of one image each are one series.
+        images: a file, a folder, or a list of files, folders and lists; an inner list contains the files of one focal
+            series. A folder stands for all of its files of known formats in the order of their names, with numbers
+            sorted by value.
+        focal: number of input images of the model. For 1, a stack is a movie. For more, a stack, an inner list, or
+            exactly ``focal`` files of one image each are one series.
         sampling, defocus, register: as for :class:`Recording`.
 
     Raises:
-        InputError: something named is missing, damaged, of another kind or of another number of images, or a folder
-            holds no image.
+        InputError: a file or folder is missing, damaged, of another kind or has another number of images, or a folder
+            contains no image.
     """
     sampling = None if sampling is None else parse_sampling(sampling)
     if defocus is not None:
@@ -199,7 +200,7 @@ def open_recordings(
 
 
 def _look(path: Path) -> tuple[int, tuple[int, int], Stack]:
-    """Number and shape of the images in a file, which is closed again, and what else it says."""
+    """Number of images in a file, their shape, and the closed stack with the metadata."""
     stack = open_file(path)
     stack.close()
     number, rows, columns = check_shape(str(path), stack.shape, stack.dtype)
@@ -207,7 +208,7 @@ def _look(path: Path) -> tuple[int, tuple[int, int], Stack]:
 
 
 def _defoci(defocus: Iterable[Any], focal: int) -> tuple[float, ...]:
-    """One defocus for each image of a series, Å."""
+    """Parse the defocus values of a series, one per image, Å."""
     try:
         values = tuple(float(value) for value in defocus)
     except (TypeError, ValueError):
@@ -223,21 +224,21 @@ def _is_folder(path: Path) -> bool:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The files of known formats in a folder, numbers by value; an EMI file stands behind its SER file."""
+    """List the files of known formats in a folder, sorted by name and number; EMI files count only without others."""
     parts = [part for part in folder.iterdir() if part.suffix.lower() in FORMATS and not part.name.startswith(".")]
     parts = [part for part in parts if part.suffix.lower() != ".emi"] or parts
     return sorted(parts, key=lambda part: [int(w) if w.isdigit() else w for w in re.split(r"(\d+)", part.name)])
 
 
 def _is_series(files: Sequence[Path], focal: int) -> bool:
-    """Whether these are the single images of one series."""
+    """Whether the files are the single images of one series."""
     if focal == 1 or len(files) != focal or any(_is_folder(path) for path in files):
         return False
     return all(_look(path)[0] == 1 for path in files)
 
 
 def _shared(files: Sequence[Path]) -> str:
-    """What the names of the files of a series begin with, or else the first of them."""
+    """Common beginning of the file names of a series; without one, the name of the first file."""
     stems = [path.stem for path in files]
     same = takewhile(lambda letters: len(set(letters)) == 1, zip(*stems, strict=False))
     return "".join(letters[0] for letters in same).rstrip(" _.-") or stems[0]

@@ -1,4 +1,4 @@
-"""Focal series: their order, and registration of images whose contrast may be reversed."""
+"""Order and registration of focal series, whose images may have reversed contrast."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from skimage.registration import phase_cross_correlation
 
 from hrtem.micrograph.image import Micrograph, require_calibration
 
-#: Spatial frequencies that are compared, 1/Å, in rings of this width, within which the contrast has one sign.
+#: Lowest and highest spatial frequency used for registration, and width of a ring of constant contrast sign, 1/Å.
 LOWEST, HIGHEST, RING = 0.05, 0.75, 0.1
-#: Images are registered by their central square of at most so many px.
+#: Largest side of the central square used for registration, px.
 SQUARE = 1024
-#: Shifts are searched up to this share of that square, at most so many Å.
+#: Largest shift searched, as a share of the side of that square, and in Å; the smaller limit applies.
 SHARE, FARTHEST = 0.125, 20.0
-#: A shift is believed where its score exceeds that of the next best one by this much, twice a logarithm of odds.
+#: Minimum difference between the scores of the best and the next best shift (twice a log-odds) to accept a shift.
 CONVINCING = 25.0
-#: Images whose mean intensities differ by no more than this share had one dose.
+#: Relative difference of mean intensities up to which images count as recorded with equal dose.
 EQUAL = 0.03
-#: Shifts nearer to each other than this are one, Å; less than half the shortest lattice vector.
+#: Distance below which two shifts count as equal, Å; less than half the shortest lattice vector.
 SAME = 0.6
 
 
 def order_series(micrograph: Micrograph, defocus: Sequence[float] | None = None) -> Micrograph:
-    """The same series from overfocus to underfocus, as simulated ones are, if its defocus is known.
+    """Sort a series from overfocus to underfocus, like the simulated series, if its defocus is known.
 
     Args:
         micrograph: the series.
-        defocus: of each of its images, Å, positive is underfocus; overrides what its file says.
+        defocus: defocus of each image, Å, positive is underfocus; overrides the values in the file.
     """
     known = micrograph.acquisition.defocus if defocus is None else tuple(float(value) for value in defocus)
     if known is None or len(known) != len(micrograph.images):
@@ -41,10 +41,11 @@ def order_series(micrograph: Micrograph, defocus: Sequence[float] | None = None)
 
 
 def equalise_dose(images: np.ndarray) -> np.ndarray:
-    """A series ``(F, Y, X)`` whose images had different doses, brought to one mean intensity, that of the middle one.
+    """Scale the images of a series ``(F, Y, X)`` with unequal doses to the mean intensity of the middle image.
 
-    A network learns from series of equal doses and takes differences of brightness for contrast. Where a mean is not
-    above the image's standard deviation, zero is not where no electron hits, and the series stays as it is.
+    Networks are trained on series of equal dose and would interpret brightness differences as contrast. If the mean of
+    an image is not above its standard deviation, zero intensity does not mean zero electrons, and the series is
+    returned unchanged.
     """
     means, spreads = images.mean(axis=(1, 2), dtype=np.float64), images.std(axis=(1, 2), dtype=np.float64)
     if len(images) == 1 or (means <= spreads).any() or np.ptp(means) <= EQUAL * means.min():
@@ -53,10 +54,10 @@ def equalise_dose(images: np.ndarray) -> np.ndarray:
 
 
 def register_series(micrograph: Micrograph) -> Micrograph:
-    """The same series with its images moved, by cubic splines, to lie on the middle one.
+    """Register the images of a series to the middle image, with cubic-spline interpolation.
 
-    Each image is compared with its neighbour towards the middle. A shift that no comparison shows convincingly is
-    taken as zero, and a remark says so: in a perfect lattice, shifts by its vectors look alike.
+    Each image is compared with its neighbour towards the middle. An ambiguous shift is set to zero, and a remark
+    reports it: in a perfect lattice, shifts by lattice vectors cannot be distinguished.
 
     Raises:
         InputError: the pixel size is unknown.
@@ -84,26 +85,27 @@ def register_series(micrograph: Micrograph) -> Micrograph:
 
 
 def measure_displacement(reference: np.ndarray, image: np.ndarray, sampling: float) -> tuple[np.ndarray, float]:
-    """The shift that lays an image on a reference, and how far it exceeds the next best one.
+    """Measure the shift that registers an image to a reference, and how much its score exceeds the next best score.
 
-    Between two defoci, contrast may be reversed at some spatial frequencies and not at others, and correlations
-    cancel. So the cross spectrum is cut into rings, whose correlations ``r`` are each divided by the standard
-    deviation that unrelated images give. The sum of their squares over the rings is the score of a shift: twice the
-    logarithm of its likelihood, whatever the sign and strength of each ring. With the signs that the best shift
-    has, phase_cross_correlation of scikit-image finds its fraction of a pixel.
+    Between two defoci, contrast may reverse at some spatial frequencies and not at others, so that the contributions
+    to a plain correlation cancel. The cross spectrum is therefore divided into rings. The correlation ``r`` of each
+    ring is divided by its standard deviation for unrelated images. The score of a shift is the sum of ``r²`` over the
+    rings: twice its log-likelihood, for any sign and strength of each ring. With the ring signs of the best shift,
+    phase_cross_correlation of scikit-image then refines the shift to a fraction of a pixel.
 
     Args:
-        reference, image: ``(Y, X)``, of any gain and offset.
+        reference, image: ``(Y, X)``, with any gain and offset.
         sampling: Å/px.
 
     Returns:
-        The shift ``(x, y)`` in Å, and the difference of its score from that of the next best shift more than
-        0.6 Å away; 0 where the two steps disagree.
+        The shift ``(x, y)`` in Å, and the difference between its score and that of the next best shift more than
+        0.6 Å away; 0 if the coarse and the refined shift disagree.
     """
     first, second = (fft.fft2(_windowed(one)) for one in (reference, image))
     shape = first.shape
     frequency = np.hypot(fft.fftfreq(shape[0], sampling)[:, None], fft.fftfreq(shape[1], sampling))
-    # Square roots of the amplitudes, between a plain correlation, which the strongest beams rule, and phases alone.
+    # Square roots of the amplitudes: a compromise between plain correlation, in which the strongest beams dominate,
+    # and phase correlation.
     first, second = (one / np.sqrt(np.maximum(np.abs(one), 1e-30)) for one in (first, second))
     product = first * second.conj()
     ring = np.floor((frequency - LOWEST) / RING).astype(int)
@@ -131,8 +133,8 @@ def measure_displacement(reference: np.ndarray, image: np.ndarray, sampling: flo
 
 
 def _windowed(image: np.ndarray) -> np.ndarray:
-    """The central square, of mean 0 and variance 1, faded out towards its edges."""
-    # Its import takes most of a second, and only a series needs it.
+    """Central square of an image, scaled to mean 0 and variance 1 and tapered towards its edges."""
+    # This import takes most of a second, and only focal series need it.
     from scipy.signal.windows import tukey
 
     rows, columns = ((length - min(length, SQUARE)) // 2 for length in image.shape)
@@ -143,7 +145,7 @@ def _windowed(image: np.ndarray) -> np.ndarray:
 
 
 def _moved(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """An image moved by ``(x, y)`` px; beyond its edges it is mirrored."""
+    """Shift an image by ``(x, y)`` px, mirrored at its edges."""
     if np.abs(shift).max() < 0.02:
         return image
     return ndimage.shift(image.astype(np.float64), shift[::-1], order=3, mode="mirror").astype(np.float32)

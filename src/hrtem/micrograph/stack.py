@@ -1,4 +1,4 @@
-"""What a reader gives: images that stay in their file until one is asked for."""
+"""Stacks, which the readers return: images that stay in their file until they are accessed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hrtem.errors import InputError
 from hrtem.micrograph.image import LARGEST_IMAGE, UNKNOWN, Acquisition
 from hrtem.micrograph.units import Axis
 
-#: Fraction of coloured pixels that a grey RGB image may have: the burnt-in label of a scale bar.
+#: Largest fraction of coloured pixels in a grey RGB image; allows the burnt-in label of a scale bar.
 LABEL_FRACTION = 0.01
-#: No lossless compression of images packs tighter than this; deflate ends at 1032.
+#: Upper limit for the ratio of lossless image compression; deflate reaches 1032.
 TIGHTEST = 1100
 
 
@@ -26,15 +26,15 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Stack:
-    """Images in one file, none of which has been read.
+    """Unread images in one file.
 
     Attributes:
-        shape: ``(..., Y, X)``, without any axis of colours.
-        dtype: of a pixel.
-        frame: reads the n-th image ``(Y, X)``, counted through the leading axes in C order.
-        axes: calibration of the (Y, X) axes; empty where the file has none.
-        acquisition: what else the file says.
-        close: gives back what was opened.
+        shape: ``(..., Y, X)``, without a colour axis.
+        dtype: data type of a pixel.
+        frame: function that reads the n-th image ``(Y, X)``, counted through the leading axes in C order.
+        axes: calibration of the (Y, X) axes; empty for a file without calibration.
+        acquisition: acquisition parameters from the file.
+        close: function that closes the file.
     """
 
     shape: tuple[int, ...]
@@ -51,7 +51,7 @@ def stack_array(
     acquisition: Acquisition = UNKNOWN,
     close: Callable[[], None] = _nothing,
 ) -> Stack:
-    """A stack of an array-like ``(..., Y, X)``, in memory, mapped or chunked, that is sliced when read."""
+    """Make a stack from an array-like ``(..., Y, X)``, in memory, mapped or chunked, which is sliced on access."""
     shape = tuple(int(length) for length in pixels.shape)
 
     def frame(number: int) -> np.ndarray:
@@ -62,16 +62,16 @@ def stack_array(
 
 
 def within(path: Path, shape: Sequence[int], bits: float, packed: bool = False) -> None:
-    """Refuse a header that declares more than its file can hold, before anything is allocated.
+    """Refuse a header that declares more pixels than the file can contain, before memory is allocated.
 
     Args:
-        path: the file, or the folder of a chunked one.
-        shape: of the whole array.
-        bits: of a pixel, as it is stored.
+        path: the file, or the folder of a chunked array.
+        shape: shape of the whole array.
+        bits: stored bits per pixel.
         packed: whether the pixels are compressed.
 
     Raises:
-        ValueError: the file is too small; readers turn this into the sentence for damaged files.
+        ValueError: the file is too small; :func:`hrtem.micrograph.files.open_file` reports it as damaged.
     """
     shape = [int(length) for length in shape]
     if any(length < 0 for length in shape):
@@ -83,17 +83,17 @@ def within(path: Path, shape: Sequence[int], bits: float, packed: bool = False) 
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Size of a file, or of all files in a folder, bytes."""
     if path.is_dir():
         return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
     return path.stat().st_size
 
 
 def only(path: Path, shapes: Sequence[tuple[int, ...]], names: Sequence[str] = ()) -> None:
-    """Refuse a file that holds no image or several.
+    """Refuse a file unless it contains exactly one image or series.
 
     Raises:
-        InputError: it does, with their shapes.
+        InputError: the file contains none or several; the message lists their shapes.
     """
     if len(shapes) != 1:
         found = [f"{name} {shape}".strip() for name, shape in zip(names or [""] * len(shapes), shapes, strict=True)]
@@ -102,10 +102,10 @@ def only(path: Path, shapes: Sequence[tuple[int, ...]], names: Sequence[str] = (
 
 
 def grey(path: Path, channels: np.ndarray) -> np.ndarray:
-    """The grey image ``(..., Y, X)`` in colour channels ``(..., Y, X, C)``; a last, transparent one is ignored.
+    """Convert colour channels ``(..., Y, X, C)`` to a grey image ``(..., Y, X)``; an alpha channel is ignored.
 
     Raises:
-        InputError: more than 1 % of the pixels have a colour.
+        InputError: more than 1 % of the pixels are coloured.
     """
     channels = channels[..., : 1 if channels.shape[-1] < 3 else 3]
     coloured = np.mean(channels.min(axis=-1) != channels.max(axis=-1))

@@ -1,4 +1,4 @@
-"""Pixel sizes: their units, and what a file or a user says they are."""
+"""Pixel sizes from files and users, and their units."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from hrtem.errors import InputError
 
-#: Pixel sizes, Å/px, at which an image can show atoms; anything else is a wrong calibration or a wrong unit.
+#: Range of pixel sizes, Å/px, at which an image can show atoms; other values are a wrong calibration or unit.
 SAMPLING_RANGE = (0.01, 5.0)
-#: Pixels whose sides differ by no more than this factor count as square.
+#: Largest ratio of the sides of a pixel that counts as square.
 SQUARE = 1.01
 
-#: Å in each unit of length, by its case-folded NFKC spelling.
+#: Length of each unit in Å, by its case-folded NFKC spelling.
 ANGSTROMS = dict.fromkeys(("å", "a", "ang", "angstrom", "angstroms", "ångström", "ångströms"), 1.0)
 ANGSTROMS |= dict.fromkeys(("nm", "n_m", "nanometer", "nanometers", "nanometre", "nanometres"), 10.0)
 ANGSTROMS |= dict.fromkeys(("μm", "um", "u_m", "μ_m", "micron", "microns", "micrometer", "micrometers"), 1e4)
@@ -24,29 +24,29 @@ ANGSTROMS |= dict.fromkeys(("micrometre", "micrometres"), 1e4)
 ANGSTROMS |= dict.fromkeys(("pm", "p_m", "picometer", "picometers", "picometre", "picometres"), 1e-2)
 ANGSTROMS |= dict.fromkeys(("mm", "m_m", "millimeter", "millimeters", "millimetre", "millimetres"), 1e7)
 ANGSTROMS |= dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1e10)
-#: A pixel size below this, Å/px, that a user gives is one in nm, down to a tenth of it.
+#: A user's pixel size between a tenth of this value and this value, Å/px, is probably in nm/px.
 NANOMETRES = 0.02
 #: Units that leave the pixel size unknown. Inch and cm are print resolutions, which ImageJ copies from TIFF tags.
 UNCALIBRATED = {"", "none", "<undefined>", "px", "pixel", "pixels", "inch", "inches", "in", "cm"}
 
 
 class Axis(NamedTuple):
-    """The calibration of one axis of an image: the size of a pixel along it, in some unit."""
+    """Calibration of one image axis: the pixel size along the axis and its unit."""
 
     scale: float
     unit: str | None
 
 
 def pixel_size(source: Path, axes: Sequence[Axis]) -> float | None:
-    """Pixel size in Å/px from the calibration of the (Y, X) axes; None where they have none.
+    """Pixel size in Å/px from the calibration of the (Y, X) axes; None for uncalibrated axes.
 
     Raises:
-        InputError: they are calibrated in something that is no length, or the pixels are not square within 1 %.
+        InputError: the unit of the calibration is not a length, or the pixels are not square within 1 %.
     """
     sizes = []
     for axis in axes:
         unit = unicodedata.normalize("NFKC", str(axis.unit or "")).strip().strip("\0").casefold()
-        unit = re.sub(r"^\[(.*)\]$", r"\1", unit)  # as Berkeley EMD files write them
+        unit = re.sub(r"^\[(.*)\]$", r"\1", unit)  # Berkeley EMD files write units in brackets
         if unit in UNCALIBRATED or not (math.isfinite(axis.scale) and axis.scale > 0.0):
             return None
         if unit not in ANGSTROMS:
@@ -62,10 +62,10 @@ def pixel_size(source: Path, axes: Sequence[Axis]) -> float | None:
 
 
 def parse_sampling(sampling: Any, name: str = "sampling") -> float:
-    """A pixel size that the user gave, Å/px.
+    """Parse the pixel size from the user, Å/px.
 
     Raises:
-        InputError: it is not one number between 0.01 and 5.
+        InputError: the value is not one number between 0.01 and 5.
     """
     low, high = SAMPLING_RANGE
     try:

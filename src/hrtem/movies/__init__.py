@@ -1,1 +1,1 @@
-"""Movies: frames found one by one, followed through time, and simulated with a surface that diffuses."""
+"""Movies: column detection frame by frame, tracking through time, and simulation of surface diffusion."""

@@ -1,4 +1,4 @@
-"""What happened in a movie, as figures: frames, where columns come and go, occupancy, motion, rates compared."""
+"""Figures of the history of a movie: frames, map of events, occupancy, motion, and comparison of rates."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from hrtem.report.drawing import circles, save, show_image, show_maps
 from hrtem.report.frame import Frame
 from hrtem.structure import Mark
 
-#: Colours of columns in the bulk, on the surface and at a support, and of those that have just come or will go.
+#: Colours of columns in the bulk, on the surface and at a support, and of columns that just appeared or will vanish.
 COLOURS = {"bulk": "#4c78a8", "surface": "#f2b701", "support": "#8a8a8a", "appears": "#2ca02c", "vanishes": "#d62728"}
-#: Radius of a circle, Å.
+#: Radius of the circle around a column, Å.
 RADIUS = 0.9
-#: Sites in the raster of occupancy.
+#: Largest number of sites in the occupancy raster.
 ROWS = 60
 
 
 def states(history: History, number: int) -> dict[str, np.ndarray]:
-    """Sites of frame ``number`` by what they are: bulk, surface and support occupied, appears, vanishes.
+    """Occupied sites of frame ``number`` by state: bulk, surface, support, appears, vanishes.
 
-    A column appears in the first frame in which it is there, and vanishes in the last.
+    A column has the state "appears" in its first frame and "vanishes" in its last frame.
     """
     there = history.occupancy.probability >= OCCUPIED
     now = there[number]
@@ -43,7 +43,7 @@ def states(history: History, number: int) -> dict[str, np.ndarray]:
 
 
 def marks(history: History, number: int) -> list[Mark]:
-    """The same as shapes over frame ``number``, for the page; bulk columns are left out."""
+    """Occupied sites as shapes over frame ``number``, for the page; bulk columns are left out."""
     places = history.poses[number].away(history.sites.positions)
     answer = []
     for kind, sites in states(history, number).items():
@@ -55,7 +55,7 @@ def marks(history: History, number: int) -> list[Mark]:
 
 
 def frames_figure(history: History, frames: Mapping[int, Frame], path: Path, unit: str) -> None:
-    """Some frames, what the network says of them, and the columns as circles, after figure 1 of arXiv 1802.03008."""
+    """Draw some frames, their network output, and their columns as circles, after figure 1 of arXiv 1802.03008."""
     figure = Figure(figsize=(2.6 * len(frames), 8.3), layout="constrained")
     axes = figure.subplots(3, len(frames), squeeze=False)
     for (number, frame), column in zip(frames.items(), axes.T, strict=True):
@@ -75,7 +75,7 @@ def frames_figure(history: History, frames: Mapping[int, Frame], path: Path, uni
 
 
 def map_figure(history: History, frame: Frame, number: int, path: Path) -> None:
-    """Where columns come and go: how often each site changes, over a frame."""
+    """Draw the number of events of each site over a frame."""
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axes = figure.subplots()
     show_image(axes, frame.image)
@@ -94,7 +94,7 @@ def map_figure(history: History, frame: Frame, number: int, path: Path) -> None:
 
 
 def occupancy_figure(history: History, path: Path, unit: str) -> None:
-    """How probable the columns are that come and go, and how many there are, against time."""
+    """Draw the occupancy probability of the changing sites, and the number of surface columns, against time."""
     there = history.occupancy.probability
     frames = len(there)
     changes = np.bincount([event.site for event in history.events], minlength=len(history.sites))
@@ -127,7 +127,7 @@ def occupancy_figure(history: History, path: Path, unit: str) -> None:
 
 
 def motion_figure(history: History, path: Path, unit: str) -> None:
-    """Drift, strain and mean square displacement."""
+    """Draw drift, strain and mean square displacement."""
     figure = Figure(figsize=(11.0, 3.4), layout="constrained")
     drift, strain, moved = figure.subplots(1, 3)
     time = np.arange(len(history.poses)) * history.frame_time
@@ -146,7 +146,7 @@ def motion_figure(history: History, path: Path, unit: str) -> None:
 
 
 def comparison_figure(histories: Mapping[str, History], path: Path, unit: str) -> None:
-    """Rates of several movies with their intervals, and how sure it is that they differ from the first."""
+    """Draw the rates of several movies with intervals, and the p-values of their differences from the first movie."""
     figure = Figure(figsize=(4.4 + 1.5 * len(histories), 4.4), layout="constrained")
     axes = figure.subplots(1, 2)
     names = list(histories)
@@ -180,7 +180,7 @@ def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
 
 
 def _scale(top: int) -> ScalarMappable:
-    """The colours of 0 to ``top`` changes."""
+    """Colour scale for 0 to ``top`` changes."""
     palette = colormaps["inferno"]
     shades = ListedColormap([palette(0.25 + 0.7 * share) for share in np.linspace(0.0, 1.0, 64)])
     return ScalarMappable(Normalize(0, top), shades)

@@ -1,4 +1,4 @@
-"""Movies, frame by frame: each finished frame is kept, so that a run that was killed goes on where it was."""
+"""Frame-by-frame detection in movies; finished frames are kept on disk, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from hrtem.inference.prediction import Prediction
 from hrtem.inference.predictor import Predictor
 from hrtem.micrograph import Micrograph
 
-#: What the file that says how frames were found is called.
+#: Name of the file with the settings of the detection.
 SETTINGS = "settings.json"
 
 
 class FrameSource(Protocol):
-    """A movie: frames that are read when they are asked for."""
+    """A movie whose frames are read on access."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of the movie."""
 
     @property
     def source(self) -> Path:
-        """Its file."""
+        """File of the movie."""
 
     @property
     def sampling(self) -> float | None:
@@ -42,7 +42,7 @@ class FrameSource(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(Y, X) px of a frame."""
+        """Shape (Y, X) of a frame, px."""
 
     def __len__(self) -> int: ...
 
@@ -51,14 +51,14 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class FoundFrame:
-    """What was found in one frame of a movie.
+    """Columns found in one frame of a movie.
 
     Attributes:
-        number: of the frame, from 0 on.
+        number: frame number, from 0.
         columns: see :class:`Prediction`.
         likeness: see :class:`Prediction`.
-        sampling: Å/px of the frame as it was read.
-        prediction: all of it, or None where the frame was found by a run before.
+        sampling: pixel size of the frame as read from the file, Å/px.
+        prediction: the whole prediction, or None if an earlier run processed the frame.
     """
 
     number: int
@@ -69,27 +69,28 @@ class FoundFrame:
 
     @property
     def in_domain(self) -> bool | None:
-        """Whether the frame looks like the images of the training; None where the checkpoint does not know them."""
+        """Whether the frame is similar to the training images; None if the checkpoint does not describe them."""
         return None if self.likeness is None else self.likeness >= LEAST
 
 
 def follow(
     predictor: Predictor, recording: FrameSource, folder: Path, console: Console | None = None, growing: bool = False
 ) -> Iterator[FoundFrame]:
-    """The columns of each frame of a movie, in order.
+    """Find the columns of each frame of a movie, in order.
 
-    Each frame is kept in ``folder`` as soon as it is finished, as ``00012.npz``, complete or not at all. The same call
-    later takes what is there and goes on with the first frame that is missing.
+    Each finished frame is written to ``folder`` at once, as ``00012.npz``, complete or not at all. If the function is
+    called again later, it reads the existing frames and continues with the first missing frame.
 
     Args:
         predictor: the model.
         recording: the movie.
-        folder: made where it does not exist.
-        console: where the progress bar appears, on a terminal only; stderr where None.
+        folder: folder of the finished frames; created if it does not exist.
+        console: console for the progress bar, which appears only on a terminal; None uses stderr.
         growing: see :func:`claim`.
 
     Raises:
-        InputError: the folder holds frames of another movie or another model, or the model cannot take the frames.
+        InputError: the folder contains frames of another movie or another model, or the model cannot process the
+            frames.
     """
     claim(predictor, recording, folder, growing)
     bar = Progress(
@@ -107,16 +108,16 @@ def follow(
 
 
 def claim(predictor: Predictor, recording: FrameSource, folder: Path, growing: bool = False) -> None:
-    """Make the folder of a movie's frames, or refuse one that holds those of another.
+    """Create the folder for the frames of a movie, or refuse a folder with frames of another movie or model.
 
     Args:
         predictor: the model.
         recording: the movie.
-        folder: of its frames.
-        growing: more frames are to come, and their number does not tell movies apart.
+        folder: folder for the frames.
+        growing: whether more frames will arrive, so that the number of frames does not identify the movie.
 
     Raises:
-        InputError: the folder holds frames of another movie or another model.
+        InputError: the folder contains frames of another movie or another model.
     """
     settings = _settings(predictor, recording, growing)
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +125,7 @@ def claim(predictor: Predictor, recording: FrameSource, folder: Path, growing: b
 
 
 def find_frame(predictor: Predictor, recording: FrameSource, number: int, folder: Path) -> FoundFrame:
-    """The columns of one frame, from the folder where they are there already; else they are found and kept there."""
+    """Find the columns of one frame and keep them in the folder, or read them from there if they already exist."""
     path = folder / f"{number:05d}.npz"
     frame = _kept(path, number, predictor.network.classes)
     if frame is None:
@@ -137,7 +138,7 @@ def find_frame(predictor: Predictor, recording: FrameSource, number: int, folder
 
 
 def _settings(predictor: Predictor, recording: FrameSource, growing: bool) -> dict[str, Any]:
-    """What decides the answer, as JSON has it."""
+    """Settings that determine the detections, as values for JSON."""
     digest = hashlib.sha256()
     for name, value in sorted(predictor.ensemble.state_dict().items()):
         digest.update(name.encode())
@@ -153,7 +154,7 @@ def _settings(predictor: Predictor, recording: FrameSource, growing: bool) -> di
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Note the settings in a new folder, and refuse one whose frames were found otherwise."""
+    """Write the settings into a new folder, or refuse a folder with other settings."""
     path = folder / SETTINGS
     if path.exists():
         try:

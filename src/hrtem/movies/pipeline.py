@@ -1,4 +1,4 @@
-"""From movies to their histories: frames are found one by one and kept, then followed through time and reported."""
+"""Processing of movies: columns are found frame by frame and kept, then tracked through time and reported."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from hrtem.report.page import Movie as Shown
 from hrtem.report.page import write_page
 from hrtem.report.tables import fields_of
 
-#: Candidates down to this probability are kept: that a column was almost seen says something of a site.
+#: Minimum probability of a detection that is kept; a weak detection is also evidence for the occupancy of a site.
 FAINT = 0.1
-#: From this one on they are drawn.
+#: Minimum probability of a column that is drawn.
 SURE = 0.5
-#: Frames in the figure of frames, and on the page.
+#: Number of frames in the figure of frames, and on the page.
 CHOSEN, ON_PAGE = 6, 60
 
 
 @dataclass(frozen=True)
 class Report:
-    """A movie that was followed.
+    """Results of a tracked movie.
 
     Attributes:
-        history: what happened.
-        frames: what was found in each frame.
-        in_domain: share of the frames that look like those of the training; None where that is unknown.
-        rate: frames per second that were found, those that had been found before left out; None where all had.
+        history: history of the movie.
+        frames: detections in each frame.
+        in_domain: share of the frames that are similar to the training images; None if unknown.
+        rate: processing speed, frames/s, without frames from an earlier run; None if all frames are from earlier runs.
     """
 
     history: History
@@ -53,10 +53,10 @@ class Report:
 
 
 def prepare_predictor(predictor: Predictor) -> Predictor:
-    """The predictor, ready for movies: it also tells of columns that are unlikely.
+    """Prepare a predictor for movies: lower its threshold, so that it also returns improbable columns.
 
     Raises:
-        InputError: the model takes focal series.
+        InputError: the model requires focal series.
     """
     needed = predictor.network.optics.num_images
     if needed != 1:
@@ -70,20 +70,20 @@ def prepare_predictor(predictor: Predictor) -> Predictor:
 def follow_movie(
     predictor: Predictor, movie: Movie, kept: Path, frame_time: float, live: bool = False, log: Logger | None = None
 ) -> Report:
-    """Find the columns of each frame and follow them through time.
+    """Find the columns of each frame and track them through time.
 
-    Of each frame no more is held than positions and probabilities; frames are read one by one.
+    Frames are read one by one, and only positions and probabilities of their columns stay in memory.
 
     Args:
-        predictor: as :func:`prepare_predictor` gives it.
-        movie: of two frames at least.
-        kept: folder in which each finished frame is kept; the same call later goes on where this one stopped.
+        predictor: result of :func:`prepare_predictor`.
+        movie: movie of at least two frames.
+        kept: folder of the finished frames; a later call continues after the last of them.
         frame_time: s from frame to frame.
-        live: the movie is what has come into a watched folder, see :func:`watch_folder`.
-        log: where the end of each hundred frames is noted.
+        live: whether the movie comes from a watched folder, see :func:`watch_folder`.
+        log: logger that gets a message after every hundred frames.
 
     Raises:
-        InputError: a frame cannot be read, or columns are too few to be followed.
+        InputError: a frame cannot be read, or there are too few columns for tracking.
     """
     if len(movie) < 2:
         raise InputError(f"task=dynamics needs a movie of two frames at least, and {movie.source} holds {len(movie)}.")
@@ -107,25 +107,25 @@ def follow_movie(
 def watch_folder(
     predictor: Predictor, folder: Path, kept: Path, quiet: float, sampling: float | None, log: Logger, **waiting: Any
 ) -> FrameFiles:
-    """Find the columns of frames as a camera writes them into a folder, until none has come for a while.
+    """Find the columns of frames while a camera writes them into a folder, until no new frame arrives for some time.
 
-    Each frame is registered against those before it as soon as it has been found, and a line says what was found, how
-    far the specimen has drifted and how many frames a second are being kept up with.
+    Each frame is registered to the earlier frames immediately. A log line reports the number of columns, the drift of
+    the specimen and the processing speed in frames per second.
 
     Args:
-        predictor: as :func:`prepare_predictor` gives it.
-        folder: that is watched.
-        kept: folder in which finished frames are kept.
-        quiet: seconds without a new file after which the movie is over.
-        sampling: pixel size in Å/px; None takes that of the files.
-        log: what is said of each frame goes there.
+        predictor: result of :func:`prepare_predictor`.
+        folder: folder to watch.
+        kept: folder of the finished frames.
+        quiet: seconds without a new file after which the movie ends.
+        sampling: pixel size in Å/px; None uses the calibration of the files.
+        log: logger for the line about each frame.
         waiting: see :func:`hrtem.micrograph.await_files`.
 
     Returns:
-        The movie of all frames that came.
+        The movie of all frames that arrived.
 
     Raises:
-        InputError: there is no such folder, no frame came, or one cannot be used.
+        InputError: the folder does not exist, no frame arrived, or a frame is invalid.
     """
     movie = FrameFiles([], folder.resolve().name, folder, sampling)
     reference = Reference()
@@ -154,16 +154,16 @@ def write(
     """Write the tables, the figures and the page of a movie into a folder.
 
     Args:
-        found_in: what happened in it.
-        predictor: for the network's output of the chosen frames.
-        movie: for their images.
-        folder: an empty one.
-        settings: what the page lists.
-        unit: of time.
-        chosen: frames of the figure; None takes some evenly spaced ones.
+        found_in: results of the movie.
+        predictor: predictor for the network output of the chosen frames.
+        movie: movie for the images of these frames.
+        folder: an empty folder.
+        settings: settings listed on the page.
+        unit: unit of time.
+        chosen: frames in the figure; None chooses evenly spaced frames.
 
     Raises:
-        InputError: there is no such frame.
+        InputError: a chosen frame does not exist.
     """
     history = found_in.history
     number = len(found_in.frames)
@@ -187,7 +187,7 @@ def write(
 
 
 def write_comparison(reports: Mapping[str, Report], folder: Path, unit: str) -> list[str]:
-    """Compare the rates of several movies with those of the first; returns a sentence for each."""
+    """Compare the rates of several movies with those of the first movie; returns one sentence per comparison."""
     names = list(reports)
     histories = {name: one.history for name, one in reports.items()}
     figures.comparison_figure(histories, folder / "comparison.png", unit)
@@ -205,14 +205,14 @@ def write_comparison(reports: Mapping[str, Report], folder: Path, unit: str) -> 
 
 
 def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Logger, given: Sequence[Movie]) -> None:
-    """What ``python predict.py task=dynamics`` does, once all has been looked at.
+    """Run ``python predict.py task=dynamics`` after the input has been checked.
 
     Args:
-        predictor: as :func:`prepare_predictor` gives it.
-        words: of the command line.
-        place: folder of the results, in which what a stopped run had finished lies.
-        log: of the run.
-        given: the movies; empty where a folder is watched.
+        predictor: result of :func:`prepare_predictor`.
+        words: settings from the command line.
+        place: folder of the results, which may contain finished parts of an interrupted run.
+        log: logger of the run.
+        given: the movies; empty if a folder is watched.
     """
     unit, frame_time = ("frame", 1.0) if words["frame_time"] is None else ("s", float(words["frame_time"]))
     live = words["watch"] is not None
@@ -244,7 +244,7 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
 
 
 def name_movies(given: Sequence[Movie]) -> list[str]:
-    """What the movies are called, each differently: where several have one name, their folders stand before it."""
+    """Unique names for the movies; if several have the same name, the names of their folders are put in front."""
     names = [movie.name for movie in given]
     return folders.number_duplicates(
         [
@@ -255,10 +255,10 @@ def name_movies(given: Sequence[Movie]) -> list[str]:
 
 
 def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie]:
-    """The movies that a command line names, and a refusal of what cannot be used, before anything is written.
+    """Open the movies of a command line and check all settings before any file is written.
 
     Raises:
-        InputError: the model takes focal series, a word is of no use, or what ``images`` names is no movie.
+        InputError: the model requires focal series, a setting is invalid, or ``images`` is not a movie.
     """
     prepare_predictor(predictor)
     if words["frame_time"] is not None:
@@ -276,10 +276,10 @@ def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie
 
 
 def check_frames(chosen: Sequence[int] | None, given: Sequence[Movie]) -> list[int] | None:
-    """The frames of ``frames=[…]``, which all movies must have.
+    """Check the frames of ``frames=[…]``, which must exist in all movies, and sort them.
 
     Raises:
-        InputError: they are no list of numbers of frames.
+        InputError: the value is not a list of frame numbers.
     """
     if chosen is None:
         return None
@@ -291,7 +291,7 @@ def check_frames(chosen: Sequence[int] | None, given: Sequence[Movie]) -> list[i
 
 
 def _frame(predictor: Predictor, micrograph: Micrograph, history: History, number: int) -> report.Frame:
-    """A frame with the network's output, the columns that are sure, and what they are."""
+    """Report frame with network output, columns of high probability, and marks of their states."""
     prediction = predictor.find(micrograph)
     frame = report.Frame.of(prediction, marks=figures.marks(history, number))
     return replace(frame, columns=frame.columns[frame.columns.probabilities >= SURE])

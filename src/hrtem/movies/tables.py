@@ -1,4 +1,4 @@
-"""What happened in a movie, as tables: columns, occupancy, sites, events, frames and rates."""
+"""Tables of the history of a movie: columns, occupancy, sites, events, frames and rates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hrtem.movies.tracking.rates import LEVEL
 from hrtem.movies.tracking.sites import KINDS, link_nearest
 from hrtem.report.tables import Field
 
-#: Frames that are turned into rows of a table at a time.
+#: Number of frames converted to table rows at a time.
 FRAMES_AT_ONCE = 50
 
 
@@ -27,10 +27,10 @@ def write_tables(history: History, frames: Sequence[Detections], folder: Path, u
     """Write ``columns``, ``occupancy``, ``sites``, ``events``, ``frames`` and ``rates`` as CSV and Parquet.
 
     Args:
-        history: of the movie.
-        frames: what was found in each frame.
-        folder: an existing one.
-        unit: of time, ``s`` or ``frame``.
+        history: history of the movie.
+        frames: detections in each frame.
+        folder: an existing folder.
+        unit: unit of time, ``s`` or ``frame``.
     """
     pieces = [range(start, min(start + FRAMES_AT_ONCE, len(frames))) for start in range(0, len(frames), FRAMES_AT_ONCE)]
     _write(folder / "columns", (_columns(history, frames, piece) for piece in pieces))
@@ -174,7 +174,7 @@ def _plain(rate: Rate) -> dict[str, float]:
 
 
 def _write(stem: Path, pieces: Iterable[list[Field]]) -> None:
-    """Write a table piece by piece, as ``stem.csv`` and ``stem.parquet``; each appears complete or not at all."""
+    """Write a table in pieces, as ``stem.csv`` and ``stem.parquet``; each file appears complete or not at all."""
     pieces = iter(pieces)
     first = next(pieces)
     schema = pa.schema([pa.field(field.name, _array(field).type, metadata={"about": field.about}) for field in first])

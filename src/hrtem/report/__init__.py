@@ -1,4 +1,4 @@
-"""What a prediction writes: tables, structures, overlays and a page."""
+"""Output files of a prediction: tables, structures, overlays and an HTML page."""
 
 from __future__ import annotations
 

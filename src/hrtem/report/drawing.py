@@ -1,4 +1,4 @@
-"""Images, maps and columns on Matplotlib axes, the same in every picture."""
+"""Drawing of images, maps and columns on Matplotlib axes, in one style for all pictures."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def hexadecimal(label: int) -> str:
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-    """An image ``(Y, X)`` as uint8, black at its half per cent of darkest pixels and white at that of the brightest."""
-    # A regular million of pixels knows the percentiles of a large image well enough.
+    """Convert an image ``(Y, X)`` to uint8, with black at the 0.5 and white at the 99.5 percentile."""
+    # About a million pixels on a regular grid give the percentiles of a large image well enough.
     step = max(1, int(np.sqrt(image.size / 1e6)))
     low, high = np.percentile(image[::step, ::step], (0.5, 99.5))
     answer = np.empty(image.shape, np.uint8)
@@ -41,14 +41,14 @@ def grey(image: np.ndarray) -> np.ndarray:
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
-    """An image ``(Y, X)`` in grey, but for its half per cent of darkest and of brightest pixels."""
+    """Draw an image ``(Y, X)`` in grey, between its 0.5 and 99.5 percentiles."""
     low, high = np.percentile(image, (0.5, 99.5))
     axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
 
 
 def show_maps(axes: Axes, maps: np.ndarray) -> None:
-    """All class maps ``(C, Y, X)`` in one picture, each in its colour."""
+    """Draw all class maps ``(C, Y, X)`` in one picture, each in its colour."""
     colours = np.array([colour(label)[:3] for label in range(len(maps))])
     axes.imshow(np.clip(np.einsum("cyx,ck->yxk", maps, colours), 0.0, 1.0), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
@@ -62,7 +62,7 @@ def circle(
     filled: bool = False,
     linewidth: float = 1.0,
 ) -> None:
-    """Rings, or filled dots, of ``radius`` Å around the columns, in the colours of their classes."""
+    """Draw rings or filled dots of ``radius`` Å around the columns, in the colours of their classes."""
     for label in np.unique(columns.labels):
         circles(
             axes,
@@ -76,22 +76,22 @@ def circle(
 
 
 def circles(axes: Axes, places: np.ndarray, diameter: float, **style: Any) -> None:
-    """Circles of one ``diameter`` about ``places`` ``(N, 2)``, both in px, in a style of Matplotlib's collections."""
+    """Draw circles of one ``diameter`` at ``places`` ``(N, 2)``, both in px, in a style of Matplotlib's collections."""
     size = np.full(len(places), diameter)
     collection = EllipseCollection(
         size, size, np.zeros(len(size)), units="xy", offsets=places, offset_transform=axes.transData, **style
     )
-    # Those at the border must not widen the picture.
+    # Circles at the border must not enlarge the picture.
     axes.add_collection(collection, autolim=False)
 
 
 def legend(figure: FigureBase, classes: Sequence[str], loc: Any = "outside lower center", **style: Any) -> None:
-    """The classes and their colours, below the picture or at another of Matplotlib's places."""
+    """Draw a legend of the classes and their colours, below the picture or at another location of Matplotlib."""
     handles = [Patch(facecolor=colour(label), label=name) for label, name in enumerate(classes)]
     figure.legend(handles=handles, loc=loc, ncols=len(handles), **style)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Draw without a display and without touching pyplot's global state."""
+    """Save a figure without a display and without changing pyplot's global state."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=100)

@@ -1,4 +1,4 @@
-"""All files of one micrograph: tables, structures, maps, overlays and the page."""
+"""All output files of one micrograph: tables, structures, maps, overlays and the HTML page."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from hrtem.report.overlay import overlay, overlay_svg
 from hrtem.report.page import write_page
 from hrtem.report.tables import fields_of, write_csv, write_parquet
 
-#: Depth of the cell that structure files need around a sheet, Å.
+#: Depth of the cell around a sheet in structure files, Å.
 DEPTH = 10.0
 
 
 def write_files(frames: Sequence[Frame], folder: Path, title: str, settings: Mapping[str, Any] | None = None) -> None:
-    """Write everything that is known of one micrograph, or of the frames of one movie, into a folder.
+    """Write all results of one micrograph, or of the frames of one movie, into a folder.
 
-    ``atoms.csv``, ``atoms.parquet``, ``atoms.extxyz``, ``atoms.cif``, ``maps.hspy`` where there are maps,
-    ``report.html``, and ``overlay.png`` and ``overlay.svg``, numbered where there are several frames.
+    The files are ``atoms.csv``, ``atoms.parquet``, ``atoms.extxyz``, ``atoms.cif``, ``maps.hspy`` if there are maps,
+    ``report.html``, and ``overlay.png`` and ``overlay.svg``, numbered for several frames.
 
     Args:
-        frames: at least one, all of the same model.
-        folder: an empty one.
-        title: what the micrograph is called.
-        settings: what the page lists as settings.
+        frames: at least one frame, all from the same model.
+        folder: an empty folder.
+        title: name of the micrograph.
+        settings: settings listed on the page.
     """
     fields = fields_of(frames)
     write_csv(fields, folder / "atoms.csv")
@@ -49,16 +49,16 @@ def write_files(frames: Sequence[Frame], folder: Path, title: str, settings: Map
 
 
 def element(name: str) -> str:
-    """The element that a class names, as ``Mo``, ``S`` or ``S2``, or ``X`` where it names none."""
+    """Element of a class name such as ``Mo``, ``S`` or ``S2``; ``X`` if the name contains no element."""
     found = re.fullmatch(r"([A-Z][a-z]?)\d*", name)
     return found.group(1) if found and found.group(1) in atomic_numbers else "X"
 
 
 def atoms_of(frame: Frame) -> Atoms:
-    """The columns of a frame as a sheet at z = 0 in a cell of the field of view.
+    """Convert the columns of a frame to a sheet at z = 0 in a cell of the size of the field of view.
 
-    A column of several atoms is one. x runs to the right, y down and z along the beam, into the image, so that the
-    axes are right-handed. Class, probability, sigma_pm and, where atoms are counted, count are arrays.
+    Each column becomes one atom. x runs to the right, y down and z along the beam, into the image, so that the
+    axes are right-handed. The arrays are class, probability, sigma_pm and, if atoms are counted, count.
     """
     columns = frame.columns
     symbols = [element(name) for name in columns.classes]
@@ -78,14 +78,14 @@ def atoms_of(frame: Frame) -> Atoms:
 
 
 def write_structures(frames: Sequence[Frame], folder: Path) -> None:
-    """Write ``atoms.extxyz`` and ``atoms.cif``, one structure a frame."""
+    """Write ``atoms.extxyz`` and ``atoms.cif``, with one structure per frame."""
     sheets = [atoms_of(frame) for frame in frames]
     write(folder / "atoms.extxyz", sheets, format="extxyz")
     (folder / "atoms.cif").write_bytes(b"".join(_cif(sheet, number) for number, sheet in enumerate(sheets)))
 
 
 def _cif(sheet: Atoms, number: int) -> bytes:
-    """The data block of one structure, ``image0`` and so on; of one without atoms the cell alone."""
+    """CIF data block of one structure, named ``image0`` and so on; without atoms, it contains only the cell."""
     if not len(sheet):
         lengths = zip("abc", sheet.cell.lengths(), strict=True)
         lines = [f"data_image{number}", *(f"_cell_length_{axis}  {length:.10g}" for axis, length in lengths)]
@@ -98,12 +98,14 @@ def _cif(sheet: Atoms, number: int) -> bytes:
 
 
 def write_maps(frames: Sequence[Frame], path: Path, title: str) -> None:
-    """Write the network's answers as a HyperSpy signal ``(frame, channel, Y, X)``, without axes of one entry.
+    """Write the network output as a HyperSpy signal ``(frame, channel, Y, X)``.
+
+    Frame and channel axes of length 1 are left out.
 
     Args:
-        frames: all with maps of one shape.
-        path: of the ``.hspy`` file.
-        title: of the signal.
+        frames: frames with maps of one shape.
+        path: path of the ``.hspy`` file.
+        title: title of the signal.
     """
     from rsciio import hspy
 

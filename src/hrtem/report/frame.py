@@ -1,4 +1,4 @@
-"""What is reported of one image: its columns, the network's output, and what an analysis adds."""
+"""Reported data of one image: its columns, the network's output, and the results of an analysis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hrtem.structure import Mark
 
 
 class Answered(Protocol):
-    """What :class:`hrtem.inference.Predictor` answers, as far as a report needs it."""
+    """The part of a prediction by :class:`hrtem.inference.Predictor` that a report needs."""
 
     @property
     def columns(self) -> Columns:
@@ -22,7 +22,7 @@ class Answered(Protocol):
 
     @property
     def middle_image(self) -> np.ndarray:
-        """Image ``(Y, X)`` to draw, the middle one of a series."""
+        """Image ``(Y, X)`` to draw, the middle image of a series."""
         ...
 
     @property
@@ -32,7 +32,7 @@ class Answered(Protocol):
 
     @property
     def maps(self) -> np.ndarray | None:
-        """Output of the network ``(C, Y, X)``, or None if it was not kept."""
+        """Network output ``(C, Y, X)``, or None if it was not kept."""
         ...
 
     @property
@@ -42,26 +42,26 @@ class Answered(Protocol):
 
     @property
     def in_domain(self) -> bool | None:
-        """True for an image like those of the training, None if this is unknown."""
+        """True for an image similar to the training images, None if unknown."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image and what was found in it.
+    """One image and the columns found in it.
 
     Attributes:
-        image: ``(Y, X)`` as it was read.
+        image: ``(Y, X)``, as read from the file.
         columns: N columns, positions in Å from the centre of pixel ``[0, 0]``.
-        sampling: Å/px of ``image``.
-        maps: the network's answer ``(C, Y, X)``, or None where it was not kept.
-        map_sampling: Å/px of ``maps``.
-        in_domain: whether the image looks like those of the training; None where that is unknown.
-        extras: further facts of the columns, each ``(N,)`` numbers or texts, by the name of their column in tables.
+        sampling: pixel size of ``image``, Å/px.
+        maps: network output ``(C, Y, X)``, or None if it was not kept.
+        map_sampling: pixel size of ``maps``, Å/px.
+        in_domain: whether the image is similar to the training images; None if unknown.
+        extras: further properties of the columns, ``(N,)`` numbers or texts, by their table header.
         marks: shapes to draw over the image.
 
     Raises:
-        ValueError: an extra has not one value a column.
+        ValueError: an extra does not have one value per column.
     """
 
     image: np.ndarray
@@ -82,7 +82,7 @@ class Frame:
     def of(
         cls, prediction: Answered, extras: Mapping[str, np.ndarray] | None = None, marks: Sequence[Mark] = ()
     ) -> Frame:
-        """From what a :class:`hrtem.inference.Predictor` found."""
+        """Construct the frame from a prediction of :class:`hrtem.inference.Predictor`."""
         return cls(
             prediction.middle_image,
             prediction.columns,
@@ -95,9 +95,9 @@ class Frame:
         )
 
     def class_maps(self) -> np.ndarray:
-        """The maps of the classes, ``(classes, Y, X)`` in [0, 1].
+        """Maps of the classes, ``(classes, Y, X)`` in [0, 1].
 
-        Offsets, two more channels than classes, are left out; of maps that count atoms the highest stands for all.
+        Two offset channels after the class channels are left out; maps of atom counts are reduced to their maximum.
         """
         assert self.maps is not None
         classes = len(self.columns.classes)

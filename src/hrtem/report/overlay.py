@@ -1,4 +1,4 @@
-"""What was found, drawn over the image at its full resolution, as pixels and as shapes."""
+"""Overlays of columns and marks on the image at full resolution, as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from hrtem.columns import Columns
 from hrtem.report.drawing import circle, grey, hexadecimal
 from hrtem.structure import Mark
 
-#: Radius of the ring around a column, and of that which marks a point, Å.
+#: Radius of the ring around a column and of the ring around a marked point, Å.
 RADIUS, POINT = 0.35, 0.6
-#: Rows of the picture that are drawn at a time; bounds the memory.
+#: Number of picture rows drawn at a time; limits the memory.
 STRIP = 512
-#: A polygon's opacity.
+#: Opacity of polygons.
 OPACITY = 0.4
 
 
 def overlay(image: np.ndarray, columns: Columns, sampling: float, path: Path, marks: Sequence[Mark] = ()) -> Path:
     """Write a PNG of ``image`` ``(Y, X)`` with a ring on each column and all marks.
 
-    An image of up to 2048 px a side is drawn with two picture pixels a pixel or more, a larger one with one.
+    Images with sides up to 2048 px are drawn with at least two picture pixels per image pixel, larger images with one.
 
     Args:
-        image: the micrograph as it was read.
-        columns: positions in Å.
-        sampling: Å/px of ``image``.
-        path: the file.
-        marks: shapes that an analysis adds.
+        image: the micrograph as read from the file.
+        columns: columns, with positions in Å.
+        sampling: pixel size of ``image``, Å/px.
+        path: path of the PNG.
+        marks: further shapes from an analysis.
 
     Returns:
         ``path``.
@@ -51,7 +51,7 @@ def overlay(image: np.ndarray, columns: Columns, sampling: float, path: Path, ma
         bottom = min(rows, top + step)
         y = columns.positions[:, 1] / sampling
         near = columns[(y > top - reach) & (y < bottom + reach)]
-        # Figures are sized in inches, and a hundredth of a pixel more keeps rounding from costing one.
+        # Figure sizes are in inches; the additional hundredth of a pixel prevents the loss of a pixel by rounding.
         size = ((width * scale + 0.01) / 100, ((bottom - top) * scale + 0.01) / 100)
         figure = Figure(figsize=size, dpi=100)
         canvas = FigureCanvasAgg(figure)
@@ -78,7 +78,7 @@ def overlay(image: np.ndarray, columns: Columns, sampling: float, path: Path, ma
 
 
 def _collections(marks: Iterable[Mark], sampling: float) -> list[PolyCollection | LineCollection | EllipseCollection]:
-    """Marks by what draws them, polygons lowest."""
+    """Matplotlib collections of all marks, with polygons at the bottom."""
     points: list[list[Mark]] = [[], [], []]
     for mark in marks:
         points[min(len(mark.points), 3) - 1].append(mark)
@@ -111,9 +111,9 @@ def _collections(marks: Iterable[Mark], sampling: float) -> list[PolyCollection 
 
 
 def overlay_svg(image: np.ndarray, columns: Columns, sampling: float, path: Path, marks: Sequence[Mark] = ()) -> Path:
-    """Write the same as SVG: the image at its full resolution, a group of circles a class, a group of shapes a kind.
+    """Write the overlay as SVG: the image at full resolution, a group of circles per class and of shapes per kind.
 
-    One unit is one pixel of the image, and (0, 0) is the centre of the first.
+    One unit is one pixel of the image, and (0, 0) is the centre of the first pixel.
 
     Args:
         image, columns, sampling, path, marks: see :func:`overlay`.
@@ -147,7 +147,7 @@ def overlay_svg(image: np.ndarray, columns: Columns, sampling: float, path: Path
 
 
 def _shape(mark: Mark, sampling: float, stroke: float) -> str:
-    """A mark with its text as SVG."""
+    """SVG element of a mark with its text."""
     title = f"<title>{escape(mark.text)}</title>"
     places = mark.points / sampling
     if len(places) == 1:
@@ -166,7 +166,10 @@ def _shape(mark: Mark, sampling: float, stroke: float) -> str:
 
 
 def data_address(pixels: np.ndarray, quality: int | None = None) -> str:
-    """Pixels ``(Y, X)``, ``(Y, X, 3)`` or ``(Y, X, 4)`` uint8 as a ``data:`` address: PNG, or JPEG of a quality."""
+    """Encode uint8 pixels ``(Y, X)``, ``(Y, X, 3)`` or ``(Y, X, 4)`` as a ``data:`` URL.
+
+    The format is PNG, or JPEG if ``quality`` is given.
+    """
     buffer = io.BytesIO()
     picture = Image.fromarray(pixels)
     if quality is None:

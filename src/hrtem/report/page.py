@@ -1,4 +1,4 @@
-"""One page that shows what was found: it holds everything it needs, and works from disk without a network."""
+"""Self-contained HTML page of the results, which works from disk without a network connection."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from hrtem.report.overlay import data_address
 from hrtem.report.tables import Field
 from hrtem.structure import Mark
 
-#: Longest side of a picture on the page, px; browsers and memory hold no more with ease.
+#: Longest side of a picture on the page, px; limited by browsers and memory.
 LONGEST = 4096
-#: Pictures of a longer side are JPEG, of this quality.
+#: Longest side of lossless pictures, px, and the JPEG quality of larger pictures.
 LOSSLESS, QUALITY = 2048, 90
-#: How many pixels, and how many frames, a page holds.
+#: Largest number of pixels and of frames on a page.
 PIXELS, FRAMES = 8 * LONGEST**2, 200
-#: Stands for an unknown number among whole ones.
+#: Code of an unknown value among integers.
 MISSING = -(2**31)
 
 
 @dataclass(frozen=True, eq=False)
 class Movie:
-    """What a page shows of a movie beside some of its frames.
+    """Movie data for a page, in addition to a selection of its frames.
 
     Attributes:
-        numbers: of the frames in the movie.
-        length: of the movie, frames.
-        curve: a number for each frame of the movie, ``(length,)``, drawn above the time.
-        about: what that number is.
+        numbers: numbers of the selected frames in the movie.
+        length: length of the movie, frames.
+        curve: one value per frame of the movie, ``(length,)``, drawn against time.
+        about: meaning of that value.
     """
 
     numbers: Sequence[int]
@@ -51,7 +51,7 @@ class Movie:
     about: str
 
     def packed(self) -> dict[str, Any]:
-        """As the script reads it: means over equal times, where frames are more than a page has pixels."""
+        """Data for the script of the page, averaged over equal times if the movie has more than 1000 frames."""
         step = -(-self.length // 1000)
         means = [float(np.mean(self.curve[start : start + step])) for start in range(0, self.length, step)]
         return {"about": self.about, "step": step, "values": [round(value, 3) for value in means]}
@@ -65,18 +65,18 @@ def write_page(
     settings: Mapping[str, Any],
     movie: Movie | None = None,
 ) -> None:
-    """Write a page with the image, the network's output and the columns found, to be looked at in a browser.
+    """Write an HTML page with the image, the network's output and the columns found.
 
-    Images of more than 4096 px a side are shown smaller, and of a long movie evenly spaced frames are shown; the page
-    says so. The file appears complete or not at all.
+    Images with a side above 4096 px are reduced, and a long movie is shown as evenly spaced frames; the page
+    states both. The file appears complete or not at all.
 
     Args:
-        frames: at least one.
-        fields: :func:`hrtem.report.tables.fields_of` the frames.
-        path: of the page.
-        title: what the micrograph is called.
-        settings: what to list as settings; mappings within it are joined with dots.
-        movie: where the frames are some of a longer movie.
+        frames: at least one frame.
+        fields: result of :func:`hrtem.report.tables.fields_of` for the frames.
+        path: path of the page.
+        title: name of the micrograph.
+        settings: settings to list; the names in nested mappings are joined with dots.
+        movie: movie data, if the frames are a selection from a longer movie.
     """
     chosen = _shown(frames)
     ends = np.cumsum([0] + [len(frame.columns) for frame in frames])
@@ -103,11 +103,11 @@ def write_page(
     }
     place = files("hrtem.report")
     style, script, page = (place.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
-    # No "<" may end the element that holds the data.
+    # Without "<", the data cannot close the element that contains it.
     packed = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     parts = {
         "title": escape(title),
-        # The page may load and send nothing, and runs this script alone.
+        # The page can neither load nor send data, and runs only this script.
         "policy": f"default-src 'none'; img-src data:; script-src '{_digest(script)}'; style-src '{_digest(style)}'",
         "style": style,
         "data": packed,
@@ -122,7 +122,7 @@ def write_page(
 
 
 def _shown(frames: Sequence[Frame]) -> list[int]:
-    """Numbers of the frames that a page has room for, evenly spaced."""
+    """Numbers of the frames that fit on a page, evenly spaced."""
     pixels = min(LONGEST**2, frames[0].image.size)
     room = max(1, min(FRAMES, PIXELS // pixels))
     if len(frames) <= room:
@@ -131,7 +131,7 @@ def _shown(frames: Sequence[Frame]) -> list[int]:
 
 
 def _picture(frame: Frame) -> dict[str, Any]:
-    """The image, the network's output and the marks of a frame."""
+    """Page data of a frame: image, network output and marks."""
     rows, width = frame.image.shape
     pixels = grey(frame.image)
     step = -(-max(pixels.shape) // LONGEST)
@@ -156,12 +156,12 @@ def _picture(frame: Frame) -> dict[str, Any]:
 
 
 def _smaller(pixels: np.ndarray, step: int) -> np.ndarray:
-    """Means over squares of ``step`` px."""
+    """Reduce a picture to means over squares of ``step`` px."""
     return np.asarray(Image.fromarray(pixels).reduce(step))
 
 
 def _coloured(maps: np.ndarray) -> np.ndarray:
-    """Maps ``(C, Y, X)`` in [0, 1] as RGBA uint8: the mean colour of the classes, as opaque as their sum."""
+    """Draw maps ``(C, Y, X)`` in [0, 1] as RGBA uint8: mean colour of the classes, with their sum as opacity."""
     total = maps.sum(axis=0)
     answer = np.empty((*total.shape, 4), np.uint8)
     for channel in range(3):
@@ -172,7 +172,7 @@ def _coloured(maps: np.ndarray) -> np.ndarray:
 
 
 def _packed_field(field: Field, rows: np.ndarray) -> dict[str, Any]:
-    """A field as the script reads it: whole numbers of the last digit, real numbers, or numbers of texts."""
+    """Data of a field for the script: integers in units of the last digit, real numbers, or indices of texts."""
     values = field.values[rows]
     if field.digits is None:
         texts, codes = np.unique(values.astype(str), return_inverse=True) if len(values) else (np.empty(0, str), values)
@@ -200,12 +200,12 @@ def _packed(values: np.ndarray) -> str:
 
 
 def _digest(text: str) -> str:
-    """What a content security policy calls an inline script or style."""
+    """Hash of an inline script or style for a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Names and values in order, names of mappings within mappings joined with dots."""
+    """Names and values in order; the names in nested mappings are joined with dots."""
     answer: list[tuple[str, str]] = []
     for name, value in settings.items():
         if isinstance(value, Mapping):

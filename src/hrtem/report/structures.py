@@ -1,4 +1,4 @@
-"""Pictures of how columns are arranged: rings over the image, displacements and strain beside it."""
+"""Figures of the structure: rings over the image, with displacements and strain beside it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from hrtem.columns import Columns
 from hrtem.report.drawing import circle, save, show_image
 from hrtem.structure import Structure
 
-#: Displacements are drawn this many times as long.
+#: Magnification of the displacement arrows.
 MAGNIFICATION = 10.0
-#: Least half range of the strain's colours.
+#: Minimum half range of the strain colours.
 STRAIN = 0.02
 
 
 def structure_figure(image: np.ndarray, columns: Columns, structure: Structure, sampling: float, path: Path) -> Path:
-    """Write a PNG: bonds, rings and defects over the image, and beside it the strain map where there is a lattice.
+    """Write a PNG with bonds, rings and defects over the image, and with a strain map beside it if there is a lattice.
 
     Args:
-        image: the micrograph as it was read, ``(Y, X)``.
-        columns: what was found in it.
-        structure: how these are arranged.
-        sampling: Å/px of ``image``.
-        path: the file.
+        image: the micrograph as read from the file, ``(Y, X)``.
+        columns: columns found in the image.
+        structure: structure of these columns.
+        sampling: pixel size of ``image``, Å/px.
+        path: path of the PNG.
 
     Returns:
         ``path``.
@@ -47,7 +47,7 @@ def structure_figure(image: np.ndarray, columns: Columns, structure: Structure, 
 
 
 def network(axes: Axes, columns: Columns, structure: Structure, sampling: float) -> None:
-    """Columns as rings, bonds as lines, and all marks in their colours with a legend."""
+    """Draw columns as rings, bonds as lines, and all marks in their colours with a legend."""
     circle(axes, columns, sampling, radius=0.35, linewidth=0.6)
     place = columns.positions / sampling
     axes.add_collection(LineCollection(list(place[structure.bonds.pairs]), colors="c", linewidths=0.8), autolim=False)
@@ -67,7 +67,7 @@ def network(axes: Axes, columns: Columns, structure: Structure, sampling: float)
 
 
 def strain(figure: Figure, axes: Axes, columns: Columns, structure: Structure, sampling: float) -> None:
-    """Each column in the colour of its dilatation, the sum of e_xx and e_yy, and its displacement as an arrow."""
+    """Draw each column in the colour of its dilatation e_xx + e_yy, and its displacement as an arrow."""
     place = columns.positions / sampling
     dilatation = structure.fields["e_xx"] + structure.fields["e_yy"]
     known = np.isfinite(dilatation)

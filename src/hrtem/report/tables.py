@@ -1,4 +1,4 @@
-"""Tables of what was found."""
+"""Tables of the columns found."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from hrtem import folders
 from hrtem.columns import Columns
 from hrtem.report.frame import Frame
 
-#: Rows that are turned into text at a time.
+#: Number of rows converted to text at a time.
 CHUNK = 50_000
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """One column of a table of columns.
+    """One field of a table: a table column with a value for each atomic column.
 
     Attributes:
-        name: its header.
-        values: ``(N,)``: whole numbers, real ones that are rounded already, or texts; NaN and "" are unknown.
-        digits: behind the point; None for texts.
-        about: what it is, with its unit.
+        name: table header.
+        values: ``(N,)`` integers, rounded real numbers, or texts; NaN and "" are unknown values.
+        digits: number of decimal places; None for texts.
+        about: description, with the unit.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Field:
     about: str
 
     def texts(self, rows: slice) -> list[str]:
-        """The values of some rows as they stand in a file."""
+        """Format the values of some rows for a file."""
         if self.digits is None:
             return [str(value) for value in self.values[rows]]
         form = f"%.{self.digits}f"
@@ -43,11 +43,11 @@ class Field:
 
 
 def fields_of(frames: Sequence[Frame]) -> list[Field]:
-    """The table of all columns of some frames, in the order of the frames.
+    """Make the table of all columns of some frames, in the order of the frames.
 
-    It has ``frame``, ``id``, positions in Å and in pixels of the input image, the class, the probability of a column
-    and of each class, the number of atoms where the model counts them, the standard deviation of x or y, whether the
-    image is in the domain, and what the frames have as extras.
+    The fields are ``frame``, ``id``, positions in Å and in pixels of the input image, the class, the probability of a
+    column and of each class, the number of atoms if the model counts them, the standard deviation of x or y, whether
+    the image is in the training domain, and the extras of the frames.
 
     Raises:
         ValueError: an extra has the name of another field.
@@ -103,7 +103,7 @@ def fields_of(frames: Sequence[Frame]) -> list[Field]:
 
 
 def chance_of_count(columns: Columns) -> np.ndarray:
-    """Probability ``(N,)`` of the number of atoms that is said, given that there is a column; NaN where none is."""
+    """Probability ``(N,)`` of the reported number of atoms, given that there is a column; NaN without atom counts."""
     chances = columns.count_probabilities
     if not chances.shape[1]:
         return np.full(len(columns), np.nan)
@@ -136,7 +136,7 @@ def write_csv(fields: Sequence[Field], path: Path) -> None:
 
 
 def write_parquet(fields: Sequence[Field], path: Path) -> None:
-    """Write a table as Parquet, each column with its meaning as metadata; the file appears complete or not at all."""
+    """Write a table as Parquet, with field descriptions as metadata; the file appears complete or not at all."""
     schema, arrays = [], []
     for field in fields:
         if field.digits is None:

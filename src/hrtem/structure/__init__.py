@@ -1,4 +1,4 @@
-"""How columns are arranged: neighbours, rings and defects of a sheet, lattice, strain and solid of a crystal."""
+"""Arrangement of columns: neighbours, rings and defects of a sheet; lattice, strain and 3D model of a crystal."""
 
 from hrtem.structure.analysis import Mark, Structure, analyse
 from hrtem.structure.defects import Defect, find_defects, sites

@@ -1,4 +1,4 @@
-"""Everything that the arrangement of columns says, as fields of a table and as marks to draw."""
+"""Structure analysis of columns, with results as fields of a table and as marks to draw."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hrtem.structure.defects import LARGEST_VACANCY, Defect, find_defects, rings
 from hrtem.structure.lattice import Lattice, fit_lattice
 from hrtem.structure.network import Bonds, Rings, find_bonds, find_rings, three_bonded
 
-#: A sheet is three-bonded if at least this share of the columns with two bonds or more has three.
+#: Minimum share of columns with three bonds, among columns with at least two bonds, in a three-bonded sheet.
 SHEET = 0.5
-#: Colour of a ring by its size, of a vacancy, a hole and an atom at an edge.
+#: Colours of rings by size, of vacancies, of holes and of edge atoms.
 COLOURS = {4: "#984ea3", 5: "#377eb8", 7: "#e41a1c", 8: "#ff7f00"}
 OTHER_RING, VACANCY, HOLE, EDGE = "#a65628", "#ffff33", "#999999", "#4daf4a"
 RING_NAMES = {3: "triangle", 4: "square", 5: "pentagon", 6: "hexagon", 7: "heptagon", 8: "octagon"}
@@ -21,12 +21,12 @@ RING_NAMES = {3: "triangle", 4: "square", 5: "pentagon", 6: "hexagon", 7: "hepta
 
 @dataclass(frozen=True)
 class Mark:
-    """Something to draw over the image.
+    """A shape to draw over the image.
 
     Attributes:
-        kind: what a legend groups by, for instance ``pentagon``.
-        points: ``(K, 2)`` Å; one is a place, two are the ends of a line, more the corners of a polygon.
-        text: what it is, in a few words.
+        kind: group in the legend, for instance ``pentagon``.
+        points: ``(K, 2)`` Å; one point marks a position, two points a line, more points a polygon.
+        text: short description.
         colour: ``#rrggbb``.
     """
 
@@ -38,15 +38,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Structure:
-    """How N columns are arranged.
+    """Arrangement of N columns.
 
     Attributes:
         bonds: neighbour graph.
-        lattice: of the largest crystal, or None where there is none.
+        lattice: lattice of the largest crystal, or None without a lattice.
         rings: closed rings of a three-bonded sheet, or None for any other structure.
-        defects: what rings other than hexagons make together, the largest first.
-        fields: of each column, ``(N,)`` arrays by name; those of the lattice are NaN where it is unknown.
-        marks: what to draw.
+        defects: defects formed by rings other than hexagons, the largest first.
+        fields: properties of the columns, ``(N,)`` arrays by name; lattice properties are NaN where unknown.
+        marks: shapes to draw.
     """
 
     bonds: Bonds
@@ -57,7 +57,7 @@ class Structure:
     marks: list[Mark]
 
     def summary(self) -> str:
-        """Rings, vacancies and lattice in one sentence."""
+        """Summarise rings, vacancies and lattice in one sentence."""
         parts = []
         if self.rings is not None:
             counts = self.rings.counts().items()
@@ -76,11 +76,11 @@ class Structure:
 
 
 def analyse(columns: Columns, extent: tuple[float, float]) -> Structure:
-    """The structure that columns form: neighbours, lattice, and in a sheet of three-bonded atoms rings and defects.
+    """Analyse the structure of columns: neighbours, lattice, and rings and defects of a three-bonded sheet.
 
     Args:
         columns: N columns of one image.
-        extent: largest x and y of a pixel's centre, Å.
+        extent: x and y of the centre of the last pixel, Å.
     """
     positions = columns.positions
     graph = find_bonds(positions)
@@ -111,7 +111,7 @@ def _at(site: np.ndarray, name: str) -> np.ndarray:
 
 
 def _ring_marks(rings: Rings) -> list[Mark]:
-    """All rings but whole hexagons."""
+    """Marks of all rings except complete hexagons."""
     marks = []
     for corners, missing in zip(rings.corners, rings.missing, strict=True):
         size = len(corners)

@@ -1,4 +1,4 @@
-"""What each atom of a three-bonded sheet is part of, and the defects that rings other than hexagons make together."""
+"""Site types of the atoms of a three-bonded sheet, and defects formed by rings other than hexagons."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scipy.sparse.csgraph import connected_components
 
 from hrtem.structure.network import Bonds, Rings
 
-#: A ring that more atoms than this would fill is a hole.
+#: Largest number of missing atoms in a vacancy; a ring with more missing atoms is a hole.
 LARGEST_VACANCY = 6
-#: Defects with a name of their own, by the sizes of their rings.
+#: Names of known defects by their ring sizes.
 NAMES = {
     (5, 7): "dislocation",
     (5, 5, 7, 7): "rotated bond",
@@ -26,13 +26,14 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Defect:
-    """Whole rings other than hexagons that share bonds.
+    """A defect: complete rings other than hexagons that share bonds.
 
     Attributes:
-        name: one of :data:`NAMES`, or its rings, as ``12 rings of 5, 12 of 7``.
-        rings: their indices, ``(K,)``.
-        centre: ``(2,)`` Å.
-        charge: sum of 6 − size; 0 for a defect that curves the sheet nowhere else.
+        name: a name from :data:`NAMES`, or ``rings:`` followed by the number of rings of each size, such as
+            ``rings: 12 of 5, 12 of 7``.
+        rings: indices of the rings, ``(K,)``.
+        centre: mean of the ring centres, ``(2,)`` Å.
+        charge: sum of 6 − size; 0 for a defect that causes no curvature elsewhere in the sheet.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Defect:
 
 
 def find_defects(rings: Rings) -> list[Defect]:
-    """The defects of a sheet, the largest first; vacancies with open bonds are rings that miss atoms instead."""
+    """Find the defects of a sheet, the largest first; vacancies with open bonds count as rings with missing atoms."""
     sizes = rings.sizes
     odd = np.flatnonzero((sizes != 6) & rings.whole)
     owner: dict[tuple[int, int], int] = {}
@@ -67,7 +68,7 @@ def find_defects(rings: Rings) -> list[Defect]:
 
 
 def rings_of(rings: Rings, number: int) -> list[list[int]]:
-    """Of each of the ``number`` columns the indices of its rings."""
+    """Indices of the rings around each of the ``number`` columns."""
     answer: list[list[int]] = [[] for _ in range(number)]
     for index, ring in enumerate(rings.members):
         for column in ring.tolist():
@@ -76,17 +77,17 @@ def rings_of(rings: Rings, number: int) -> list[list[int]]:
 
 
 def sites(positions: np.ndarray, graph: Bonds, rings: Rings, extent: tuple[float, float]) -> np.ndarray:
-    """What each atom of a three-bonded sheet is part of, str ``(N,)``.
+    """Site type of each atom of a three-bonded sheet, str ``(N,)``.
 
-    ``bulk``: three bonds, and hexagons only; ``defect``: beside a whole ring of another size; ``vacancy``: on the rim
-    of a ring that few atoms would fill; ``edge``: on the rim of a hole or of the sheet; ``border``: fewer than three
-    bonds, and the missing ones reach out of the image; ``crowded``: more than three bonds.
+    ``bulk``: three bonds and hexagons only; ``defect``: beside a complete ring of another size; ``vacancy``: on the rim
+    of a ring with few missing atoms; ``edge``: on the rim of a hole or of the sheet; ``border``: fewer than three
+    bonds, with the missing bonds pointing out of the image; ``crowded``: more than three bonds.
 
     Args:
         positions: ``(N, 2)`` Å.
         graph: bonds.
         rings: closed rings.
-        extent: largest x and y of a pixel's centre, Å.
+        extent: x and y of the centre of the last pixel, Å.
     """
     coordination = graph.coordination
     towards = np.zeros_like(positions)
@@ -94,9 +95,9 @@ def sites(positions: np.ndarray, graph: Bonds, rings: Rings, extent: tuple[float
         here, there = graph.pairs[:, side], graph.pairs[:, 1 - side]
         np.add.at(towards, here, positions[there] - positions[here])
     reach = np.linalg.norm(towards, axis=1, keepdims=True)
-    # The bonds of an atom add up to nothing, so what is missing points against the rest.
+    # The bond vectors of a complete atom add up to zero, so a missing bond points against the sum of the others.
     outside = positions - graph.length * towards / np.where(reach > 0.0, reach, np.inf)
-    # An atom right at the border may be missed for being half outside.
+    # An atom directly at the border may be missing because it is half outside the image.
     border = 0.5 * graph.length
     inside = np.all((outside > border) & (outside < np.asarray(extent) - border), axis=1)
     size, missing = rings.sizes, rings.missing

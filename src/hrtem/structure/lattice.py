@@ -1,4 +1,4 @@
-"""The lattice that columns lie on, and how each of them departs from it: displacement and strain."""
+"""Lattice fit to columns, with the displacement and strain of each column."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from scipy.spatial import cKDTree
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 
-#: A column is where a lattice vector points if it is no farther off than this share of the shortest distance.
+#: Largest distance of a column from the end of a lattice vector, as a share of the shortest column distance.
 TOLERANCE = 0.3
-#: Difference vectors are taken to this many nearest neighbours: enough to leave a cell of eight columns.
+#: Number of nearest neighbours for difference vectors: enough to reach beyond a cell of eight columns.
 NEIGHBOURS = 24
-#: So many columns are enough to know the lattice vectors.
+#: Largest number of columns used to find the lattice vectors.
 ENOUGH = 3000
-#: Smaller connected pieces of a lattice are left out.
+#: Fewest columns of a connected piece of the lattice; smaller pieces are left out.
 SMALLEST_PIECE = 4
-#: A site of the motif is on a lattice only if it has at least this share of the columns of the most populated one.
+#: Minimum population of a site of the motif, as a share of the most populated site.
 RARE = 0.1
-#: Strain is that of the neighbours within so many of the longer lattice vector.
+#: Radius of the neighbourhood for the strain, in lengths of the longer lattice vector.
 REACH = 1.6
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """A lattice fitted to N columns, and what is left over.
+    """A lattice fitted to N columns, with displacements and strains.
 
     Attributes:
         cell: ``(2, 2)`` Å; its rows are the reduced lattice vectors, ``positions = indices @ cell + origin``.
-        origins: ``(M, 2)`` Å of the M sites of the motif, which share the cell; the most populated first.
-        motif: ``(N,)`` int, each column's site of the motif; −1 where it is on no lattice.
-        indices: ``(N, 2)`` int, multiples of the lattice vectors; 0 where on no lattice.
-        displacements: ``(N, 2)`` Å from the fitted lattice; NaN where on none.
-        strains: ``(N, 3)``, xx, yy and xy components of the infinitesimal strain against the fitted lattice; NaN where
-            the neighbours do not tell.
-        rotations: ``(N,)`` radians, from x towards y; NaN as above.
+        origins: ``(M, 2)`` Å, origins of the M sites of the motif, which share the cell; the most populated site first.
+        motif: ``(N,)`` int, site of the motif of each column; −1 for a column off the lattice.
+        indices: ``(N, 2)`` int, multiples of the lattice vectors; 0 for a column off the lattice.
+        displacements: ``(N, 2)`` Å from the fitted lattice; NaN for a column off the lattice.
+        strains: ``(N, 3)``, xx, yy and xy components of the infinitesimal strain against the fitted lattice; NaN if
+            the neighbours do not determine the strain.
+        rotations: ``(N,)`` radians, from x towards y; NaN like the strains.
     """
 
     cell: np.ndarray
@@ -51,7 +51,7 @@ class Lattice:
     rotations: np.ndarray
 
     def lengths(self) -> tuple[float, float, float]:
-        """Both lattice vectors' lengths in Å and the angle between them in degrees."""
+        """Lengths of both lattice vectors in Å and the angle between them in degrees."""
         a, b = np.linalg.norm(self.cell, axis=1)
         return float(a), float(b), float(np.degrees(np.arccos(self.cell[0] @ self.cell[1] / (a * b))))
 
@@ -59,20 +59,20 @@ class Lattice:
 def fit_lattice(columns: Columns, reference: np.ndarray | None = None) -> Lattice | None:
     """Fit the lattice of the largest crystal.
 
-    Lattice vectors are those that lead from most columns to another of the same class, both ways. Columns are counted
-    along them from neighbour to neighbour, so that bent lattices are followed; one affine fit over all of them is the
-    lattice, and a local one over the neighbours of a column its strain (Hÿtch's peak pairs, by least squares).
+    A lattice vector must lead from most columns to another column of the same class, in both directions. Columns are
+    indexed from neighbour to neighbour, which also follows bent lattices. An affine fit to all indexed columns gives
+    the lattice. An affine fit to the neighbours of each column gives its strain (Hÿtch's peak pairs, by least squares).
 
     Args:
         columns: N columns.
-        reference: ``(2, 2)`` Å, lattice vectors as rows in the image's axes; strain and rotation are against these,
-            where they are known, instead of the fitted ones.
+        reference: ``(2, 2)`` Å, known lattice vectors as rows in the image's axes; strain and rotation then refer to
+            these vectors instead of the fitted vectors.
 
     Returns:
-        The lattice, or None where no lattice vectors are found.
+        The lattice, or None if no lattice vectors are found.
 
     Raises:
-        InputError: the reference is not the lattice that was found but for some per cent.
+        InputError: the reference differs from the fitted lattice by more than some per cent.
     """
     positions = columns.positions
     if len(positions) < 3 * SMALLEST_PIECE:
@@ -90,11 +90,11 @@ def fit_lattice(columns: Columns, reference: np.ndarray | None = None) -> Lattic
     sites, numbers = np.full(len(positions), -1), np.zeros_like(indices)
     sites[used] = motif[piece[used]]
     numbers[used] = indices[used] - steps[piece[used]]
-    # A few columns that another grain or a defect has put on a site of their own are no part of the motif.
+    # Sites with few columns, from another grain or a defect, do not belong to the motif.
     population = np.bincount(sites[used])
     sites[np.isin(sites, np.flatnonzero(population < RARE * population.max()))] = -1
     used = np.flatnonzero(sites >= 0)
-    _, sites[used] = np.unique(sites[used], return_inverse=True)  # the others move up
+    _, sites[used] = np.unique(sites[used], return_inverse=True)  # renumber the remaining sites
     numbers[sites < 0] = 0
     cell, origins = _fitted(positions[used], numbers[used], sites[used])
     displacements = np.full_like(positions, np.nan)
@@ -105,13 +105,13 @@ def fit_lattice(columns: Columns, reference: np.ndarray | None = None) -> Lattic
 
 
 def _vectors(columns: Columns, nearest: float) -> np.ndarray | None:
-    """Two reduced lattice vectors ``(2, 2)`` Å."""
+    """Find two reduced lattice vectors, ``(2, 2)`` Å."""
     positions = columns.positions
     tree = cKDTree(positions)
     middle = np.argsort(np.linalg.norm(positions - np.median(positions, axis=0), axis=1))[:ENOUGH]
     _, near = tree.query(positions[middle], min(NEIGHBOURS + 1, len(positions)))
     across = (positions[near[:, 1:]] - positions[middle, None]).reshape(-1, 2)
-    # Peaks of the histogram of difference vectors, at a tenth of the shortest of them.
+    # Peaks of the histogram of difference vectors; the bin width is a tenth of the shortest column distance.
     reach, step = np.abs(across).max() + nearest, 0.1 * nearest
     edges = np.arange(-reach, reach + step, step)
     histogram = gaussian_filter(np.histogram2d(across[:, 0], across[:, 1], bins=edges)[0], 1.5)
@@ -131,11 +131,11 @@ def _vectors(columns: Columns, nearest: float) -> np.ndarray | None:
 
 
 def _smallest_cell(candidates: np.ndarray, there: np.ndarray, nearest: float) -> np.ndarray | None:
-    """The cell of least area among those whose vectors lead from most columns to others, reduced.
+    """Reduced cell of least area among the cells whose vectors connect the most columns.
 
     Args:
-        candidates: ``(V, 2)`` Å.
-        there: ``(V, N)``, 1 where a vector leads from a column to another both ways.
+        candidates: ``(V, 2)`` Å, possible lattice vectors.
+        there: ``(V, N)``, 1 if the vector leads from the column to other columns in both directions.
         nearest: shortest distance of columns, Å.
     """
     if len(candidates) < 2:
@@ -150,27 +150,27 @@ def _smallest_cell(candidates: np.ndarray, there: np.ndarray, nearest: float) ->
     cost = np.where(possible, area + 1e-3 * nearest * (length[:, None] + length[None]), np.inf)
     first, second = np.unravel_index(np.argmin(cost), cost.shape)
     a, b = candidates[first], candidates[second]
-    while True:  # Lagrange and Gauss
+    while True:  # Lagrange-Gauss reduction
         if a @ a > b @ b:
             a, b = b, a
         turns = np.round(a @ b / (a @ a))
         if turns == 0:
             break
         b = b - turns * a
-    # Along +x, and the second within half a turn of it.
+    # First vector along +x, second within half a turn of it.
     a = a if (a[0], a[1]) > (0.0, 0.0) else -a
     return np.array([a, b if a[0] * b[1] - a[1] * b[0] > 0 else -b])
 
 
 def _counted(columns: Columns, vectors: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Connected piece ``(N,)``, −1 for none, and indices ``(N, 2)`` of each column, from neighbour to neighbour."""
+    """Index the columns from neighbour to neighbour: connected piece ``(N,)``, −1 for none, and indices ``(N, 2)``."""
     positions, number = columns.positions, len(columns)
     tree = cKDTree(positions)
     ones, others, steps = [], [], []
     for axis, vector in enumerate(vectors):
         distance, partner = tree.query(positions + vector)
         back, origin = tree.query(positions - vector)
-        # Each must be the other's neighbour.
+        # The two columns must be each other's neighbours.
         mutual = (distance < tolerance) & (back[partner] < tolerance) & (origin[partner] == np.arange(number))
         ones.append(np.flatnonzero(mutual))
         others.append(partner[mutual])
@@ -197,7 +197,7 @@ def _counted(columns: Columns, vectors: np.ndarray, tolerance: float) -> tuple[n
 
 
 def _fitted(positions: np.ndarray, indices: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One cell ``(2, 2)`` and an origin for each group ``(G, 2)``, by least squares; outliers are left out once."""
+    """Fit one cell ``(2, 2)`` and the origins ``(G, 2)`` of all groups by least squares, and refit without outliers."""
     keep = np.ones(len(positions), bool)
     number = group.max() + 1
 
@@ -214,7 +214,7 @@ def _fitted(positions: np.ndarray, indices: np.ndarray, group: np.ndarray) -> tu
         off = np.linalg.norm(positions - indices @ cell - origins[group], axis=1)
         if attempt == 0:
             good = off <= 4.0 * np.median(off) + 1e-9
-            # Each group keeps its origin.
+            # Groups of outliers only are kept, so that each group has an origin.
             lost = ~np.isin(group, np.unique(group[good]))
             keep = good | lost
     return cell, origins
@@ -223,10 +223,10 @@ def _fitted(positions: np.ndarray, indices: np.ndarray, group: np.ndarray) -> tu
 def _merged(
     cell: np.ndarray, origins: np.ndarray, piece: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pieces that continue each other beyond a gap, told by equal origins but for lattice vectors.
+    """Merge pieces of one lattice that are separated by a gap: their origins differ by a lattice vector.
 
     Returns:
-        Site of the motif of each of the P pieces, ``(P,)``; how many lattice vectors its indices are off, ``(P, 2)``;
+        Site of the motif of each of the P pieces, ``(P,)``; index offset of each piece, in lattice vectors, ``(P, 2)``;
         origins of the sites, ``(M, 2)``.
     """
     inverse = np.linalg.inv(cell)
@@ -245,7 +245,7 @@ def _merged(
 
 
 def _like(reference: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """The vectors of the reference's lattice that the fitted ones would be without strain, ``(2, 2)`` Å."""
+    """Vectors of the reference lattice that correspond to the fitted cell without strain, ``(2, 2)`` Å."""
     if reference.shape != (2, 2) or abs(np.linalg.det(reference)) < 1e-6:
         raise InputError(f"reference must be two lattice vectors in Å that span a cell, got {reference.tolist()}.")
     whole = np.round(cell @ np.linalg.inv(reference))
@@ -260,7 +260,7 @@ def _like(reference: np.ndarray, cell: np.ndarray) -> np.ndarray:
 def _strains(
     positions: np.ndarray, indices: np.ndarray, motif: np.ndarray, cell: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Strain ``(N, 3)`` and rotation ``(N,)`` of each column's surroundings, by least squares over its neighbours."""
+    """Strain ``(N, 3)`` and rotation ``(N,)`` around each column, by least squares over its neighbours."""
     reach = REACH * np.linalg.norm(cell, axis=1).max()
     ideal = indices @ cell
     sums, moments = np.zeros((2, len(positions), 2, 2))
@@ -272,7 +272,7 @@ def _strains(
             np.add.at(moments, column, before[:, :, None] * before[:, None])
             np.add.at(sums, column, before[:, :, None] * after[:, None])
     strains, rotations = np.full((len(positions), 3), np.nan), np.full(len(positions), np.nan)
-    # Neighbours on one line say nothing of what happens across it.
+    # Neighbours on one line do not determine the strain perpendicular to it.
     spread = np.linalg.eigvalsh(moments)
     known = spread[:, 0] > 0.1 * np.maximum(spread[:, 1], 1e-9)
     gradient = np.linalg.solve(moments[known], sums[known]) - np.eye(2)  # [from axis, displaced axis]

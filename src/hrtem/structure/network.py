@@ -1,4 +1,4 @@
-"""Bonds between neighbouring columns and the rings that they close."""
+"""Bonds between neighbouring columns, and the rings of these bonds."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
-#: Neighbours farther apart than this many typical bonds are none. Diagonals of a pentagon are 1.62, of a square 1.41.
+#: Longest bond, in typical bond lengths. The diagonals of a pentagon are 1.62, of a square 1.41.
 LONGEST = 1.35
-#: Where an atom has more than three bonds, those longer than this many typical ones are taken for diagonals.
+#: Bonds longer than this many typical bond lengths are diagonals if an atom has more than three bonds.
 DIAGONAL = 1.1
-#: A rim atom with two bonds misses its third one on the side where they open by more than this, radians. Beside a
-#: missing atom they open by 240°, in a distorted octagon by 150°.
+#: Opening angle of the two bonds of a rim atom, radians, above which the third bond is missing on that side. The angle
+#: is 240° beside a missing atom and 150° in a distorted octagon.
 OPEN_ANGLE = np.radians(180.0)
 
 
 @dataclass(frozen=True)
 class Bonds:
-    """The neighbour graph of N columns; it is planar, since its bonds are edges of the Delaunay triangulation.
+    """Neighbour graph of N columns, which is planar because its bonds are edges of the Delaunay triangulation.
 
     Attributes:
         pairs: ``(B, 2)`` int, indices of bonded columns.
         number: N.
-        length: median length of a bond, Å; NaN where there is none.
+        length: median bond length, Å; NaN without bonds.
     """
 
     pairs: np.ndarray
@@ -33,18 +33,18 @@ class Bonds:
 
     @property
     def coordination(self) -> np.ndarray:
-        """Bonds of each column, int ``(N,)``."""
+        """Number of bonds of each column, int ``(N,)``."""
         return np.bincount(self.pairs.ravel(), minlength=self.number)
 
 
 @dataclass(frozen=True)
 class Rings:
-    """Closed rings: the faces of the graph but for the one outside. What the image's border cuts is not closed.
+    """Closed rings: the inner faces of the graph. Rings cut by the border of the image are not closed.
 
     Attributes:
-        members: for each of the R rings its columns in order, int ``(K,)``.
-        corners: their positions, ``(K, 2)`` Å.
-        missing: ``(R,)`` int, how many atoms of a three-bonded sheet would fill the ring; 0 where no bond is open.
+        members: columns of each of the R rings in order, int ``(K,)``.
+        corners: positions of these columns, ``(K, 2)`` Å.
+        missing: ``(R,)`` int, number of atoms of a three-bonded sheet that would fill the ring; 0 without open bonds.
     """
 
     members: list[np.ndarray]
@@ -56,7 +56,7 @@ class Rings:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Sides of each ring, int ``(R,)``."""
+        """Number of sides of each ring, int ``(R,)``."""
         return np.array([len(ring) for ring in self.members], int)
 
     @property
@@ -66,16 +66,16 @@ class Rings:
 
     @property
     def whole(self) -> np.ndarray:
-        """Which rings miss no atom, bool ``(R,)``."""
+        """Mask of the rings without missing atoms, bool ``(R,)``."""
         return self.missing == 0
 
     def counts(self) -> dict[int, int]:
-        """How many whole rings there are of each size."""
+        """Number of complete rings of each size."""
         return dict(sorted(Counter(self.sizes[self.whole].tolist()).items()))
 
 
 def find_bonds(positions: np.ndarray) -> Bonds:
-    """Bonds between neighbours, of whatever length is common.
+    """Find the bonds between neighbours; the typical bond length follows from the positions.
 
     Args:
         positions: ``(N, 2)`` Å.
@@ -90,20 +90,20 @@ def find_bonds(positions: np.ndarray) -> Bonds:
     edges = np.unique(np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1), axis=0)
     lengths = np.linalg.norm(positions[edges[:, 0]] - positions[edges[:, 1]], axis=1)
     nearest = float(np.median(cKDTree(positions).query(positions, 2)[0][:, 1]))
-    # The nearest of several neighbours is nearer than they are on average: look again from their median.
+    # The nearest neighbour is closer than the average neighbour, so the typical length is found again from the median.
     typical = float(np.median(lengths[lengths <= LONGEST * nearest]))
     short = lengths <= LONGEST * typical
     return Bonds(edges[short], len(positions), float(np.median(lengths[short])))
 
 
 def three_bonded(positions: np.ndarray, graph: Bonds) -> Bonds:
-    """The bonds of a sheet whose atoms have three at most: where an atom has more, the long ones are diagonals.
+    """Remove diagonals from the bonds of a three-bonded sheet: the long bonds of atoms with more than three bonds.
 
-    A bond that is not longer than others stays: an atom too many is for the user to see.
+    A fourth bond of normal length stays, so that the user sees the surplus atom.
 
     Args:
         positions: ``(N, 2)`` Å.
-        graph: their neighbours.
+        graph: neighbour graph of these positions.
     """
     pairs = graph.pairs
     lengths = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
@@ -119,14 +119,14 @@ def three_bonded(positions: np.ndarray, graph: Bonds) -> Bonds:
 
 
 def find_rings(positions: np.ndarray, graph: Bonds) -> Rings:
-    """The closed rings of a graph.
+    """Find the closed rings of a graph.
 
     Args:
         positions: ``(N, 2)`` Å.
-        graph: their bonds.
+        graph: bonds between these positions.
     """
     faces = _faces(positions, _cyclic(graph))
-    # The walk around the outside goes the other way. One that passes a column twice closes no single ring.
+    # The walk around the outer face has the opposite orientation. A walk that visits a column twice is not a ring.
     areas = np.array([_area(positions[face]) for face in faces])
     kept = [n for n, face in enumerate(faces) if areas[n] > 0.0 and len(set(face.tolist())) == len(face)]
     members = [faces[n] for n in kept]
@@ -140,7 +140,7 @@ def find_rings(positions: np.ndarray, graph: Bonds) -> Rings:
 
 
 def _cyclic(graph: Bonds) -> np.ndarray:
-    """The bonds ``(B, 2)`` without chains that end."""
+    """Bonds ``(B, 2)`` without dangling chains."""
     pairs = graph.pairs
     while True:
         ends = np.bincount(pairs.ravel(), minlength=graph.number) == 1
@@ -151,7 +151,7 @@ def _cyclic(graph: Bonds) -> np.ndarray:
 
 
 def _faces(positions: np.ndarray, pairs: np.ndarray) -> list[np.ndarray]:
-    """Columns around each face of a planar graph, the outer faces among them."""
+    """Columns around each face of a planar graph, including the outer faces."""
     start, end = np.concatenate([pairs, pairs[:, ::-1]]).T
     twin = np.roll(np.arange(len(start)), len(pairs))
     direction = positions[end] - positions[start]
@@ -178,20 +178,20 @@ def _faces(positions: np.ndarray, pairs: np.ndarray) -> list[np.ndarray]:
 def _area(polygon: np.ndarray) -> float:
     """Signed area of a polygon ``(K, 2)``, Å²."""
     x, y = (polygon - polygon[0]).T
-    return 0.5 * float(x[:-1] @ y[1:] - y[:-1] @ x[1:])  # the way back to the first corner, the origin, adds nothing
+    return 0.5 * float(x[:-1] @ y[1:] - y[:-1] @ x[1:])  # the side back to the first corner, the origin, adds 0
 
 
 def _missing(polygon: np.ndarray, two_bonds: np.ndarray, area: float, length: float) -> int:
-    """How many atoms of a honeycomb would fill a ring.
+    """Number of honeycomb atoms that would fill a ring.
 
-    The ring's area holds as many atoms as a honeycomb has there; of these, the K corners are (K − 2)/2, as their
-    angles say. One atom less makes a ring of twelve or, reconstructed, of nine.
+    This is the number of atoms of a honeycomb in the area of the ring, minus the share of the K corner atoms that lies
+    inside the ring: (K − 2)/2, from their angles. A single vacancy is a ring of twelve or, reconstructed, of nine.
 
     Args:
         polygon: ``(K, 2)`` Å.
         two_bonds: bool ``(K,)``, corners with fewer than three bonds.
-        area: of the polygon, Å².
-        length: of a bond, Å.
+        area: area of the polygon, Å².
+        length: bond length, Å.
     """
     before, after = np.roll(polygon, 1, axis=0) - polygon, np.roll(polygon, -1, axis=0) - polygon
     turn = np.arctan2(after[:, 0] * before[:, 1] - after[:, 1] * before[:, 0], np.sum(after * before, axis=1))

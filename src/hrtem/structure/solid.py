@@ -1,4 +1,4 @@
-"""A model in three dimensions from what a projection tells: the place of each column and the number of its atoms."""
+"""Three-dimensional model from a projection: the position of each column and its number of atoms."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.structure.lattice import fit_lattice
 
-#: Zone axes that are told apart by the lattice of their columns.
+#: Zone axes that the lattice of the columns can identify.
 ZONE_AXES = ((1, 0, 0), (1, 1, 0), (1, 1, 1))
-#: Distances of columns agree with those of a zone axis within this share.
+#: Relative tolerance for the distances of columns along a zone axis.
 AGREEMENT = 0.07
 #: Primitive vectors of the cubic lattices, in lattice constants.
 PRIMITIVE = {
@@ -28,13 +28,13 @@ PRIMITIVE = {
 
 @dataclass(frozen=True)
 class ZoneAxis:
-    """A cubic crystal seen along a direction; lengths in lattice constants.
+    """A cubic crystal in projection along a direction; lengths in lattice constants.
 
     Attributes:
-        axis: the direction.
-        period: of the atoms in a column.
-        vectors: ``(2, 2)``, as rows, reduced vectors of the lattice of the columns.
-        heights: ``(2,)``, by which share of the period a column lies higher than the one a vector before it.
+        axis: direction of the projection.
+        period: distance of the atoms in a column.
+        vectors: ``(2, 2)``, reduced lattice vectors of the columns, as rows.
+        heights: ``(2,)``, height difference of two columns that are one lattice vector apart, as a share of the period.
     """
 
     axis: tuple[int, int, int]
@@ -44,7 +44,7 @@ class ZoneAxis:
 
     @classmethod
     def of(cls, structure: str, axis: tuple[int, int, int]) -> ZoneAxis:
-        """The zone axis of ``fcc`` or ``bcc``."""
+        """Construct the zone axis of an ``fcc`` or ``bcc`` crystal."""
         steps = np.array(list(product(range(-4, 5), repeat=3))) @ PRIMITIVE[structure]
         z = np.array(axis) / np.linalg.norm(axis)
         x = np.cross(z, (0.0, 0.0, 1.0) if axis != (0, 0, 1) else (1.0, 0.0, 0.0))
@@ -56,7 +56,7 @@ class ZoneAxis:
         order = order[length[order] > 1e-6]
         first = order[0]
         across = np.abs(flat[order] @ [-flat[first, 1], flat[first, 0]]) > 1e-6
-        # Of two that are equally long the one that makes a sharp angle with the first.
+        # Of two vectors of equal length, take the vector at an acute angle to the first.
         sharp = flat[order] @ flat[first] > -1e-6
         second = order[across & sharp][0]
         pair = [first, second]
@@ -64,9 +64,9 @@ class ZoneAxis:
 
     @property
     def levels(self) -> dict[float, float]:
-        """Height between two columns by their distance, where the three shortest distances decide it; else empty.
+        """Height difference of two columns by their distance, if the three shortest distances determine it; else empty.
 
-        So it is along [100] and [110] of fcc, where all columns stand at one of two levels, whichever twin they are of.
+        The distances determine it along [100] and [110] of fcc: the columns of all twins are at one of two levels.
         """
         (first, second), (one, other) = self.vectors, self.heights
         steps = [(first, one), (second, other), (first - second, one - other)]
@@ -81,9 +81,9 @@ class ZoneAxis:
         return levels if not ambiguous and set(levels.values()) == {0.0, 0.5} else {}
 
     def matched(self, cell: np.ndarray) -> tuple[float, np.ndarray] | None:
-        """How far ``cell`` ``(2, 2)``, in lattice constants, is off, and the heights of its rows, or None."""
+        """Misfit of ``cell`` ``(2, 2)``, in lattice constants, and the heights of its rows; None if it does not fit."""
         best = None
-        # The same lattice has several reduced cells, turned and mirrored.
+        # One lattice has several reduced cells, related by rotation and reflection.
         for one, other in product(product(range(-1, 2), repeat=2), repeat=2):
             turn = np.array([one, other])
             if abs(one[0] * other[1] - one[1] * other[0]) != 1:
@@ -96,13 +96,13 @@ class ZoneAxis:
 
 @dataclass(frozen=True)
 class Solid:
-    """A model rebuilt from columns.
+    """A three-dimensional model rebuilt from columns.
 
     Attributes:
         atoms: x to the right and y down as in the image, z along the beam; ``column`` is the array of column numbers.
-        axis: zone axis that the lattice of the columns has.
-        placed: bool ``(N,)``, columns whose height against their neighbours the lattice tells; the others, of another
-            grain or by themselves, are only centred.
+        axis: zone axis from the lattice of the columns.
+        placed: bool ``(N,)``, columns whose relative height follows from the lattice; the other columns, isolated or in
+            another grain, are only centred.
     """
 
     atoms: Atoms
@@ -113,21 +113,21 @@ class Solid:
 def build_solid(columns: Columns, element: str, lattice_constant: float | None = None) -> Solid:
     """Stack the atoms of each column along the beam.
 
-    Taken for granted: the crystal is cubic and seen exactly along a zone axis; no column has a gap; and each is
-    centred, as near as its lattice lets it, about one plane across the beam, since a count says nothing of heights.
-    Columns are shifted along the beam by the fraction of the period that the stacking asks for: along [100] and [110]
-    of fcc from neighbour to neighbour, twins too, since there the distance of two columns says whether they stand at
-    one level; else where they lie on the lattice of the largest grain. Along [111] a lattice and its mirror image look
-    alike, and one of them is taken.
+    Assumptions: the crystal is cubic and exactly on a zone axis, and no column has a gap. Atom counts do not determine
+    heights, so each column is centred about one plane perpendicular to the beam, as closely as the lattice allows.
+    Columns are shifted along the beam by the fraction of the period that the stacking requires. Along [100] and [110]
+    of fcc, the shifts follow from neighbour to neighbour, also across twins, because the distance of two columns
+    determines whether they are at the same level. In other cases they follow from the lattice of the largest grain.
+    Along [111] a lattice and its mirror image have the same projection, and one of them is chosen.
 
     Args:
-        columns: N columns with ``counts``, of one class; those of 0 atoms are left out.
+        columns: N columns with ``counts``, of one class; columns with 0 atoms are left out.
         element: symbol of an fcc or bcc metal.
-        lattice_constant: Å; None: as the table of ASE has it.
+        lattice_constant: Å; None uses the table of ASE.
 
     Raises:
-        InputError: the element is neither fcc nor bcc, no atoms were counted, or the columns do not lie as along
-            [100], [110] or [111].
+        InputError: the element is neither fcc nor bcc, no atoms were counted, or the lattice of the columns does not
+            fit [100], [110] or [111].
     """
     state: Any = reference_states[atomic_numbers.get(element, 0)] or {}
     if state.get("symmetry") not in PRIMITIVE:
@@ -149,7 +149,7 @@ def build_solid(columns: Columns, element: str, lattice_constant: float | None =
         phase, placed = (found.indices @ heights) % 1.0, found.motif == 0
     period = zone.period * a
     phase[~placed] = 0.5 * ((columns.counts[~placed] + 1) % 2)
-    # The lowest atom of each column so that its middle comes next to z = 0.
+    # Height of the lowest atom of each column, which puts the middle of the column close to z = 0.
     below = np.round(-0.5 * (columns.counts - 1) - phase) + phase
     number = np.repeat(np.arange(len(columns)), columns.counts)
     rank = np.arange(len(number)) - np.repeat(np.cumsum(columns.counts) - columns.counts, columns.counts)
@@ -160,17 +160,18 @@ def build_solid(columns: Columns, element: str, lattice_constant: float | None =
 
 
 def _spread(places: np.ndarray, levels: dict[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Heights from neighbour to neighbour, as their distances say; begins at the column nearest to the middle.
+    """Assign heights from neighbour to neighbour by their distances, from the column nearest to the middle outwards.
 
-    A distance votes for one level or the other by the difference of its squared misfits to both. Next comes always the
-    column on which its neighbours agree most; last, each is asked again with all of its neighbours known.
+    Each distance votes for equal or different levels with the difference of its squared misfits to the two cases. The
+    next column is always the column with the clearest vote of its neighbours. At the end, columns are corrected with
+    the votes of all their neighbours.
 
     Args:
         places: ``(N, 2)`` in lattice constants.
-        levels: of a distance the height between two columns, see :attr:`ZoneAxis.levels`.
+        levels: height difference of two columns by their distance, see :attr:`ZoneAxis.levels`.
 
     Returns:
-        Heights ``(N,)``, 0 or 1/2 of the period, and which columns were reached, bool ``(N,)``.
+        Heights ``(N,)``, 0 or 1/2 of the period, and a mask of the columns that were reached, bool ``(N,)``.
     """
     pairs = cKDTree(places).query_pairs((1.0 + 2.0 * AGREEMENT) * max(levels), output_type="ndarray").reshape(-1, 2)
     distance = np.linalg.norm(np.subtract(*places[pairs.T]), axis=1)
@@ -180,7 +181,7 @@ def _spread(places: np.ndarray, levels: dict[float, float]) -> tuple[np.ndarray,
     ]
     votes = np.zeros((len(places), len(places)))
     for one, other in (pairs.T, pairs.T[::-1]):
-        votes[one, other] = misfit[1] - misfit[0]  # positive: at one level
+        votes[one, other] = misfit[1] - misfit[0]  # positive: at the same level
     side = np.zeros(len(places))
     side[np.linalg.norm(places - places.mean(axis=0), axis=1).argmin()] = 1.0
     while True:
@@ -194,13 +195,13 @@ def _spread(places: np.ndarray, levels: dict[float, float]) -> tuple[np.ndarray,
         changed = (again != 0.0) & (again != side)
         if not changed.any():
             break
-        # One at a time, since neighbours that change together would change back.
+        # One column at a time: neighbours that change together would change back.
         column = int(np.where(changed, np.abs(votes @ side), 0.0).argmax())
         side[column] = again[column]
     return np.where(side < 0.0, 0.5, 0.0), side != 0.0
 
 
 def _gram(vectors: np.ndarray) -> np.ndarray:
-    """Squared lengths of two vectors and of their difference, ``(3,)``: all that a turn and a mirror leave."""
+    """Squared lengths of two vectors and of their difference, ``(3,)``, invariant under rotation and reflection."""
     first, second = vectors
     return np.array([first @ first, second @ second, (first - second) @ (first - second)])

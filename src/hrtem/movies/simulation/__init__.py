@@ -1,7 +1,8 @@
-"""Simulated movies of a surface that diffuses.
+"""Simulated movies of surface diffusion.
 
-``states`` keeps the exit wave of each state that a particle passes through, ``movie`` images them frame by frame, and
-``truth`` is what the frames show: which column is there when, and how often columns leave.
+``hopping`` draws trajectories by kinetic Monte Carlo, ``states`` caches the exit wave of each state of a particle,
+``movie`` images the states frame by frame, and ``truth`` is the ground truth: occupancy of the columns in each frame
+and the rates at which columns leave.
 """
 
 from hrtem.movies.simulation.movie import Dynamics, SimulatedMovie

@@ -1,4 +1,4 @@
-"""Rows of atoms that hop over the surface of a particle, by kinetic Monte Carlo with known rates."""
+"""Kinetic Monte Carlo simulation of atomic rows that hop over the surface of a particle, with known rates."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from hrtem.ranges import Range, parse_number, parse_whole
 from hrtem.samples.cluster import SHELL
 from hrtem.samples.gold import BORDER, Gold, ParticleScene
 
-#: A row rests on at least so many neighbouring rows: the hollow of a closest packed facet.
+#: Minimum number of neighbouring rows that support a row: the hollow of a closest packed facet.
 HELD = 2
-#: A movie with more hops than this is not a movie of single hops any more.
+#: Largest number of hops in a movie; with more hops, single hops are no longer distinguishable.
 MOST_HOPS = 20_000
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a particle does: its rows at the beginning, and each hop.
+    """Trajectory of a particle: its initial rows and all hops.
 
     Attributes:
-        scene: the particle at the beginning, with its surroundings.
-        lines: ``(L, 2)`` Å, where each line of sites along the beam lies in the image, occupied or not.
-        neighbours: bool ``(L, L)``, lines next to each other.
-        standing: bool ``(L,)``, lines that touch the support; what stands there never moves.
-        times: ``(H,)`` s, of the hops.
-        paths: ``(H, 2)`` int, the line that each hop leaves and the one it leads to.
-        states: ``(H + 1, L)`` int, the number of atoms on each line before the first hop and after each.
+        scene: the initial particle with its surroundings.
+        lines: ``(L, 2)`` Å, image position of each line of sites along the beam, occupied or not.
+        neighbours: bool ``(L, L)``, neighbouring lines.
+        standing: bool ``(L,)``, lines that touch the support; rows on these lines never move.
+        times: ``(H,)`` s, times of the hops.
+        paths: ``(H, 2)`` int, initial and final line of each hop.
+        states: ``(H + 1, L)`` int, the number of atoms on each line before the first hop and after each hop.
         rates: ``(H + 1, L)`` 1/s, the rate at which each row left its line in each of these states: the hop rate
             along one path times the number of open paths.
-        duration: of the movie, s.
+        duration: duration of the movie, s.
+        sites: lattice sites of each line.
     """
 
     scene: ParticleScene
@@ -53,7 +54,7 @@ class Trajectory:
 
     @cached_property
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct states ``(S, L)`` in the order of their first appearance, and which ``(H + 1,)`` each state is."""
+        """Distinct states ``(S, L)`` in order of first appearance, and their index ``(H + 1,)`` for each state."""
         _, first, which = np.unique(self.states, axis=0, return_index=True, return_inverse=True)
         order = np.argsort(first, kind="stable")
         rank = np.empty_like(order)
@@ -61,7 +62,7 @@ class Trajectory:
         return self.states[first[order]], rank[which.reshape(-1)]
 
     def structure(self, state: np.ndarray) -> tuple[Atoms, Columns]:
-        """Atoms and columns of a state ``(L,)``; the atoms of a row lie around the middle of the particle's depth."""
+        """Atoms and columns of a state ``(L,)``; the atoms of a row are around the middle of the particle's depth."""
         filled = []
         for line in np.flatnonzero(state):
             depth = self.scene.positions(self.sites[line])[:, 2] - self.scene.place[2]
@@ -69,7 +70,7 @@ class Trajectory:
         return self.scene.structure(np.concatenate(filled))
 
     def shares(self, start: float, end: float) -> dict[int, float]:
-        """How much of the time from ``start`` to ``end`` (s) was spent in each distinct state."""
+        """Share of the time from ``start`` to ``end`` (s) spent in each distinct state."""
         _, which = self.distinct
         edges = np.concatenate([[-np.inf], self.times, [np.inf]])
         spent = np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0.0, None) / (end - start)
@@ -79,7 +80,7 @@ class Trajectory:
         return answer
 
     def occupancy(self, edges: np.ndarray) -> np.ndarray:
-        """Share of the time between consecutive ``edges`` ``(T + 1,)`` s that each line was occupied, ``(T, L)``."""
+        """Share ``(T, L)`` of the time between consecutive ``edges`` ``(T + 1,)`` s with each line occupied."""
         states, _ = self.distinct
         answer = np.zeros((len(edges) - 1, len(self.lines)))
         for number, (start, end) in enumerate(pairwise(edges)):
@@ -88,7 +89,7 @@ class Trajectory:
         return answer
 
     def coordination(self) -> np.ndarray:
-        """Occupied neighbours of each line in each state, ``(H + 1, L)``."""
+        """Number of occupied neighbours of each line in each state, ``(H + 1, L)``."""
         return _beside(self.neighbours, self.states)
 
     def dwells(self) -> np.ndarray:
@@ -97,30 +98,30 @@ class Trajectory:
 
 
 class Hopping:
-    """Draws a particle and lets the rows on its surface hop.
+    """Generator of trajectories: draws a particle and the hops of the rows on its surface.
 
-    What an image shows of a surface that diffuses are columns that come and go. Here the rows of atoms along the beam
-    move as wholes, which stands for the many steps of single atoms, too quick and too faint to be seen, by which a
-    column gives its atoms to a neighbouring one. The rows are the particles of a lattice gas on the lines of the
-    crystal, each of which has six neighbours in the projection along [110]. A row with n occupied neighbours hops to
-    any vacant neighbouring line on which at least two others would hold it, at the rate
+    In images, surface diffusion appears as columns that appear and vanish. In this model, each row of atoms along the
+    beam moves as a whole. This move represents the many steps of single atoms, too fast and too faint to be visible,
+    by which a column transfers its atoms to a neighbouring column. The rows form a lattice gas on the lines of the
+    crystal; each line has six neighbours in the projection along [110]. A row with n occupied neighbours hops to any
+    vacant neighbouring line with at least two other occupied neighbours, at the rate
 
         rate × exp(-binding (n - 2))
 
-    along each of these paths, so that detailed balance holds for an energy of ``binding`` kT a pair of neighbours. Hops
-    are drawn by the direct method (D. T. Gillespie, J. Phys. Chem. 81 (1977) 2340). Rows on the support, inside the
-    particle and with five neighbours stay.
+    along each of these paths. Detailed balance holds for an energy of ``binding`` kT per pair of neighbours. Hops are
+    drawn by the direct method (D. T. Gillespie, J. Phys. Chem. 81 (1977) 2340). Rows on the support, inside the
+    particle and with five neighbours do not move.
 
     Args:
-        sample: the particle, on whatever support, see :class:`hrtem.samples.Gold`. Twins are not known here.
-        rate: of hops along one open path of a row with two neighbours, 1/s.
-        binding: energy of a pair of neighbouring rows, kT.
-        rows: number of rows that are added on the facets at the beginning, a number or a range.
-        row_length: atoms in each of them, a number or a range.
-        shortest: rows of fewer atoms are taken off at the beginning: they could hardly be seen.
+        sample: the particle on any support, see :class:`hrtem.samples.Gold`. Twins are not supported.
+        rate: hop rate of a row with two neighbours along one open path, 1/s.
+        binding: energy per pair of neighbouring rows, kT.
+        rows: number of rows added on the facets at the beginning, a number or a range.
+        row_length: number of atoms in each added row, a number or a range.
+        shortest: rows with fewer atoms are removed at the beginning, because they would hardly be visible.
 
     Raises:
-        InputError: a setting is out of its range, or the particle has twins.
+        InputError: a setting is out of range, or the particle has twins.
     """
 
     def __init__(
@@ -142,11 +143,11 @@ class Hopping:
         self.shortest = parse_whole("dynamics.shortest", shortest, unit="atoms", minimum=1, maximum=20)
 
     def __call__(self, duration: float, rng: np.random.Generator) -> Trajectory:
-        """Draw a particle and what it does in ``duration`` seconds."""
+        """Draw a particle and its trajectory over ``duration`` seconds."""
         scene = self.sample.scene(rng)
         lines, sites, state = self._lines(scene)
         tree = cKDTree(lines)
-        # Half as far again as the closest pair, which takes in the six neighbours and not the next ones.
+        # 1.35 times the distance of the closest pair includes the six neighbours, but no second neighbours.
         reach = 1.35 * tree.query(lines, 2)[0][:, 1].min()
         neighbours = np.zeros((len(lines), len(lines)), bool)
         one, other = tree.query_pairs(reach, output_type="ndarray").T
@@ -194,7 +195,7 @@ class Hopping:
         """Rate ``(L,)`` at which each row leaves, 1/s, and its open paths, bool ``(L, L)``."""
         occupied = state > 0
         number = _beside(neighbours, state)
-        # The row itself does not hold a line that it hops to, and its neighbour is one fewer.
+        # The hopping row does not support itself on its new line, which therefore has one supporting neighbour less.
         held = number[None, :] - 1 >= HELD
         mobile = occupied & ~standing & (number <= 4)
         paths = mobile[:, None] & neighbours & ~occupied & open_lines & held & (most >= state[:, None])
@@ -202,7 +203,7 @@ class Hopping:
         return along * paths.sum(axis=1), paths
 
     def _lines(self, scene: ParticleScene) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-        """Positions ``(L, 2)`` Å of the lines of sites in and around the particle, their sites, and their atoms."""
+        """Lines of sites in and around the particle: positions ``(L, 2)`` Å, sites, and numbers of atoms."""
         size = np.linalg.norm(scene.sites - scene.sites.mean(axis=0), axis=1).max()
         centre = np.round(scene.sites.mean(axis=0) / 6.0).astype(int) * 6
         around = self.sample.crystal.sites(size + SHELL) + centre
@@ -213,7 +214,7 @@ class Hopping:
         sites = [around[which == line] for line in range(len(keys))]
         state = np.array([drawn.get(tuple(key), 0) for key in keys.tolist()])
         state[state < self.shortest] = 0
-        # Where a line lies is where it crosses the middle of the particle's depth, as a tilt would have it.
+        # The position of a tilted line is its intersection with the middle of the particle's depth.
         lines = np.array([_middle(scene, line) for line in sites])
         inside = np.all((lines > BORDER) & (lines < self.sample.extent - BORDER), axis=1)
         near = cKDTree(lines[state > 0]).query(lines)[0] < 3.0 * np.sqrt(2.0) * np.linalg.norm(scene.basis[0])
@@ -221,11 +222,11 @@ class Hopping:
         return lines[keep], [line for line, kept in zip(sites, keep, strict=True) if kept], state[keep]
 
     def _support(self, scene: ParticleScene, lines: np.ndarray, occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lines that touch the support, and those that it leaves open, each bool ``(L,)``."""
+        """Occupied lines that touch the support, and lines that the support leaves open, each bool ``(L,)``."""
         if not len(scene.rest):
             return np.zeros(len(lines), bool), np.ones(len(lines), bool)
         if "ceria" not in self.sample.support.kinds:
-            # A film across the beam lies behind all lines alike.
+            # A film perpendicular to the beam is behind all lines.
             return np.zeros(len(lines), bool), np.ones(len(lines), bool)
         away = cKDTree(scene.rest.positions[:, :2]).query(lines)[0]
         return occupied & (away < 3.2), away > 3.2
@@ -238,7 +239,7 @@ class Hopping:
         open_lines: np.ndarray,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """The state with loose rows taken off and some rows added on the facets."""
+        """State after loose rows are removed and some rows are added on the facets."""
         state = state.copy()
         while np.any(loose := (state > 0) & ~standing & (_beside(neighbours, state) < HELD)):
             state[loose] = 0
@@ -251,13 +252,13 @@ class Hopping:
 
 
 def _counted(keys: np.ndarray) -> tuple[list[list[int]], list[int]]:
-    """Distinct rows of ``keys`` and how often each occurs."""
+    """Distinct rows of ``keys`` and their numbers of occurrences."""
     distinct, numbers = np.unique(keys, axis=0, return_counts=True)
     return distinct.tolist(), numbers.tolist()
 
 
 def _middle(scene: ParticleScene, line: np.ndarray) -> np.ndarray:
-    """Where a line of sites ``(N, 3)`` lies in the image at the middle of the particle's depth, ``(2,)`` Å."""
+    """Image position of a line of sites ``(N, 3)`` at the middle of the particle's depth, ``(2,)`` Å."""
     positions = scene.positions(line)
     along = positions[-1] - positions[0] if len(line) > 1 else np.array([0.0, 0.0, 1.0])
     return (positions[0] + along * (scene.place[2] - positions[0, 2]) / along[2])[:2]

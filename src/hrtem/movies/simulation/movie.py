@@ -1,4 +1,4 @@
-"""Movies of a particle whose surface diffuses: each frame the mean over the states it saw, with its own defocus."""
+"""Movies of a particle with surface diffusion: each frame is the mean over its states, with its own defocus."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from hrtem.samples import Gold
 from hrtem.waves.cache import SPLITS
 from hrtem.waves.workers import check, run_tasks, show
 
-#: Settings of the dynamics that decide the states, and with them what is in the cache.
+#: Settings of the dynamics that determine the states and therefore the content of the cache.
 DECISIVE = ("rate", "binding", "rows", "row_length", "shortest", "frames", "frame_time")
-#: Streams of random numbers of a movie beside that of its trajectory.
+#: Random number streams of a movie, in addition to the stream of its trajectory.
 MICROSCOPE, DETECTOR = 101, 102
 
 
 class Dynamics:
-    """How the rows of a particle hop, and how the movie of it is taken.
+    """Condition of a movie: hopping of the rows of a particle, and recording of the frames.
 
     Args:
-        name: of the condition.
-        frames: of the movie.
-        frame_time: s, all of it exposed: what hops within a frame is blurred over both places.
-        drift: steady, Å/s, a number or a range, in a random direction.
-        wander: standard deviation along x and y of a further step from frame to frame, Å.
+        name: name of the condition.
+        frames: number of frames.
+        frame_time: s, fully exposed: a row that hops during a frame appears at both places.
+        drift: steady drift, Å/s, a number or a range, in a random direction.
+        wander: standard deviation of an additional random step from frame to frame along x and y, Å.
         defocus_slope: steady change of the defocus, Å/s, a number or a range.
-        defocus_wander: standard deviation of a further step of the defocus from frame to frame, Å.
+        defocus_wander: standard deviation of an additional random defocus step from frame to frame, Å.
         hopping: rate, binding, rows …, see :class:`hrtem.movies.simulation.hopping.Hopping`.
 
     Raises:
-        InputError: a setting is out of its range.
+        InputError: a setting is out of range.
     """
 
     def __init__(
@@ -72,25 +72,25 @@ class Dynamics:
 
     @property
     def duration(self) -> float:
-        """Of the movie, s."""
+        """Duration of the movie, s."""
         return self.frames * self.frame_time
 
     def hopping(self, sample: Gold) -> Hopping:
-        """What draws the trajectories of a ``sample``'s particles."""
+        """Generator of trajectories for particles of a ``sample``."""
         return Hopping(sample, **self.settings)
 
     def walk(self, rng: np.random.Generator, reach: float) -> np.ndarray:
-        """Where the specimen lies in each frame, ``(T, 2)`` Å, zero in the middle; never beyond ``reach`` Å."""
+        """Draw the position of the specimen in each frame, ``(T, 2)`` Å, 0 in the middle frame, within ``reach`` Å."""
         angle, speed = rng.uniform(0.0, 2.0 * np.pi), self.drift.draw(rng)
         time = (np.arange(self.frames) - (self.frames - 1) / 2) * self.frame_time
         steady = speed * time[:, None] * np.array([np.cos(angle), np.sin(angle)])
         steps = np.cumsum(rng.normal(scale=self.wander, size=(self.frames, 2)), axis=0)
         place = steady + steps - steps[self.frames // 2]
-        # What wanders out is reflected, as an operator would bring it back.
+        # Positions beyond the reach are reflected, like an operator who brings the specimen back.
         return reach - np.abs((place + reach) % (4.0 * reach) - 2.0 * reach)
 
     def defoci(self, rng: np.random.Generator, middle: float, low: float, high: float) -> np.ndarray:
-        """Defocus of each frame ``(T,)`` Å, about ``middle``, kept within ``low`` and ``high``."""
+        """Draw the defocus of each frame, ``(T,)`` Å, around ``middle`` and limited to ``low`` and ``high``."""
         time = (np.arange(self.frames) - (self.frames - 1) / 2) * self.frame_time
         steps = np.cumsum(rng.normal(scale=self.defocus_wander, size=self.frames))
         return np.clip(middle + self.defocus_slope.draw(rng) * time + steps - steps[self.frames // 2], low, high)
@@ -98,20 +98,20 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class SimulatedMovie:
-    """One movie: its trajectory, its microscope, and its frames at any dose.
+    """One simulated movie: its trajectory, its microscope parameters, and its frames at any dose.
 
-    The n-th movie of a condition draws its particle and hops, its microscope and its noise from streams of their own,
-    so that another dose shows the same events under the same microscope.
+    The n-th movie of a condition uses separate random number streams for particle and hops, microscope and noise, so
+    that the same events appear under the same microscope at another dose.
 
     Args:
         dynamics: the condition.
-        cache: of the states.
-        optics, noise: of the microscope.
-        number: of the movie.
+        cache: cache of the states.
+        optics, noise: optics and detector of the microscope.
+        number: number of the movie.
         sampling: Å/px.
-        margin: pixels on each side that are imaged and then cut off.
-        defocus_limits: Å; the defocus wanders no farther.
-        split: of the cache.
+        margin: pixels on each side that are simulated and then cut off.
+        defocus_limits: lower and upper limit of the defocus, Å.
+        split: split of the cache.
     """
 
     dynamics: Dynamics
@@ -126,10 +126,10 @@ class SimulatedMovie:
 
     @classmethod
     def of(cls, config: DictConfig, number: int | None = None) -> SimulatedMovie:
-        """The movie of a composed ``conf/movie.yaml``.
+        """Construct the movie from a composed ``conf/movie.yaml``.
 
         Raises:
-            InputError: a setting cannot be used.
+            InputError: a setting is invalid.
         """
         plain = settings_of(config)
         sample, dynamics, optics = (instantiate(plain[name]) for name in ("sample", "dynamics", "optics"))
@@ -149,7 +149,7 @@ class SimulatedMovie:
             dynamics.duration,
         )
         middle = optics.defocus
-        # Thirty ångström are a sixth of a period of the contrast of gold's widest fringes.
+        # 30 Å is a sixth of the contrast period, in defocus, of gold's widest fringes.
         limits = (middle.low - 30.0, middle.high + 30.0)
         number = parse_whole("number", plain["number"], minimum=0, maximum=99_999) if number is None else number
         return cls(
@@ -159,21 +159,21 @@ class SimulatedMovie:
 
     @property
     def trajectory(self) -> Trajectory:
-        """What the particle does."""
+        """Trajectory of the particle."""
         return self.cache.trajectory(self.split, self.number)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(Y, X) px of a frame."""
+        """Shape (Y, X) of a frame, px."""
         side = round(self.cache.sample.extent / self.sampling) - 2 * self.margin
         return side, side
 
     def simulate(self, scheduler: str = "local") -> None:
-        """Compute the waves that the cache lacks, with a progress bar."""
+        """Compute the exit waves missing in the cache, with a progress bar."""
         simulate([self], scheduler)
 
     def settings(self) -> dict[str, np.ndarray]:
-        """Of the microscope, each with a leading axis of frames: see :meth:`hrtem.optics.Optics.draw`."""
+        """Microscope parameters with a leading frame axis, see :meth:`hrtem.optics.Optics.draw`."""
         rng = self._stream(MICROSCOPE)
         drawn = self.optics.draw(rng)
         frames = self.dynamics.frames
@@ -186,10 +186,10 @@ class SimulatedMovie:
         return answer
 
     def expected(self) -> Iterator[Tensor]:
-        """Mean image of each frame ``(1, 1, Y, X)`` before the detector, 1 in vacuum, with its margins.
+        """Yield the mean image of each frame ``(1, 1, Y, X)`` before the detector, 1 in vacuum, including margins.
 
-        Intensities of the states that a frame sees add up, each with its share of the exposure. That is exact, and the
-        limit of many sub-exposures.
+        The intensities of the states during a frame are added with their shares of the exposure. This sum is exact: it
+        is the limit of many sub-exposures.
         """
         settings, trajectory, edges = self.settings(), self.trajectory, self.edges()
         for frame in range(self.dynamics.frames):
@@ -201,17 +201,17 @@ class SimulatedMovie:
             yield (weights[:, None, None, None] * images).sum(dim=0, keepdim=True)
 
     def frames(self, dose: float | None = None, expected: Iterator[Tensor] | None = None) -> Iterator[np.ndarray]:
-        """The counts of each frame, float32 ``(Y, X)``.
+        """Yield the counts of each frame, float32 ``(Y, X)``.
 
         Args:
-            dose: e/Å² in each frame; None takes that of the optics.
-            expected: what :meth:`expected` gives, where it is known already.
+            dose: e/Å² in each frame; None uses the dose of the optics.
+            expected: result of :meth:`expected`, if it is already available.
         """
         rng = self._stream(DETECTOR)
         drawn, settings = self.noise.draw(rng), self.settings()
         seeds = rng.integers(2**31, size=self.dynamics.frames)
         for frame, image in enumerate(expected or self.expected()):
-            # One camera takes all frames, and each with noise of its own.
+            # One camera records all frames, with independent noise in each.
             detector: Mapping[str, Any] = drawn | {
                 "seed": seeds[frame],
                 "dose": np.float32(settings["dose"][frame] if dose is None else dose),
@@ -221,7 +221,7 @@ class SimulatedMovie:
             yield counts[0, 0].numpy().astype(np.float32)
 
     def truth(self) -> Truth:
-        """What the frames show."""
+        """Ground truth of the frames."""
         settings = self.settings()
         origin = self.margin * self.sampling
         return Truth.of(
@@ -230,7 +230,7 @@ class SimulatedMovie:
         )  # fmt: skip
 
     def edges(self) -> np.ndarray:
-        """When each frame begins, and the last one ends, ``(T + 1,)`` s."""
+        """Start time of each frame and end of the last frame, ``(T + 1,)`` s."""
         return np.arange(self.dynamics.frames + 1) * self.dynamics.frame_time
 
     def _stream(self, stream: int) -> np.random.Generator:
@@ -238,7 +238,7 @@ class SimulatedMovie:
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
-    """What of a composed ``conf/movie.yaml`` has a part in a movie, as plain settings."""
+    """Settings of a composed ``conf/movie.yaml`` that affect a movie, as plain containers."""
     names = ("number", "seed", "sample", "wave", "dynamics", "optics", "noise", "data")
     return {name: _plain(config[name]) for name in names}
 
@@ -248,10 +248,10 @@ def _plain(value: Any) -> Any:
 
 
 def simulate(movies: list[SimulatedMovie], scheduler: str = "local") -> None:
-    """Compute the waves that several movies lack together, with one progress bar.
+    """Compute all missing exit waves of several movies, with one progress bar.
 
     Raises:
-        InputError: a structure, the cache or the scheduler is of no use.
+        InputError: a structure, the cache or the scheduler is invalid.
     """
     check(scheduler)
     tasks = [(movie.cache, *record) for movie in movies for record in movie.cache.lacking(movie.split, movie.number)]

@@ -1,4 +1,4 @@
-"""Exit waves of the states that particles pass through, one record a distinct state."""
+"""Cache of the exit waves of particle states, with one record per distinct state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hrtem.columns import Columns
 
-#: Records that are set apart for the states of one movie.
+#: Number of records reserved for the states of one movie.
 BLOCK = 10_000
 
 
@@ -25,26 +25,26 @@ BLOCK = 10_000
 class StateCache(WaveCache):
     """A wave cache whose records are states: record ``BLOCK · movie + n`` is the n-th distinct state of a movie.
 
-    A movie's particle and its hops are drawn from ``default_rng([seed, split, movie])``. A state to which the particle
-    returns is one record. Drift, optics, dose and exposure have no part in it.
+    The particle and its hops are drawn from ``default_rng([seed, split, movie])``. A state to which the particle
+    returns has a single record. The records do not depend on drift, optics, dose and exposure.
 
     Args:
-        hopping: draws the trajectories.
-        duration: of each, s.
+        hopping: generator of the trajectories.
+        duration: duration of each trajectory, s.
     """
 
     hopping: Hopping = None  # type: ignore[assignment]
     duration: float = 0.0
 
     def trajectory(self, split: str, movie: int) -> Trajectory:
-        """What the particle of a movie does."""
+        """Trajectory of the particle in a movie."""
         return _trajectory(_Recipe(self.key, self.hopping), self.duration, self.seed, SPLITS[split], movie)
 
     def states(self, split: str, movie: int) -> int:
-        """How many distinct states a movie has.
+        """Number of distinct states of a movie.
 
         Raises:
-            InputError: more than a movie has records for.
+            InputError: the movie has more states than records.
         """
         number = len(self.trajectory(split, movie).distinct[0])
         if number > BLOCK:
@@ -54,29 +54,29 @@ class StateCache(WaveCache):
         return number
 
     def structure(self, split: str, index: int, rng: np.random.Generator) -> tuple[Atoms, Columns]:
-        """Atoms and columns of a state; nothing of it is drawn anew."""
+        """Atoms and columns of a state; ``rng`` is not used."""
         trajectory = self.trajectory(split, index // BLOCK)
         return trajectory.structure(trajectory.distinct[0][index % BLOCK])
 
     def missing(self, split: str, number: int) -> list[int]:
-        """Records of the first ``number`` movies that are not on disk, or not to their end."""
+        """Records of the first ``number`` movies that are missing or incomplete on disk."""
         return [index for movie in range(number) for _, index in self.lacking(split, movie)]
 
     def lacking(self, split: str, movie: int) -> list[tuple[str, int]]:
-        """Records of one movie that are not on disk, as the arguments of :meth:`compute`."""
+        """Records of one movie that are missing on disk, as arguments of :meth:`compute`."""
         first = BLOCK * movie
         return [
             (split, index) for index in range(first, first + self.states(split, movie)) if not self._whole(split, index)
         ]
 
     def wave_of(self, split: str, movie: int, state: int) -> np.ndarray:
-        """Exit wave, complex64 ``(Y, X)``, of a distinct state of a movie."""
+        """Exit wave of a distinct state of a movie, complex64 ``(Y, X)``."""
         return self.load(split, BLOCK * movie + state)[0]
 
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What draws trajectories, told apart by the key of its cache: workers get a copy with each task."""
+    """Generator of trajectories, identified by the key of its cache because workers receive a copy with each task."""
 
     key: str
     hopping: Hopping = field(compare=False)
@@ -84,5 +84,5 @@ class _Recipe:
 
 @lru_cache(maxsize=8)
 def _trajectory(recipe: _Recipe, duration: float, seed: int, split: int, movie: int) -> Trajectory:
-    """Drawn once for all states of a movie."""
+    """Draw a trajectory once for all states of a movie."""
     return recipe.hopping(duration, np.random.default_rng([seed, split, movie]))

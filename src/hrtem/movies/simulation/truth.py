@@ -1,4 +1,4 @@
-"""What a simulated movie shows: which column is there in which frame, its hops, and the rates behind them."""
+"""Ground truth of a simulated movie: occupancy of the columns in each frame, their hops, and the true rates."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ import numpy as np
 from hrtem import folders
 from hrtem.movies.simulation.hopping import Trajectory
 
-#: Neighbours of a column within the particle.
+#: Number of neighbours of a column inside the particle.
 COORDINATION = 6
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of a movie of T frames and L lines of sites.
+    """Ground truth of a movie with T frames and L lines of sites.
 
     Attributes:
-        condition: such as ``oxygen``.
+        condition: name of the condition, for instance ``oxygen``.
         positions: ``(L, 2)`` Å in a frame without drift, (x, y) from the centre of pixel ``[0, 0]``.
-        standing: bool ``(L,)``, on the support.
-        neighbours: bool ``(L, L)``.
-        share: ``(T, L)``, how much of its exposure a frame saw the line occupied.
-        edges: ``(T + 1,)`` s, when frames begin and end.
-        drift: ``(T, 2)`` Å, where the specimen lies in each frame.
+        standing: bool ``(L,)``, lines on the support.
+        neighbours: bool ``(L, L)``, neighbouring lines.
+        share: ``(T, L)``, share of the exposure of each frame during which the line was occupied.
+        edges: ``(T + 1,)`` s, start and end times of the frames.
+        drift: ``(T, 2)`` Å, position of the specimen in each frame.
         defocus: ``(T,)`` Å.
-        hops: ``(H, 3)``: time in s, the line that is left, and the one that is reached.
-        path_rate: 1/s, of a row with two neighbours along one open path.
-        exposures: ``(COORDINATION,)`` s, how long rows with 0 … 5 neighbours stood on the surface, all rows together;
-            those on the support are left out.
-        hazards: ``(COORDINATION,)``, how many times they were to leave: the integral of their rates over that time.
+        hops: ``(H, 3)``: time in s, initial line and final line.
+        path_rate: hop rate of a row with two neighbours along one open path, 1/s.
+        exposures: ``(COORDINATION,)`` s, total time that rows with 0 … 5 neighbours spent on the surface, without rows
+            on the support.
+        hazards: ``(COORDINATION,)``, expected number of departures of these rows: the integral of their rates over
+            that time.
     """
 
     condition: str
@@ -60,7 +61,7 @@ class Truth:
         drift: np.ndarray,
         defocus: np.ndarray,
     ) -> Truth:
-        """From a trajectory; ``origin`` is where the first pixel lies in the simulated field, Å along x and y."""
+        """Construct the truth from a trajectory; ``origin`` is the position of the first pixel in the field, Å."""
         occupied, coordination = trajectory.states > 0, trajectory.coordination()
         dwells = trajectory.dwells()[:, None]
         exposures, hazards = np.zeros(COORDINATION), np.zeros(COORDINATION)
@@ -89,10 +90,10 @@ class Truth:
         return self.share >= 0.5
 
     def rate(self, coordination: Sequence[int] = tuple(range(COORDINATION))) -> float:
-        """Rate at which a surface column with such numbers of neighbours leaves its site, 1/s.
+        """Rate at which surface columns with the given numbers of neighbours leave their sites, 1/s.
 
-        It is what its hops are drawn with, averaged over the states that the particle passed through, and not the
-        number of hops that were drawn.
+        This is the rate from which the hops are drawn, averaged over the states of the particle, and not the observed
+        number of hops per time.
         """
         chosen = list(coordination)
         exposure = self.exposures[chosen].sum()

@@ -1,8 +1,9 @@
-"""Columns through time: what was found in the frames of a movie becomes sites, their occupancy, and rates.
+"""Tracking of columns through time: from the detections in the frames of a movie to sites, occupancies and rates.
 
-``registration`` takes the drift out, ``sites`` fits the lattice and links what was found to its sites, ``contrast``
-measures how bright they are, ``occupancy`` says how probable each column is in each frame, ``rates`` how often columns
-leave and arrive, ``motion`` how they move and how the crystal is strained, and ``analysis`` does all of it in order.
+``registration`` removes the drift, ``sites`` fits the lattice and assigns detections to sites, ``contrast`` measures
+the brightness of the sites, ``occupancy`` computes the probability of each column in each frame, ``rates`` estimates
+how often columns leave and arrive, ``motion`` follows hops, vibration and strain, and ``analysis`` runs all steps in
+order.
 """
 
 from hrtem.movies.tracking.analysis import History, analyse_movie

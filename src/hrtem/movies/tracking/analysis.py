@@ -1,4 +1,4 @@
-"""The history of a movie: from what was found in its frames to events and rates, in order."""
+"""Analysis of a movie in order, from the detections in its frames to events and rates."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from hrtem.movies.tracking.rates import Rates, estimate_rates
 from hrtem.movies.tracking.registration import Pose, find_poses
 from hrtem.movies.tracking.sites import BULK, Sites, average_seen, find_sites, observe_sites, on_support
 
-#: Frames whose mean tells a support from vacuum.
+#: Largest number of frames in the mean image that distinguishes a support from vacuum.
 AVERAGED = 64
-#: The mean image is looked at in a disc of this radius about a site, Å.
+#: Radius of the disc around a site in which the texture of the mean image is measured, Å.
 DISC = 1.3
 
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What happened in a movie of T frames.
+    """Analysed history of a movie with T frames.
 
     Attributes:
         sites: S sites.
-        poses: of the frames.
-        seen: ``(T, S)``, how probable a column is by each frame alone; NaN where it was not seen.
-        occupancy: by all frames.
+        poses: poses of the frames.
+        seen: ``(T, S)``, probability of a column from each frame alone; NaN if the site was not visible.
+        occupancy: occupancy from all frames.
         events: columns that appear and vanish.
-        numbers: ``(T, S)``, which column stands where; −1 none.
-        rates: per second.
-        strain: ``(T, 4)``: xx, yy, xy and rotation (radians) against the mean of the movie.
+        numbers: ``(T, S)``, number of the column on each site; −1 for none.
+        rates: rates per second.
+        strain: ``(T, 4)``: xx, yy, xy and rotation (radians) relative to the mean of the movie.
         vibration: ``(S,)`` Å, standard deviation along x or y about the site.
-        displacement: ``(lags, 3)``: frames apart, mean square displacement by hops of columns on the surface (Å²), and
-            pairs of frames.
-        frame_time: s.
+        displacement: ``(lags, 3)``: lag in frames, mean square displacement by hops of columns outside the bulk (Å²),
+            and number of pairs.
+        frame_time: time from frame to frame, s.
     """
 
     sites: Sites
@@ -56,15 +56,15 @@ class History:
 
     @property
     def drift(self) -> np.ndarray:
-        """Where the specimen lies in each frame, ``(T, 2)`` Å, against the first."""
+        """Position of the specimen in each frame relative to the first frame, ``(T, 2)`` Å."""
         return np.array([pose.shift for pose in self.poses])
 
     def lifetimes(self) -> np.ndarray:
-        """Of columns whose appearing and vanishing was both seen, s."""
+        """Lifetimes of columns whose appearing and vanishing were both observed, s."""
         return np.array([event.lifetime for event in self.events if event.lifetime > 0], float) * self.frame_time
 
     def summary(self, unit: str = "s") -> str:
-        """One sentence; ``unit`` is that of time."""
+        """Summarise the movie in one sentence; ``unit`` is the unit of time."""
         leave = self.rates.leave
         kinds = np.bincount(self.occupancy.kinds[self.occupancy.probability.mean(axis=0) > 0.5], minlength=3)
         came = sum(event.appears for event in self.events)
@@ -83,19 +83,19 @@ def analyse_movie(
     sampling: float = 1.0,
     seed: int = 0,
 ) -> History:
-    """The history of a movie.
+    """Analyse the history of a movie.
 
     Args:
-        frames: what was found in each.
+        frames: detections in each frame.
         extent: largest x and y of a frame, Å.
         frame_time: s from frame to frame.
-        image: gives frame n as it was read, ``(Y, X)``; without it no support is told from vacuum, and occupancy
-            rests on what was found alone.
-        sampling: Å/px of these images.
-        seed: of the histories that rates are drawn from.
+        image: function that returns frame n as read from the file, ``(Y, X)``; without images, a support is not
+            distinguished from vacuum, and the occupancy depends on the detections only.
+        sampling: pixel size of these images, Å/px.
+        seed: seed of the histories from which rates are drawn.
 
     Raises:
-        InputError: there are fewer than two frames, or columns are too few to tell a lattice or a drift.
+        InputError: there are fewer than two frames, or too few columns for a lattice or a drift.
     """
     if len(frames) < 2:
         raise InputError(f"task=dynamics needs a movie of two frames at least, and this one has {len(frames)}.")
@@ -126,7 +126,10 @@ def analyse_movie(
 
 
 def _texture(sites: Sites, laid: Sequence[Pose], image: Callable[[int], np.ndarray], sampling: float) -> np.ndarray:
-    """Standard deviation of the mean image about each site, ``(S,)``, in that of the noise-free image; NaN unseen."""
+    """Standard deviation of the mean image around each site, ``(S,)``; NaN if the site is not visible.
+
+    Each frame is smoothed and divided by its standard deviation before the mean is taken.
+    """
     chosen = [number for number, pose in enumerate(laid) if pose.known]
     chosen = [chosen[place] for place in np.unique(np.linspace(0, len(chosen) - 1, AVERAGED).astype(int))]
     steps = np.arange(-DISC, DISC + 1e-9, 0.5 * DISC / 2)

@@ -1,9 +1,10 @@
-"""How bright each site is in each frame, against columns that are always there.
+"""Brightness of each site in each frame, relative to permanent columns.
 
-A network that has learnt crystals may see a column where only its neighbours are, in a notch of the surface, and it
-does so in every frame alike, so that no number of frames corrects it. The image itself tells: at a vacant site the
-brightness above that of a ring around it is a small share of what it is at the columns inside the particle in the same
-frame, be they bright or dark. What hops during an exposure has its share of it.
+A network trained on crystals may find a false column between neighbours, in a notch of the surface. It makes this error
+in every frame, so more frames do not correct it. The image itself contains the missing information. The contrast of a
+site is its brightness minus the brightness of a ring around it. At a vacant site, this contrast is a small share of the
+contrast of the columns inside the particle in the same frame, whether these are bright or dark. A column that hops
+during an exposure has a contrast in proportion to its time at the site.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from hrtem.movies.tracking.registration import Pose
 from hrtem.movies.tracking.sites import Sites, average_seen
 
-#: Width of the Gaussian that a brightness is a mean over, Å, and the ring around it, in shortest distances of sites.
+#: Standard deviation of the Gaussian average, Å, and radius of the ring around a site, in shortest distances of sites.
 BLUR, RING = 0.35, 0.5
-#: So many columns that are always there give a frame its scale, and their brightnesses spread no more than this share.
+#: Fewest permanent columns that define the scale of a frame, and the largest relative spread of their contrast.
 FEWEST, WIDEST = 4, 0.5
-#: Of the frames that are known, a share that tells; with less none is believed.
+#: Minimum share of registered frames with usable contrast; below it, brightness is ignored.
 TOLD = 0.7
 
 
@@ -31,21 +32,22 @@ def measure_contrast(
     image: Callable[[int], np.ndarray],
     sampling: float,
 ) -> np.ndarray:
-    """Brightness of each site above its ring, in that of the bulk columns of the same frame, ``(T, S)``.
+    """Contrast of each site against its ring, relative to the bulk columns of the same frame, ``(T, S)``.
 
-    About 1 where a column stands and about 0 where none does; NaN where a frame cannot tell.
+    The relative contrast is about 1 at a column and about 0 at a vacant site; it is NaN if a frame has no usable
+    contrast.
 
     Args:
-        sites: of the movie.
-        seen: ``(T, S)``, how probable a column is by each frame alone.
-        poses: of the frames.
-        image: gives frame n as it was read, ``(Y, X)``; each is read once.
+        sites: sites of the movie.
+        seen: ``(T, S)``, probability of a column from each frame alone.
+        poses: poses of the frames.
+        image: function that returns frame n as read from the file, ``(Y, X)``; each frame is read once.
         sampling: Å/px.
     """
     answer = np.full(seen.shape, np.nan)
     there = average_seen(seen)
     steady = (there > 0.8) & ~sites.supported
-    # What columns stand around on all sides is a column, however seldom it was found.
+    # A site surrounded by columns on all sides is a column, however rarely it was found.
     inside = ~sites.supported & (sites.coordination((there > 0.5).astype(int)) >= sites.full)
     scale = inside if inside.sum() >= FEWEST else steady
     if scale.sum() < FEWEST:
@@ -61,18 +63,18 @@ def measure_contrast(
         spread = 1.4826 * float(np.nanmedian(np.abs(found[scale] - typical))) if typical else np.inf
         if spread < WIDEST * abs(typical):
             answer[number] = found / typical
-    # A movie in which many frames cannot tell has columns of the bulk that look like vacant sites in the others too.
+    # If many frames have no usable contrast, bulk columns resemble vacant sites in the other frames as well.
     told = np.isfinite(answer[[pose.known for pose in poses]]).any(axis=1)
     return answer if told.mean() >= TOLD else np.full(seen.shape, np.nan)
 
 
 def _brightness(image: np.ndarray, places: np.ndarray, ring: np.ndarray, sampling: float) -> np.ndarray:
-    """Mean brightness at ``places`` ``(S, 2)`` Å less that of the ``ring`` ``(K, 2)`` Å around each; NaN outside."""
+    """Mean brightness at ``places`` ``(S, 2)`` Å minus that of the ``ring`` ``(K, 2)`` Å around each; NaN outside."""
     points = np.concatenate([places[:, None], places[:, None] + ring[None]], axis=1) / sampling
     inside = np.all((points >= 0.0) & (points <= np.array(image.shape[::-1]) - 1.0), axis=(1, 2))
     if not inside.any():
         return np.full(len(places), np.nan)
-    # Only what lies around the particle is smoothed.
+    # Smooth only the area around the particle.
     reach = 5.0 * BLUR / sampling
     low = np.maximum(np.floor(points[inside].min(axis=(0, 1)) - reach), 0).astype(int)
     high = np.ceil(points[inside].max(axis=(0, 1)) + reach).astype(int) + 1

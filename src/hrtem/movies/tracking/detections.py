@@ -1,4 +1,4 @@
-"""What was found in one frame, as little of it as its history needs: a movie may have many frames."""
+"""Detections in one frame, reduced to the data needed for tracking because a movie may have many frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Detections:
 
     Attributes:
         positions: ``(N, 2)`` float32, (x, y) in Å from the centre of pixel ``[0, 0]``.
-        probabilities: ``(N,)`` float32, that there is a column.
+        probabilities: ``(N,)`` float32, probability that there is a column.
     """
 
     positions: np.ndarray
@@ -23,7 +23,7 @@ class Detections:
 
     @classmethod
     def of(cls, columns: Columns) -> Detections:
-        """From what a network has found."""
+        """Construct the detections from the columns that a network has found."""
         return cls(columns.positions.astype(np.float32), columns.probabilities.astype(np.float32))
 
     def __len__(self) -> int:

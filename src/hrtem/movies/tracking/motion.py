@@ -1,4 +1,4 @@
-"""Events, the ways of columns that hop, how far they come, and how the crystal is strained."""
+"""Events, tracks of hopping columns, their mean square displacement, vibration, and strain of the crystal."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from hrtem.movies.tracking.detections import Detections
 from hrtem.movies.tracking.registration import Pose
 from hrtem.movies.tracking.sites import Sites, link_nearest
 
-#: From this probability on a site counts as occupied.
+#: Minimum probability of an occupied site.
 OCCUPIED = 0.5
-#: Columns that strain takes.
+#: Fewest columns for a strain measurement.
 FEWEST = 6
-#: Frames apart up to which distances are averaged, as a share of the movie.
+#: Longest lag of the mean square displacement, as a share of the movie.
 LONGEST_LAG = 0.25
 
 
 @dataclass(frozen=True)
 class Event:
-    """A column that appears or vanishes between a frame and the one before.
+    """A column that appears or vanishes between two consecutive frames.
 
     Attributes:
-        frame: the first frame in which the site is as it is afterwards.
-        site: which.
-        appears: else it vanishes.
-        probability: that the change lies between these two frames.
-        partner: the site that it came from, or went to; −1 where none fits.
-        lifetime: frames that it has been there when it vanishes; −1 where its beginning was not seen, or it appears.
+        frame: first frame after the change.
+        site: index of the site.
+        appears: True if the column appears, False if it vanishes.
+        probability: probability that the change is between these two frames.
+        partner: site that the column came from or went to; −1 if there is no matching event.
+        lifetime: number of frames between appearing and vanishing, for a column that vanishes; −1 if its appearing was
+            not observed, or if the event is an appearance.
     """
 
     frame: int
@@ -41,15 +42,16 @@ class Event:
 
 
 def find_events(sites: Sites, probability: np.ndarray, appearing: np.ndarray, vanishing: np.ndarray) -> list[Event]:
-    """All changes of the most probable occupancy, in the order of frames.
+    """Find all changes of the most probable occupancy, in the order of frames.
 
-    One that vanishes and a neighbour that appears in the same frame, or in the one before or after, since the frame of
-    a hop shows both, are one hop; where several could be, those pairs are taken that are closest in time and place.
+    A column that vanishes and a column that appears at a neighbouring site form one hop, if the two events are at most
+    one frame apart: the frame of a hop shows the column at both sites. Among several candidates, pairs closest in time
+    and then in space are chosen.
 
     Args:
-        sites: of the movie.
-        probability: ``(T, S)``.
-        appearing, vanishing: ``(T - 1, S)``.
+        sites: sites of the movie.
+        probability: ``(T, S)``, probability of occupancy.
+        appearing, vanishing: ``(T - 1, S)``, probabilities of the changes.
     """
     there = probability >= OCCUPIED
     since = np.where(there[0], -1, 0)
@@ -67,7 +69,7 @@ def find_events(sites: Sites, probability: np.ndarray, appearing: np.ndarray, va
 
 
 def _partners(sites: Sites, changes: Sequence[Event]) -> dict[int, int]:
-    """For the number of each change that is half of a hop, the site of the other half."""
+    """Partner sites of hops: the site of the other event, by the number of each event that is part of a hop."""
     came = {(event.frame, event.site): number for number, event in enumerate(changes) if event.appears}
     possible = []
     for number, event in enumerate(changes):
@@ -87,13 +89,13 @@ def _partners(sites: Sites, changes: Sequence[Event]) -> dict[int, int]:
 
 
 def link_tracks(changes: Sequence[Event], probability: np.ndarray) -> np.ndarray:
-    """Which column stands on each site in each frame, int ``(T, S)``, −1 where none: a hop takes its number along."""
+    """Number of the column on each site in each frame, int ``(T, S)``, −1 for none; a column keeps it when it hops."""
     there = probability >= OCCUPIED
     answer = np.full(there.shape, -1, np.int32)
     current = np.where(there[0], np.cumsum(there[0]) - 1, -1).astype(np.int32)
     answer[0] = current
     following = int(current.max(initial=-1)) + 1
-    last = current.copy()  # on each site, also after it was left
+    last = current.copy()  # last column on each site, also after it left
     by_frame: dict[int, list[Event]] = {}
     for change in changes:
         by_frame.setdefault(change.frame, []).append(change)
@@ -108,7 +110,7 @@ def link_tracks(changes: Sequence[Event], probability: np.ndarray) -> np.ndarray
             if number < 0 or np.any(np.delete(current, change.partner) == number):
                 number, following = following, following + 1
             else:
-                current[change.partner] = -1  # it may be seen there for a frame more
+                current[change.partner] = -1  # the column may still be detected there for one frame
             current[change.site] = number
         last = np.where(current >= 0, current, last)
         answer[frame] = current
@@ -116,14 +118,14 @@ def link_tracks(changes: Sequence[Event], probability: np.ndarray) -> np.ndarray
 
 
 class Steps:
-    """Where columns are against their sites, added up frame by frame, for vibration and strain."""
+    """Displacements of columns from their sites, accumulated frame by frame for vibration and strain."""
 
     def __init__(self, sites: Sites) -> None:
         self.sites = sites
         self.sums, self.squares, self.numbers = np.zeros((len(sites), 2)), np.zeros(len(sites)), np.zeros(len(sites))
 
     def add(self, found: Detections, pose: Pose) -> np.ndarray:
-        """Strain of the frame against the sites: xx, yy, xy and the rotation left over, ``(4,)``; NaN where unknown."""
+        """Add a frame and return its strain ``(4,)`` relative to the sites: xx, yy, xy, residual rotation; or NaN."""
         if not pose.known:
             return np.full(4, np.nan)
         home = pose.home(found.positions.astype(float))
@@ -143,7 +145,7 @@ class Steps:
 
     @property
     def vibration(self) -> np.ndarray:
-        """Standard deviation along x or y of each column about its mean, ``(S,)`` Å, error of the position included."""
+        """Standard deviation of each column along x or y about its mean, ``(S,)`` Å, including the position error."""
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = self.sums / self.numbers[:, None]
             variance = 0.5 * (self.squares / self.numbers - np.sum(mean**2, axis=1))
@@ -151,18 +153,18 @@ class Steps:
 
 
 def mean_square_displacement(sites: Sites, numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """How far columns have come after 1, 2 … frames, ``(lags, 2)``: Å², and how many pairs of frames were averaged.
+    """Mean square displacement ``(lags, 3)``: lag in frames, displacement in Å², and number of pairs that are averaged.
 
-    It is that of the hops, from site to site. Columns of :data:`chosen` sites alone are followed, where they begin.
+    Displacements are those of hops, from site to site. Only columns whose first site is ``chosen`` are followed.
 
     Args:
-        sites: S of them.
-        numbers: ``(T, S)`` as :func:`link_tracks` gives them.
-        chosen: bool ``(S,)``.
+        sites: S sites.
+        numbers: ``(T, S)``, result of :func:`link_tracks`.
+        chosen: bool ``(S,)``, sites on which the tracks begin.
     """
     frames = len(numbers)
     lags = max(1, int(LONGEST_LAG * frames))
-    # A lag as long as the movie has few pairs; of a long movie some hundred lags are enough.
+    # A lag as long as the movie has few pairs; a hundred lags are enough for a long movie.
     listed = np.unique(np.round(np.geomspace(1, lags, min(lags, 100))).astype(int))
     answer = np.full((len(listed), 3), np.nan)
     total = int(numbers.max(initial=-1)) + 1

@@ -1,14 +1,17 @@
-"""Which sites are occupied in which frames, by all frames together: a hidden Markov model of each site.
+"""Occupancy of the sites in each frame, from all frames together: a hidden Markov model of each site.
 
-A site is vacant or occupied, and what a frame shows of it is how probable a column is there: none, or one of some
-grades. How often each grade comes from an occupied and from a vacant site is learnt from the movie itself (Baum and
-Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), beginning with what calibrated probabilities mean; how often there is
-one at all, from each site by itself too, since some show their column less often than others; and so is how bright
-occupied and vacant sites are, see :mod:`hrtem.movies.tracking.contrast`, as normal numbers with a few that are neither.
-Noise that lets a network find a column brightens the place as well, so that the brightnesses of sites with and without
-a column found count apart, and what both say is not counted twice; and in a frame in which the columns of the bulk
-spread more, what brightness says is less. How often columns leave and arrive depends on how many neighbours they have,
-in the mean of the field that the neighbours' occupancies make, and is learnt as well.
+A site is vacant or occupied. The observation in a frame is the probability of a detection at the site, as one of
+several grades: no detection, or a range of probabilities. The emission probabilities of the grades are learnt from the
+movie itself (Baum and Welch; L. R. Rabiner, Proc. IEEE 77 (1989) 257), starting from the meaning of calibrated
+probabilities. The detection rate is also learnt for each site, because some sites show their column less often.
+
+The relative contrast of vacant and of occupied sites, see :mod:`hrtem.movies.tracking.contrast`, is learnt as well, as
+normal distributions with a small share of outliers. Noise that causes a false detection also changes the brightness.
+Sites with and without a detection therefore have separate contrast distributions, so that the same information is not
+counted twice. In a frame with a larger spread of the bulk columns, the contrast has less weight.
+
+The probabilities that columns leave and arrive depend on the number of neighbours, in the mean field of the neighbours'
+occupancies, and are also learnt.
 """
 
 from __future__ import annotations
@@ -20,44 +23,45 @@ import numpy as np
 from hrtem.movies.tracking.contrast import FEWEST
 from hrtem.movies.tracking.sites import BULK, SUPPORT, SURFACE, Sites, average_seen
 
-#: Grades of what a frame shows: nothing, and probabilities up to these edges.
+#: Edges between the probability grades of a detection; grade 0 is no detection.
 EDGES = np.array([0.3, 0.6, 0.85])
 GRADES = len(EDGES) + 2
-#: Share of each grade of an occupied and of a vacant site before a movie has taught otherwise, worth so many frames.
+#: Prior probability of each grade for a vacant and for an occupied site, and the weight of this prior, frames.
 PRIOR = np.array([[0.94, 0.03, 0.015, 0.01, 0.005], [0.06, 0.03, 0.05, 0.10, 0.76]])
 WORTH = 40.0
-#: How often a column is found at a site is how often it is at all sites, worth so many frames, and its own share.
+#: Weight of the mean detection rate of all sites in the detection rate of one site, frames.
 OWN = 40.0
-#: Mean and standard deviation of the relative contrast of a vacant and of an occupied site before a movie has taught
-#: otherwise, the least deviation, and the share of values that may be anything within a range of some width.
+#: Prior mean and standard deviation of the relative contrast of a vacant and of an occupied site, and the minimum
+#: standard deviation.
 SHADES, NARROWEST = np.array([[0.05, 0.15], [0.95, 0.15]]), 0.08
+#: Share of outliers in the relative contrast, and width of their uniform distribution.
 STRANGE, RANGE = 0.01, 4.0
-#: Rates before a movie has taught otherwise, a frame, worth so many frames of one site.
+#: Prior probabilities per frame of leaving and arriving, and the weight of this prior, frames of one site.
 LEAVING, ARRIVING, KNOWN = 0.02, 0.01, 20.0
-#: The chance of a frame that a column leaves which has neighbours on all sides: there is no place to go.
+#: Probability per frame that a column with neighbours on all sides leaves, although no neighbouring site is vacant.
 STUCK = 1e-5
-#: Rounds of learning; no frame is believed to show less or more than this.
+#: Number of learning iterations, and minimum distance of detection probabilities from 0 and 1.
 ROUNDS, LEAST = 8, 1e-3
-#: Bulk columns of one frame say how good it is, beside so many of a usual one.
+#: Weight of the mean of all frames in the quality of one frame, bulk columns.
 USUAL = 4.0
 
 
 @dataclass(frozen=True)
 class Occupancy:
-    """How probable it is that each of S sites is occupied in each of T frames.
+    """Occupancy probabilities of S sites in T frames.
 
     Attributes:
-        probability: ``(T, S)``, by all frames.
-        filtered: ``(T, S)``, by the frames up to each one.
-        appearing: ``(T - 1, S)``, that a site is vacant in a frame and occupied in the next.
-        vanishing: ``(T - 1, S)``, that it is occupied and then vacant.
+        probability: ``(T, S)``, probability of occupancy from all frames.
+        filtered: ``(T, S)``, probability of occupancy from the current and earlier frames.
+        appearing: ``(T - 1, S)``, probability that a site is vacant in a frame and occupied in the next.
+        vanishing: ``(T - 1, S)``, probability that a site is occupied in a frame and vacant in the next.
         kinds: ``(S,)``, see :data:`hrtem.movies.tracking.sites.KINDS`.
-        leaving: ``(T - 1, S)``, that an occupied site is vacant in the next frame, by its neighbours.
-        arriving: ``(T - 1, S)``, that a vacant one is occupied in the next.
-        emission: ``(2, GRADES)``, share of each grade of vacant and of occupied sites.
-        shades: ``(2, 2, 2)``, of vacant and of occupied sites, where no column was found and where one was, mean and
-            standard deviation of the relative contrast.
-        quality: ``(T,)``, how often bulk columns were found, against the mean of all frames.
+        leaving: ``(T - 1, S)``, transition probability from occupied to vacant, given the neighbours.
+        arriving: ``(T - 1, S)``, transition probability from vacant to occupied, given the neighbours.
+        emission: ``(2, GRADES)``, probability of each grade for vacant and for occupied sites.
+        shades: ``(2, 2, 2)``, for vacant and occupied sites, without and with a detection: mean and standard deviation
+            of the relative contrast.
+        quality: ``(T,)``, detection rate of bulk columns, relative to the mean of all frames.
     """
 
     probability: np.ndarray
@@ -75,14 +79,14 @@ class Occupancy:
 def smooth_occupancy(
     sites: Sites, seen: np.ndarray, contrast: np.ndarray | None = None, rounds: int = ROUNDS
 ) -> Occupancy:
-    """Fit the model to what was seen.
+    """Fit the hidden Markov model to the observations.
 
     Args:
-        sites: S of them.
-        seen: ``(T, S)``, how probable a column is by each frame alone, 0 where none was found, NaN where a site or a
-            frame was not seen.
-        contrast: ``(T, S)``, see :func:`hrtem.movies.tracking.contrast.measure_contrast`; NaN where it is not known.
-        rounds: of learning.
+        sites: S sites.
+        seen: ``(T, S)``, probability of a column from each frame alone; 0 without a detection, NaN if the site is not
+            visible or the frame is not registered.
+        contrast: ``(T, S)``, see :func:`hrtem.movies.tracking.contrast.measure_contrast`; NaN if unknown.
+        rounds: number of learning iterations.
     """
     frames, number = seen.shape
     contrast = np.full(seen.shape, np.nan) if contrast is None else contrast
@@ -114,24 +118,24 @@ def smooth_occupancy(
 
 
 def lasting(states: np.ndarray) -> np.ndarray:
-    """What of ``states`` ``(T, S)`` was there in the frame before as well.
+    """Occupancy that was also present in the frame before: minimum of consecutive ``states`` ``(T, S)``.
 
-    A frame in which a column hops shows it in both places, so that it would count as its own neighbour.
+    A column that hops during a frame appears in both places and would otherwise count as its own neighbour.
     """
     return np.concatenate([states[:1], np.minimum(states[1:], states[:-1])])
 
 
 def _grades(seen: np.ndarray) -> np.ndarray:
-    """Grade of each of ``seen``, 0 where no column was found; −1 where a site was not seen."""
+    """Grade of each probability in ``seen``; 0 without a detection, −1 if the site was not visible."""
     values = np.nan_to_num(seen)
     return np.where(np.isfinite(seen), np.digitize(values, EDGES) + (values > 0.0), -1)
 
 
 def _noise(contrast: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """How far the relative contrast of bulk columns spreads in each frame, against the median of all, ``(T,)``.
+    """Spread of the relative contrast of bulk columns in each frame, relative to the median of all frames, ``(T,)``.
 
-    They are all there: what they spread more by in a frame is noise, or a defocus at which columns differ, and the
-    frame says as much less of the surface.
+    Bulk sites are always occupied, so a larger spread is due to noise or to a defocus at which columns differ. The
+    contrast of surface sites in this frame is less reliable by the same factor. Values are at least 1.
     """
     inside = contrast[:, kinds == BULK]
     spread = np.full(len(contrast), np.nan)
@@ -144,7 +148,7 @@ def _noise(contrast: np.ndarray, kinds: np.ndarray) -> np.ndarray:
 
 
 def _shade_likelihood(contrast: np.ndarray, found: np.ndarray, shades: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """How likely each relative contrast is of a vacant and of an occupied site, ``(T, S, 2)``; 1 where unknown."""
+    """Likelihood of each relative contrast for a vacant and for an occupied site, ``(T, S, 2)``; 1 if unknown."""
     return np.nan_to_num((1.0 - STRANGE) * _normal(contrast, found, shades, noise) + STRANGE / RANGE, nan=1.0)
 
 
@@ -163,7 +167,7 @@ def _learnt_shades(
     shades: np.ndarray,
     noise: np.ndarray,
 ) -> np.ndarray:
-    """Mean and standard deviation of the relative contrast of the surface, from what is not strange to ``shades``."""
+    """Learn mean and standard deviation of the relative contrast of surface sites, without outliers of ``shades``."""
     normal = (1.0 - STRANGE) * _normal(contrast, found, shades, noise)
     usual = normal / (normal + STRANGE / RANGE)
     surface = np.isfinite(contrast) & (kinds == SURFACE)[None]
@@ -184,8 +188,8 @@ def _learnt_shades(
 
 
 def _seen_likelihood(grades: np.ndarray, emission: np.ndarray, showing: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """How likely each grade is of a vacant and of an occupied site, ``(T, S, 2)``; 1 where a site was not seen."""
-    # A frame in which even bulk columns are missed says less of a column that was not found.
+    """Likelihood of each grade for a vacant and for an occupied site, ``(T, S, 2)``; 1 if the site was not visible."""
+    # If a frame misses even bulk columns, a missing detection is weaker evidence for a vacant site.
     shown = np.stack(np.broadcast_arrays(showing[0], quality[:, None] * showing[1]), axis=-1)
     shown = np.clip(shown, LEAST, 1.0 - LEAST)
     of_these = (emission[:, 1:] / emission[:, 1:].sum(axis=1, keepdims=True)).T[np.maximum(grades, 1) - 1]
@@ -194,7 +198,7 @@ def _seen_likelihood(grades: np.ndarray, emission: np.ndarray, showing: np.ndarr
 
 
 def _shown(grades: np.ndarray, state: np.ndarray, emission: np.ndarray) -> np.ndarray:
-    """How often a column is found at each site while it is vacant and while it is occupied, ``(2, S)``."""
+    """Detection rate at each site while it is vacant and while it is occupied, ``(2, S)``."""
     known, found = grades >= 0, grades > 0
     answer = np.empty((2, grades.shape[1]))
     for occupied, there in enumerate((1.0 - state, state)):
@@ -204,9 +208,10 @@ def _shown(grades: np.ndarray, state: np.ndarray, emission: np.ndarray) -> np.nd
 
 
 def _by_neighbours(field: np.ndarray, leaving: np.ndarray, arriving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Chances ``(T - 1, S)`` to leave and to arrive until the next frame, by the ``field`` ``(T, S)`` of neighbours.
+    """Probabilities ``(T - 1, S)`` to leave and to arrive until the next frame, from the ``field`` of neighbours.
 
-    Of a field between whole numbers logarithms are averaged: one neighbour that is doubtful is no place to go yet.
+    The ``field`` ``(T, S)`` is the expected number of occupied neighbours. Between integers, logarithms of the
+    probabilities are interpolated, so that a column with one doubtful neighbour does not yet count as free to leave.
     """
     number = np.clip(field[:-1], 0.0, len(leaving) - 1.0)
     whole = np.arange(len(leaving))
@@ -217,7 +222,7 @@ def _by_neighbours(field: np.ndarray, leaving: np.ndarray, arriving: np.ndarray)
 def _forward_backward(
     likelihood: np.ndarray, start: np.ndarray, leaving: np.ndarray, arriving: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Marginals of all sites: occupied ``(T, S)``, the same filtered, appearing and vanishing ``(T - 1, S)``."""
+    """Marginal probabilities of all sites: occupied and filtered ``(T, S)``, appearing and vanishing ``(T - 1, S)``."""
     frames, number = likelihood.shape[:2]
     filtered, behind = np.empty((frames, number)), np.ones((frames, number, 2))
     chance = start
@@ -245,9 +250,9 @@ def _forward_backward(
 
 
 def _learnt(grades: np.ndarray, state: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Share of each grade of vacant and of occupied sites, ``(2, GRADES)``.
+    """Learn the probability of each grade for vacant and for occupied sites, ``(2, GRADES)``.
 
-    Only sites beside vacuum teach: in the bulk none is vacant, and a support has columns of its own.
+    Only surface sites in vacuum are used: bulk sites are never vacant, and a support has its own columns.
     """
     teaches = (grades >= 0) & (kinds == SURFACE)[None]
     answer = WORTH * PRIOR
@@ -259,7 +264,7 @@ def _learnt(grades: np.ndarray, state: np.ndarray, kinds: np.ndarray) -> np.ndar
 
 
 def _quality(grades: np.ndarray, state: np.ndarray, kinds: np.ndarray, emission: np.ndarray) -> np.ndarray:
-    """How often each frame shows the columns of the bulk, against the mean of all frames, ``(T,)``."""
+    """Detection rate of bulk columns in each frame, relative to the mean of all frames, ``(T,)``."""
     sure = (grades >= 0) & (kinds == BULK)[None] & (state > 0.9)
     found = (sure & (grades > 0)).sum(axis=1)
     number = sure.sum(axis=1)
@@ -272,7 +277,7 @@ def _quality(grades: np.ndarray, state: np.ndarray, kinds: np.ndarray, emission:
 def _rates(
     field: np.ndarray, state: np.ndarray, appearing: np.ndarray, vanishing: np.ndarray, kinds: np.ndarray, full: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chances of a frame to leave and to arrive with 0 … ``full`` neighbours, each drawn to the mean of all."""
+    """Learn probabilities per frame to leave and to arrive with 0 … ``full`` neighbours, each shrunk to their mean."""
     counted = (kinds != SUPPORT)[None] & np.ones((len(appearing), 1), bool)
     number = np.clip(np.rint(field[:-1]), 0, full).astype(int)
     answers = []

@@ -1,8 +1,8 @@
-"""How often columns leave and arrive, with intervals that hold what a movie cannot tell.
+"""Rates at which columns leave and arrive, with 95 % intervals.
 
-Histories of all sites are drawn from what the frames leave possible (forward filtering, backward sampling; C. K. Carter
-and R. Kohn, Biometrika 81 (1994) 541), and for each history a rate from the events in it. The spread of these rates is
-that of a small number of events and of columns that were missed or mistaken, together.
+Histories of all sites are drawn from their posterior distribution given the frames (forward filtering, backward
+sampling; C. K. Carter and R. Kohn, Biometrika 81 (1994) 541). For each history, a rate is drawn from its number of
+events. The spread of these rates therefore includes counting statistics and missed or false detections.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from scipy.stats import binomtest
 from hrtem.movies.tracking.occupancy import Occupancy
 from hrtem.movies.tracking.sites import HELD, SUPPORT, Sites
 
-#: Histories that are drawn, and the share of them that an interval holds.
+#: Number of histories that are drawn, and the share of them inside an interval.
 DRAWS, LEVEL = 400, 0.95
-#: How much more of short stays is lost in frames that are exposed all the time than between instants as far apart: from
-#: what frames alone lose to where the rates of 50 simulated movies agree with their hops; drawn for each history.
+#: Range of the factor a in :func:`estimate_rates`: loss of short stays in continuously exposed frames, relative to
+#: instantaneous frames with the same spacing. The lower limit is the loss by the exposure alone; at the upper limit,
+#: the rates of 50 simulated movies agree with their hops. A value is drawn for each history.
 EXPOSED = (1.25, 5.0)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate of some events.
+    """Rate of one type of event.
 
     Attributes:
         what: ``leave`` or ``arrive``.
-        neighbours: of the sites that are counted, or None for all on the surface.
-        value: 1/s, the median.
-        low, high: ends of the interval that holds :data:`LEVEL`, 1/s.
+        neighbours: number of neighbours of the sites, or None for all sites on the surface.
+        value: median rate, 1/s.
+        low, high: limits of the interval with probability :data:`LEVEL`, 1/s.
         events: mean number of events in the histories.
-        exposure: mean time that sites were exposed to them, s, all sites together.
-        draws: ``(DRAWS,)`` 1/s, the rate of each history.
+        exposure: mean total time during which the event could happen, summed over all sites, s.
+        draws: ``(DRAWS,)`` 1/s, rate of each history.
     """
 
     what: str
@@ -49,14 +50,14 @@ class Rate:
 
 @dataclass(frozen=True)
 class Rates:
-    """All rates of a movie: of the surface as a whole, and of sites with each number of neighbours."""
+    """All rates of a movie: for the whole surface, and for sites with each number of neighbours."""
 
     leave: Rate
     arrive: Rate
     by_neighbours: tuple[Rate, ...]
 
     def all(self) -> list[Rate]:
-        """In the order of a table."""
+        """List all rates in the order of the table."""
         return [self.leave, self.arrive, *self.by_neighbours]
 
 
@@ -67,27 +68,30 @@ def estimate_rates(
     rng: np.random.Generator,
     draws: int = DRAWS,
 ) -> Rates:
-    """The rates of a movie.
+    """Estimate the rates of a movie.
 
-    A column that leaves at the rate λ has left after a frame of length τ with the chance
+    A column that leaves at the rate λ is absent after a frame of length τ with the probability
 
         λ (1 - exp(-M τ)) / M,    M = a μ + max(λ, a ν)
 
-    where μ is the rate at which the site that it has left is taken again, often by the same column, and ν that at which
-    columns leave which have just come: with a = 1 and λ for ν, a Markov chain of two states that is looked at every τ.
-    μ and ν are what the frame after a column has left, or come, says of them. Those that have just come stand where
-    columns leave soon, and leave more often than the mean. Frames that are exposed all the time show where a column was
-    for most of the exposure, so that all stays of less than half a frame are lost, which alone makes a = 5/4, and stays
-    that just fill one are doubtful, more so the worse the frames are: how much more is not known, and a is drawn from
-    :data:`EXPOSED`. The rate of the surface is the mean over sites with each number of neighbours, weighted with their
-    exposure, since those that leave often are gone soon. Columns that come and go within a frame are neither counted
-    nor exposed.
+    Here μ is the rate at which the vacated site is occupied again, often by the same column, and ν is the rate at which
+    columns leave that have just arrived. For a = 1 and ν = λ, this is a two-state Markov chain sampled at intervals τ.
+    The rates μ and ν follow from the events that the next frame undoes. Columns that have just arrived are at sites
+    that columns leave quickly, so their rate ν exceeds the mean.
+
+    The factor a describes continuously exposed frames, which show a column where it was for most of the exposure. All
+    stays shorter than half a frame are lost; this alone gives a = 5/4. Stays of about one frame are uncertain, and more
+    so in noisy frames. The size of this effect is unknown, so a is drawn from :data:`EXPOSED`.
+
+    The rate of the surface is the mean of the rates for each number of neighbours, weighted with the exposure, because
+    columns with high rates leave soon. Columns that appear and vanish within one frame contribute neither events nor
+    exposure.
 
     Args:
-        sites: of the movie.
-        occupancy: as :func:`hrtem.movies.tracking.occupancy.smooth_occupancy` has fitted it.
+        sites: sites of the movie.
+        occupancy: result of :func:`hrtem.movies.tracking.occupancy.smooth_occupancy`.
         frame_time: s from frame to frame.
-        rng: of the histories.
+        rng: random generator for the histories.
         draws: number of histories.
     """
     happened, exposed, returned = _histories(sites, occupancy, rng, draws)
@@ -114,16 +118,16 @@ def estimate_rates(
 def _drawn(
     events: np.ndarray, exposure: np.ndarray, returned: np.ndarray, frame_time: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Rates 1/s that ``events`` of exposed frames ``(draws, full + 1)`` leave possible, one of each history.
+    """Draw rates ``(draws, full + 1)``, 1/s, from their posterior given the events, one per history.
 
     Args:
-        events, exposure: of each history, by the number of neighbours.
-        returned: ``(2, draws, 2)``, of the same changes and of those the other way, how many were undone in the next
-            frame, and how many could be.
+        events, exposure: ``(draws, full + 1)``, events and exposed frames of each history, by number of neighbours.
+        returned: ``(2, draws, 2)``, for changes of the same type and of the opposite type: the number that the next
+            frame undoes, and the number with a next frame.
         frame_time: s.
-        rng: generator.
+        rng: random generator.
     """
-    # Jeffreys' prior of a share, divided among the numbers of neighbours, so that it does not count several times.
+    # Jeffreys' prior of a proportion, divided among the numbers of neighbours so that it is counted only once.
     part = 0.5 / events.shape[1]
     chance = np.minimum(rng.beta(events + part, np.maximum(exposure - events, 0) + 0.5), 0.999)
     undone = rng.beta(returned[..., 0] + 0.5, np.maximum(returned[..., 1] - returned[..., 0], 0) + 9.5)
@@ -139,9 +143,10 @@ def _drawn(
 def _histories(
     sites: Sites, occupancy: Occupancy, rng: np.random.Generator, draws: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Events and exposed frames ``(2, draws, full + 1)`` of leaving and arriving, by the number of neighbours.
+    """Draw histories: events and exposed frames ``(2, draws, full + 1)`` of leaving and arriving, by neighbours.
 
-    The third, ``(2, draws, 2)``, is how many of these events were undone in the next frame, and how many could be.
+    The third array, ``(2, draws, 2)``, contains the number of events that the next frame undoes, and the number of
+    events with a next frame.
     """
     frames, number = occupancy.probability.shape
     counted = (occupancy.kinds != SUPPORT)[None]
@@ -164,7 +169,7 @@ def _histories(
         one = np.where(later, chance * (1.0 - out), chance * out)
         none = np.where(later, (1.0 - chance) * back, (1.0 - chance) * (1.0 - back))
         state = rng.random((draws, number)) * (one + none) < one
-        # Neighbours are those that were there in the frame before as well, see hrtem.movies.tracking.occupancy.lasting.
+        # Only neighbours that also existed in the frame before count, see hrtem.movies.tracking.occupancy.lasting.
         if latest is not None:
             count(later, latest, state & later)
         if frame == 0:
@@ -179,14 +184,14 @@ def _histories(
 
 @dataclass(frozen=True)
 class RateComparison:
-    """Two rates beside each other.
+    """Comparison of two rates.
 
     Attributes:
-        ratio: the second over the first, the median.
-        low, high: ends of the interval of the ratio.
-        p: chance of so unequal numbers of events, or more unequal ones, were the rates the same (the exact conditional
-            test of two Poisson means; J. Przyborowski and H. Wilenski, Biometrika 31 (1940) 313).
-        faster: that the second rate is the higher one, by the histories.
+        ratio: median ratio of the second rate to the first.
+        low, high: limits of the interval of the ratio.
+        p: p-value for equal rates (the exact conditional test of two Poisson means; J. Przyborowski and H. Wilenski,
+            Biometrika 31 (1940) 313): probability of numbers of events that are at least as unequal.
+        faster: probability that the second rate is higher, from the histories.
     """
 
     ratio: float
@@ -197,9 +202,9 @@ class RateComparison:
 
 
 def compare_rates(first: Rate, second: Rate) -> RateComparison:
-    """Whether two movies have different rates."""
+    """Compare the rates of two movies."""
     size = min(len(first.draws), len(second.draws))
-    # Draws of two movies have nothing to do with each other, also where both are drawn from the same numbers.
+    # The roll makes the draws of two movies independent, even if both come from the same random numbers.
     one, other = first.draws[:size], np.roll(second.draws[:size], size // 2)
     ratio = other / np.maximum(one, 1e-12)
     low, middle, high = np.quantile(ratio, [0.5 - LEVEL / 2, 0.5, 0.5 + LEVEL / 2])

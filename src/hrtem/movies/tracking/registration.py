@@ -1,8 +1,8 @@
-"""Drift: where the specimen lies in each frame, and how it is turned, by the columns that most frames share.
+"""Registration of the frames: drift and rotation of the specimen, from the columns that most frames share.
 
-No linker of particles from frame to frame is needed, nor would it do: on a crystal all columns look alike, and a hop is
-as long as the distance to a neighbour that stays. What stays is the lattice, so each frame is laid on the sum of those
-before it.
+Linking columns from frame to frame is neither necessary nor possible: the columns of a crystal look alike, and a hop
+is as long as the distance to a neighbouring column. The lattice stays in place, so each frame is registered to the
+accumulated columns of the frames before it.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from scipy.spatial import cKDTree
 
 from hrtem.movies.tracking.detections import Detections
 
-#: A column of a frame and one of the reference are the same if they are no farther apart, Å.
+#: Largest distance at which a column of a frame and a column of the reference count as the same, Å.
 SAME = 0.8
-#: Step of the grid of shifts that are tried, Å, and how many ångström the specimen may move from frame to frame.
+#: Grid step of the shifts that are tried, and largest movement of the specimen from frame to frame, Å.
 STEP, JUMP = 0.4, 6.0
-#: A frame lies on the reference if so many of the columns expected in it do.
+#: Minimum share of the expected columns that must match the reference for a frame to count as registered.
 SHARE = 0.4
-#: What was found with less is not used to find the drift.
+#: Minimum probability of a column used for the registration.
 SURE = 0.5
-#: Frames after which what was seen counts e times less, so that a reference may change slowly.
+#: Number of frames after which the weight of a column falls by a factor e, so that the reference can change slowly.
 MEMORY = 50.0
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How the specimen lies in a frame: ``place = reference @ turn.T + shift``.
+    """Position and rotation of the specimen in a frame: ``place = reference @ turn.T + shift``.
 
     Attributes:
         shift: ``(2,)`` Å.
         angle: radians, from x towards y.
-        share: of the columns expected in the frame that were found where they were expected.
-        known: whether that is enough to believe it.
+        share: share of the expected columns that were found at their expected positions.
+        known: whether this share is large enough for a registration.
     """
 
     shift: np.ndarray
@@ -50,20 +50,20 @@ class Pose:
         return np.array([[cosine, -sine], [sine, cosine]])
 
     def home(self, positions: np.ndarray) -> np.ndarray:
-        """Positions ``(N, 2)`` Å of the frame in the reference."""
+        """Transform positions ``(N, 2)`` Å from the frame to the reference."""
         return (positions - self.shift) @ self.turn
 
     def away(self, positions: np.ndarray) -> np.ndarray:
-        """Positions ``(N, 2)`` Å of the reference in the frame."""
+        """Transform positions ``(N, 2)`` Å from the reference to the frame."""
         return positions @ self.turn.T + self.shift
 
 
 class Reference:
-    """Where columns have been seen so far, without drift; the first frame that has some says where that is.
+    """Drift-free positions of all columns seen so far; the first frame with columns defines the origin.
 
     Attributes:
         positions: ``(R, 2)`` Å.
-        weights: ``(R,)`` sums of probabilities; later frames count more, see :data:`MEMORY`.
+        weights: ``(R,)`` sums of probabilities; later frames have larger weights, see :data:`MEMORY`.
     """
 
     def __init__(self) -> None:
@@ -72,9 +72,10 @@ class Reference:
         self.pose = Pose(np.zeros(2), 0.0, 0.0, False)
 
     def follow(self, found: Detections, learn: bool = True) -> Pose:
-        """The pose of the next frame; what was found in it is added to the reference.
+        """Find the pose of the next frame and add its columns to the reference.
 
-        A frame in which too little is where it is expected keeps the pose of the one before, and nothing is learnt.
+        A frame with too few columns at their expected positions gets the pose of the frame before, and the reference
+        stays unchanged.
         """
         sure = found.probabilities >= SURE
         seen = found.positions[sure].astype(float)
@@ -102,13 +103,13 @@ class Reference:
         new = np.setdiff1d(np.arange(len(seen)), mine)
         self.positions = np.concatenate([self.positions, seen[new]])
         self.weights = np.concatenate([self.weights, probabilities[new]])
-        # What was seen once, long ago, was nothing.
+        # Remove positions at which a column was found only once, long ago.
         keep = self.weights > 0.05
         self.positions, self.weights = self.positions[keep], self.weights[keep]
 
 
 def find_poses(frames: Sequence[Detections]) -> list[Pose]:
-    """The pose of each frame, in two passes: the second lays all of them on what the first has learnt in the end."""
+    """Find the pose of each frame in two passes; the second pass uses the final reference of the first."""
     reference = Reference()
     first = [reference.follow(found) for found in frames]
     answer = []
@@ -119,7 +120,7 @@ def find_poses(frames: Sequence[Detections]) -> list[Pose]:
 
 
 def pairs(one: np.ndarray, other: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices ``(P,)`` of points ``(N, 2)`` and ``(M, 2)`` that are each other's nearest, at most ``reach`` apart."""
+    """Indices ``(P,)`` of mutually nearest points of ``(N, 2)`` and ``(M, 2)``, at most ``reach`` apart."""
     if not len(one) or not len(other):
         return np.zeros(0, int), np.zeros(0, int)
     distance, partner = cKDTree(other).query(one, distance_upper_bound=reach)
@@ -130,11 +131,11 @@ def pairs(one: np.ndarray, other: np.ndarray, reach: float) -> tuple[np.ndarray,
 
 
 def _laid(seen: np.ndarray, reference: np.ndarray, before: Pose) -> Pose:
-    """The pose near the one before in which most of what was ``seen`` ``(N, 2)`` lies on the ``reference``."""
+    """Pose close to the pose ``before`` at which most columns ``seen`` ``(N, 2)`` match the ``reference``."""
     if len(seen) < 3 or len(reference) < 3:
         return Pose(before.shift, before.angle, 0.0, False)
     expected = before.away(reference)
-    # All ways to bring a column onto another, as a histogram: the true shift has one vote from each pair.
+    # All difference vectors vote for shifts, as in a histogram: the true shift gets a vote from each matching pair.
     across = (seen[:, None] - expected[None]).reshape(-1, 2)
     across = across[np.abs(across).max(axis=1) <= JUMP]
     if not len(across):
@@ -142,7 +143,7 @@ def _laid(seen: np.ndarray, reference: np.ndarray, before: Pose) -> Pose:
     tree = cKDTree(across)
     cells = np.unique(np.round(across / STEP), axis=0) * STEP
     votes = np.array([len(near) for near in tree.query_ball_point(cells, SAME)], float)
-    # Of shifts by a lattice vector, which lose no more than a row of columns, the shorter is the more likely.
+    # Shifts that differ by a lattice vector lose no more than a row of votes, so shorter shifts are preferred.
     best = int(np.argmax(votes - 0.02 * len(reference) * np.linalg.norm(cells, axis=1)))
     pose = Pose(before.shift + cells[best], before.angle, 0.0, False)
     for _ in range(4):
@@ -156,7 +157,7 @@ def _laid(seen: np.ndarray, reference: np.ndarray, before: Pose) -> Pose:
 
 
 def _fitted(seen: np.ndarray, reference: np.ndarray) -> Pose:
-    """The turn and shift that bring ``reference`` ``(P, 2)`` onto ``seen``, by least squares (Kabsch)."""
+    """Rotation and shift that map ``reference`` ``(P, 2)`` to ``seen``, by least squares (Kabsch)."""
     middle, theirs = seen.mean(axis=0), reference.mean(axis=0)
     one, other = reference - theirs, seen - middle
     angle = float(np.arctan2((one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).sum(), (one * other).sum()))

@@ -1,4 +1,4 @@
-"""Sites: where columns can be, occupied or not, and which of what was found belongs to which of them."""
+"""Sites, the possible positions of columns, occupied or vacant, and the assignment of detections to them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hrtem.movies.tracking.detections import Detections
 from hrtem.movies.tracking.registration import SAME, Pose
 from hrtem.structure import fit_lattice
 
-#: Neighbours are no farther apart than this many shortest distances: of the columns of fcc along [110] all six.
+#: Largest distance of neighbours, in shortest distances; includes all six neighbours of fcc columns along [110].
 BESIDE = 1.35
-#: A column belongs to a site no farther off than this share of the shortest distance.
+#: Largest distance of a column from its site, as a share of the shortest distance of sites.
 REACH = 0.4
-#: A place off the lattice is farther from those on it than this share of the shortest distance.
+#: Minimum distance of an off-lattice site from lattice sites, as a share of the shortest distance.
 ROOM = 0.75
-#: A place off the lattice is a site if columns were found there in this share of the frames, and in three at least.
+#: Minimum share of the frames with a column found at a site; columns must also be found in at least three frames.
 OFTEN = 0.05
-#: Neighbours that hold a column: the hollow of a closest packed facet.
+#: Minimum number of neighbours that support a column: the hollow of a closest packed facet.
 HELD = 2
 #: Kinds of sites.
 BULK, SURFACE, SUPPORT = 0, 1, 2
@@ -33,16 +33,16 @@ KINDS = ("bulk", "surface", "support")
 
 @dataclass(frozen=True)
 class Sites:
-    """S sites of a particle without drift.
+    """S sites of a particle, with drift removed.
 
     Attributes:
         positions: ``(S, 2)`` Å.
-        beside: int ``(S, K)``, the neighbours of each, filled up with −1.
-        cell: ``(2, 2)`` Å, rows are lattice vectors; NaN where no lattice was found.
-        indices: ``(S, 2)`` int along them; 0 off the lattice.
+        beside: int ``(S, K)``, neighbours of each site, filled up with −1.
+        cell: ``(2, 2)`` Å, rows are lattice vectors; NaN if no lattice was found.
+        indices: ``(S, 2)`` int, multiples of the lattice vectors; 0 off the lattice.
         on_lattice: bool ``(S,)``.
         spacing: shortest distance of two sites, Å.
-        full: neighbours of a site inside the particle.
+        full: number of neighbours of a site inside the particle.
         supported: bool ``(S,)``, sites next to a support, or in it.
     """
 
@@ -59,12 +59,15 @@ class Sites:
         return len(self.positions)
 
     def coordination(self, occupied: np.ndarray) -> np.ndarray:
-        """Neighbours ``(..., S)`` that are occupied, of shares or states ``(..., S)``."""
+        """Number of occupied neighbours ``(..., S)``, for occupancies or states ``(..., S)``."""
         padded = np.concatenate([occupied, np.zeros((*occupied.shape[:-1], 1), occupied.dtype)], axis=-1)
         return padded[..., self.beside].sum(axis=-1)
 
     def kinds(self, occupied: np.ndarray) -> np.ndarray:
-        """``(S,)`` of :data:`KINDS`, by the mean occupancy ``(S,)``: support, else bulk where all neighbours stay."""
+        """Kind of each site, ``(S,)`` indices of :data:`KINDS`, from the mean occupancy ``(S,)``.
+
+        Sites at the support are ``support``; other sites are ``bulk`` if all neighbours stay, else ``surface``.
+        """
         inside = self.coordination(np.minimum(occupied, 1.0)) > self.full - 0.5
         return np.where(self.supported, SUPPORT, np.where(inside, BULK, SURFACE))
 
@@ -72,12 +75,12 @@ class Sites:
 def find_sites(frames: Sequence[Detections], poses: Sequence[Pose]) -> Sites | None:
     """Fit the sites of a movie.
 
-    Places where columns were found again and again are sites; the lattice of most of them is fitted, see
-    :func:`hrtem.structure.fit_lattice`, and continued by vacant sites around them. A particle of several grains has
-    those of the largest on the lattice, and of the others the places where columns were found.
+    Positions at which columns were found repeatedly are sites. The lattice of the largest grain is fitted to them, see
+    :func:`hrtem.structure.fit_lattice`, and vacant lattice sites are added around them. In a particle with several
+    grains, the other grains contribute only the off-lattice positions at which columns were found.
 
     Returns:
-        The sites, or None where columns are too few to tell.
+        The sites, or None if there are too few columns.
     """
     places, weights = _places(frames, poses)
     known = sum(pose.known for pose in poses)
@@ -103,16 +106,16 @@ def find_sites(frames: Sequence[Detections], poses: Sequence[Pose]) -> Sites | N
 def observe_sites(
     sites: Sites, found: Detections, pose: Pose, extent: tuple[float, float], border: float = 1.0
 ) -> np.ndarray:
-    """How probable a column at each site is by this frame alone, ``(S,)``: 0 where none was found, NaN where unseen.
+    """Probability ``(S,)`` of a column at each site from this frame alone: 0 without a detection, NaN if not visible.
 
     Columns and sites are matched one to one, with the least sum of squared distances.
 
     Args:
-        sites: of the movie.
-        found: in the frame.
-        pose: of the frame.
+        sites: sites of the movie.
+        found: detections in the frame.
+        pose: pose of the frame.
         extent: largest x and y of the frame, Å.
-        border: a site is seen if it is so far inside the frame, Å.
+        border: minimum distance of a visible site from the edges of the frame, Å.
     """
     answer = np.zeros(len(sites))
     if not pose.known:
@@ -126,7 +129,7 @@ def observe_sites(
 
 
 def link_nearest(positions: np.ndarray, sites: Sites) -> tuple[np.ndarray, np.ndarray]:
-    """Which of some ``positions`` ``(N, 2)`` Å, without drift, belong to which sites, each ``(P,)``."""
+    """Match drift-free ``positions`` ``(N, 2)`` Å with sites: indices of the positions and the sites, each ``(P,)``."""
     reach = REACH * sites.spacing
     away = np.sum((sites.positions[:, None] - positions[None]) ** 2, axis=2)
     cost = np.minimum(away - reach**2, 0.0)
@@ -136,9 +139,9 @@ def link_nearest(positions: np.ndarray, sites: Sites) -> tuple[np.ndarray, np.nd
 
 
 def _places(frames: Sequence[Detections], poses: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
-    """Places ``(R, 2)`` Å where columns were found, and the sum of their probabilities there ``(R,)``.
+    """Positions ``(R, 2)`` Å at which columns were found, and the sums ``(R,)`` of their probabilities.
 
-    A running sum: neither all columns of all frames nor all pairs of them are held at a time.
+    The sums are accumulated frame by frame, without keeping all columns or all pairs of columns in memory.
     """
     places, weights = np.zeros((0, 2)), np.zeros(0)
     sums = np.zeros((0, 2))
@@ -164,7 +167,7 @@ def _places(frames: Sequence[Detections], poses: Sequence[Pose]) -> tuple[np.nda
 
 
 def _joined(places: np.ndarray, weights: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same with places that are one put together; a weak one goes to the strongest beside it."""
+    """Merge positions that are closer than :data:`SAME`; a weak position joins the strongest position nearby."""
     if not len(places):
         return places, weights, sums
     order = np.argsort(-weights, kind="stable")
@@ -183,15 +186,16 @@ def _joined(places: np.ndarray, weights: np.ndarray, sums: np.ndarray) -> tuple[
 def _continued(
     places: np.ndarray, keep: np.ndarray, strong: np.ndarray, cell: np.ndarray, origin: np.ndarray, spacing: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sites of the lattice, those off it, their indices, and which are on it.
+    """Positions of the sites on and off the lattice, their indices, and a mask of the lattice sites.
 
-    A vacant site lies where its nearest occupied ones say, so that a strained lattice is followed. All are sites that
-    have :data:`HELD` neighbours among those where columns were found, and those around them.
+    The position of a vacant site is extrapolated from the nearest occupied sites, which follows a strained lattice.
+    Vacant lattice sites with at least :data:`HELD` neighbours are added in two rounds: around the sites with columns,
+    and around the result of the first round.
     """
     inverse = np.linalg.inv(cell)
     whole = np.round((places - origin) @ inverse)
     off = np.linalg.norm(places - origin - whole @ cell, axis=1)
-    # Of one grain: a twin's columns lie off the lattice as soon as they are far from the common plane.
+    # Columns of the largest grain: the columns of a twin are off this lattice, except near the common plane.
     mine = off < REACH * spacing
     table: dict[tuple[int, int], tuple[float, int]] = {}
     for number in np.flatnonzero(mine & keep):
@@ -216,7 +220,7 @@ def _continued(
     on = np.array([around[key] for key in keys]).reshape(-1, 2)
     others = places[keep & ~mine]
     if len(on) and len(others):
-        # Between sites there is no room for another.
+        # There is no room for a further site between lattice sites.
         others = others[cKDTree(on).query(others)[0] > ROOM * spacing]
     positions = np.concatenate([on, others])
     indices = np.concatenate([np.array(keys, int).reshape(-1, 2), np.zeros((len(others), 2), int)])
@@ -224,7 +228,7 @@ def _continued(
 
 
 def _steps(cell: np.ndarray) -> list[tuple[int, int]]:
-    """Lattice vectors to the neighbours of a site, as indices."""
+    """Lattice vectors to the neighbours of a site, as index pairs."""
     near = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if i or j]
     return [step for step in near if np.linalg.norm(np.array(step) @ cell) < BESIDE * _shortest(cell)]
 
@@ -236,7 +240,7 @@ def _shortest(cell: np.ndarray) -> float:
 def _predicted(
     key: tuple[int, int], held: dict[tuple[int, int], np.ndarray], cell: np.ndarray, origin: np.ndarray
 ) -> np.ndarray:
-    """Where a vacant site lies, by the six occupied ones nearest to it."""
+    """Position of a vacant site, extrapolated from the six nearest occupied sites."""
     keys = np.array(list(held), float)
     away = np.linalg.norm((keys - np.array(key)) @ cell, axis=1)
     near = np.argsort(away, kind="stable")[:6]
@@ -246,7 +250,7 @@ def _predicted(
 
 
 def _beside(positions: np.ndarray, reach: float) -> np.ndarray:
-    """Neighbours ``(S, K)`` within ``reach``, filled up with −1."""
+    """Neighbours ``(S, K)`` of each site within ``reach``, filled up with −1."""
     pairs = cKDTree(positions).query_pairs(reach, output_type="ndarray")
     one = np.concatenate([pairs[:, 0], pairs[:, 1]])
     other = np.concatenate([pairs[:, 1], pairs[:, 0]])
@@ -259,29 +263,30 @@ def _beside(positions: np.ndarray, reach: float) -> np.ndarray:
 
 
 def average_seen(seen: np.ndarray) -> np.ndarray:
-    """Mean ``(S,)`` of ``seen`` ``(T, S)`` over the frames in which each site was seen; 0 where it never was."""
+    """Mean ``(S,)`` of ``seen`` ``(T, S)`` over the frames in which each site was visible; 0 if it never was."""
     return np.nan_to_num(seen).sum(axis=0) / np.maximum(np.isfinite(seen).sum(axis=0), 1)
 
 
 def on_support(sites: Sites, occupied: np.ndarray, texture: np.ndarray) -> Sites:
-    """The same sites, told which of them a support is next to.
+    """Mark the sites next to a support or in it.
 
-    Beside the particle an image shows vacuum or a support. The mean of the frames, without drift, is smooth in vacuum
-    and has the fringes of the support elsewhere. Vacant sites whose surroundings vary like those of a crystal, and that
-    hang together in a piece of three at least, are the support's; and so are the columns next to one of them.
+    Beside the particle, an image shows vacuum or a support. The drift-corrected mean of the frames is smooth in vacuum
+    and shows fringes on a support. Vacant sites with a texture like a crystal, in connected groups of at least three,
+    belong to the support. Columns next to a site of the support are also marked.
 
     Args:
-        sites: of the movie.
+        sites: sites of the movie.
         occupied: mean occupancy ``(S,)``.
-        texture: standard deviation of the mean image around each site ``(S,)``, NaN where it was not seen.
+        texture: standard deviation of the mean image around each site ``(S,)``, NaN if the site was not visible.
     """
     there = occupied > 0.5
-    # A site that is taken now and then has the texture of a column.
+    # A site that is occupied from time to time has the texture of a column and does not count as vacant.
     vacant = (occupied < 0.2) & np.isfinite(texture)
     crystal = np.nanmedian(texture[there]) if np.any(there & np.isfinite(texture)) else np.nan
     if not vacant.any() or not np.isfinite(crystal):
         return sites
-    # Where nothing is but noise: the quietest of the vacant sites. A support is above the middle between the two.
+    # The least textured vacant sites contain only noise. The texture of a support must exceed this level by 40 % of the
+    # difference to the crystal.
     quiet = float(np.quantile(texture[vacant], 0.1))
     textured = vacant & (texture > quiet + 0.4 * max(crystal - quiet, 0.0)) & (texture > 1.5 * quiet)
     one = np.repeat(np.arange(len(sites)), sites.beside.shape[1])
