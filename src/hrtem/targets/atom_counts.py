@@ -27,7 +27,7 @@ class Classes:
         self.channels = self.largest
 
     def loss(self, logits: Tensor, atoms: Tensor) -> Tensor:
-        """Loss ``(B, Y, X)`` of logits ``(B, channels, Y, X)``, given ``atoms`` ``(B, Y, X)`` per column, from 1 up."""
+        """Loss ``(B, Y, X)`` of logits ``(B, channels, Y, X)`` for true numbers ``atoms`` ``(B, Y, X)``, from 1 up."""
         return F.cross_entropy(logits, atoms.long().clamp(1, self.largest) - 1, reduction="none")
 
     def probabilities(self, logits: Tensor) -> Tensor:

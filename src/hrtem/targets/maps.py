@@ -241,9 +241,9 @@ class CountedOffsetMaps(OffsetMaps):
 class _Windows(NamedTuple):
     """Squares of pixels around W columns, in maps whose border is so wide that no square is cut."""
 
-    example: Tensor  # (W,) place in the batch
-    number: Tensor  # (W,) place in the example
-    label: Tensor  # (W,)
+    example: Tensor  # (W,) index of the example in the batch
+    number: Tensor  # (W,) index of the column in the example
+    label: Tensor  # (W,) class index
     away: Tensor  # (W, 2, S) px from the column to the pixels along x and y
     pixel: Tensor  # (W, S, S) index into a flattened map of (high, wide)
     high: int
