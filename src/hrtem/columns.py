@@ -1,4 +1,4 @@
-"""Atomic columns as seen along the beam: the truth of a simulation and the answer of a network."""
+"""Atomic columns in projection along the beam: the truth of a simulation or the output of a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Columns:
-    """Atomic columns of one image; a single atom is a column of one.
+    """Atomic columns of one image; a single atom is a column with one atom.
 
     Attributes:
         positions: ``(N, 2)`` float, (x, y) in Å from the centre of pixel ``[0, 0]``.
@@ -20,9 +20,9 @@ class Columns:
         probabilities: ``(N,)`` float in [0, 1]; 1 for the truth of a simulation.
         sigmas: ``(N,)`` float, standard deviation of a position along x or y in Å; 0 for the truth of a simulation.
         class_probabilities: ``(N, C)`` float in [0, 1], the probability of a column of each class; a row adds up to
-            ``probabilities``. Where it is not given, all of a probability is that of the label.
+            ``probabilities``. By default the whole probability belongs to the class of the label.
         count_probabilities: ``(N, K)`` float in [0, 1], the probability of 1, 2, … K atoms, given that there is a
-            column; K is 0 where atoms were not counted.
+            column; K is 0 if atoms were not counted.
     """
 
     positions: np.ndarray
@@ -74,18 +74,18 @@ class Columns:
         return len(self.positions)
 
     def __getitem__(self, keep: np.ndarray | slice) -> Columns:
-        """The columns that a boolean mask, an index array or a slice keeps."""
+        """Select columns with a boolean mask, an index array or a slice."""
         return Columns(classes=self.classes, **{name: array[keep] for name, array in self.arrays().items()})
 
     @classmethod
     def joined(cls, parts: Sequence[Columns]) -> Columns:
-        """All columns of some images, or of parts of one, in their order; there must be one part at least."""
+        """Concatenate the columns of several images, or of parts of one image, in their order; at least one part."""
         arrays = [part.arrays() for part in parts]
         together = {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
         return cls(classes=parts[0].classes, **together)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that is known of each column, by name; with ``classes`` it makes the columns anew."""
+        """The per-column arrays by name; together with ``classes`` they are the arguments of the constructor."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "classes"}
 
     def moved(self, positions: np.ndarray) -> Columns:
@@ -93,7 +93,7 @@ class Columns:
         return replace(self, positions=positions)
 
     def with_probabilities(self, probabilities: np.ndarray) -> Columns:
-        """The same columns with other probabilities ``(N,)``, which their classes share as before."""
+        """The same columns with other probabilities ``(N,)``, divided among the classes in the same shares."""
         total = self.class_probabilities.sum(axis=1, keepdims=True)
         certain = np.eye(len(self.classes))[self.labels]
         shares = np.divide(self.class_probabilities, total, out=certain, where=total > 0.0)
@@ -102,6 +102,6 @@ class Columns:
         )
 
     def inside(self, width: float, height: float, border: float = 0.0) -> np.ndarray:
-        """Which columns lie in ``[border, width - border] x [border, height - border]`` (Å), as bool `(N,)`."""
+        """Mask, bool `(N,)`, of the columns in ``[border, width - border] x [border, height - border]`` (Å)."""
         x, y = self.positions.T
         return (x >= border) & (x <= width - border) & (y >= border) & (y <= height - border)

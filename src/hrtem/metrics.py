@@ -1,4 +1,4 @@
-"""One-to-one matching of found columns with true ones, and what follows from it."""
+"""One-to-one matching of found and true columns, and the scores computed from the pairs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.ranges import Range
 
-#: A found column and a true one can be the same if they are no farther apart, Å.
+#: Largest distance between a found and a true column that may be matched, Å.
 TOLERANCE = 0.5
 
 
 def match(found: np.ndarray, true: np.ndarray, tolerance: float = TOLERANCE) -> tuple[np.ndarray, np.ndarray]:
-    """Pair positions one to one: as many pairs as possible, then the shortest total distance.
+    """Pair positions one to one: as many pairs as possible, then the smallest total distance.
 
     Args:
         found: ``(N, 2)`` Å.
@@ -46,12 +46,12 @@ def match(found: np.ndarray, true: np.ndarray, tolerance: float = TOLERANCE) -> 
     links = np.bincount(component[row], minlength=number)
     alone = links[component[row]] == 1
     pairs = [np.column_stack([row[alone], column[alone]])]
-    # Only the few columns with several candidates need an assignment.
+    # Only the few columns with several candidates need the assignment problem.
     for crowd in np.unique(component[row[~alone]]):
         mine = component[row] == crowd
         rows, i = np.unique(row[mine], return_inverse=True)
         columns, j = np.unique(column[mine], return_inverse=True)
-        # One pair more is worth more than any saving in distance.
+        # An additional pair is worth more than any saving in distance.
         gain = np.zeros((len(rows), len(columns)))
         gain[i, j] = min(len(rows), len(columns)) * tolerance + tolerance - distance[mine]
         chosen = linear_sum_assignment(gain, maximize=True)
@@ -66,14 +66,14 @@ class Score:
     """Quality of a set of found columns.
 
     Attributes:
-        precision: share of the found columns that match a true one.
+        precision: share of the found columns that match a true column.
         recall: share of the true columns that are found.
-        f1: harmonic mean of both.
+        f1: harmonic mean of precision and recall.
         error_pm: root mean square distance of the matched pairs, pm.
         found: number of found columns that were scored.
         true: number of true columns that were scored.
-        count_exact: share of the matched columns whose number of atoms is right; None where none are counted.
-        count_within_one: share of those whose number of atoms is wrong by 1 at most.
+        count_exact: share of the matched columns with the correct number of atoms; None if no atoms are counted.
+        count_within_one: share of the matched columns whose number of atoms is wrong by 1 at most; None as above.
     """
 
     precision: float
@@ -86,17 +86,17 @@ class Score:
     count_within_one: float | None = None
 
     def qualities(self) -> list[tuple[str, float]]:
-        """Name and value of all but the numbers of columns, as far as they are known."""
+        """Names and values of the attributes that are not None, without ``found`` and ``true``."""
         names = [field.name for field in fields(self) if field.name not in ("found", "true")]
         return [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
 
     @classmethod
     def of(cls, matched_found: float, matched_true: float, found: float, true: float, error2: float) -> Score:
-        """From counts and the mean squared distance of the matched pairs in Å²."""
+        """Compute a score from the numbers of columns and the mean squared distance ``error2`` of the pairs in Å²."""
         precision = matched_found / found if found else float("nan")
         recall = matched_true / true if true else float("nan")
         both = precision + recall
-        # Nothing found where there is something to find is a score of 0, not an unknown one.
+        # If there are true columns and no column is found, F1 is 0, not undefined.
         f1 = 2.0 * precision * recall / both if both > 0 else (float("nan") if not found and not true else 0.0)
         return cls(precision, recall, f1, 100.0 * float(np.sqrt(error2)), int(found), int(true))
 
@@ -110,16 +110,16 @@ def score(
     sampling: float = 1.0,
     tolerance: float = TOLERANCE,
 ) -> Score:
-    """Score found positions against a table of true ones.
+    """Score found positions against a table of true positions.
 
-    Found positions outside the mask do not count. Recall is over the trusted true positions; precision
-    counts a match with any true position.
+    Found positions outside the mask do not count. Recall and position error are those of the trusted true positions;
+    for precision, a match with any true position counts.
 
     Args:
         found: ``(N, 2)`` Å.
         true: ``(M, 2)`` Å.
-        trusted: which of the true positions are certain, bool ``(M,)``; all by default.
-        mask: where to score, bool ``(Y, X)``; everywhere by default.
+        trusted: mask, bool ``(M,)``, of the true positions that are certain; all by default.
+        mask: mask, bool ``(Y, X)``, of the pixels where columns are scored; everywhere by default.
         sampling: Å/px of the mask.
         tolerance: largest distance of a pair, Å.
     """
@@ -138,19 +138,20 @@ def score(
 def score_files(
     found: str | Path, true: str | Path, sampling: float, mask: str | Path | None = None, tolerance: float = TOLERANCE
 ) -> Score:
-    """Score a table of found columns against a table of true ones.
+    """Score a table of found columns against a table of true columns.
 
-    Both are CSV files with the columns ``x_px`` and ``y_px``; the true one may have ``trusted``, 1 or 0.
+    Both tables are CSV files with the columns ``x_px`` and ``y_px``; the table of true columns may also have the column
+    ``trusted``, 1 or 0.
 
     Args:
-        found: for instance the ``atoms.csv`` of ``predict.py``.
-        true: truth.
+        found: table of found columns, for instance the ``atoms.csv`` of ``predict.py``.
+        true: table of true columns.
         sampling: Å/px.
-        mask: image of the micrograph's shape that is not 0 where columns count.
+        mask: image of the micrograph's shape, nonzero in the pixels where columns are scored.
         tolerance: largest distance of a pair, Å.
 
     Raises:
-        InputError: a file cannot be read or lacks a column.
+        InputError: a file cannot be read, or a table lacks a column.
     """
     Range.parse("sampling", sampling, unit="Å/px", minimum=1e-3, maximum=100.0)
     tables = [_read_table(Path(path)) for path in (found, true)]
@@ -168,7 +169,7 @@ def score_files(
 
 
 def _read_table(path: Path) -> dict[str, np.ndarray]:
-    """The numeric columns of a CSV file."""
+    """Read the numeric columns ``x_px``, ``y_px`` and, if present, ``trusted`` of a CSV file."""
     if not path.is_file():
         raise InputError(f"a table of columns must be a CSV file, and {path} does not exist.")
     with path.open(newline="") as file:
@@ -189,20 +190,20 @@ def _read_table(path: Path) -> dict[str, np.ndarray]:
 def match_counts(
     found: Columns, true: Columns, width: float, height: float, tolerance: float, border: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One-to-one matches of an image, without what lies at its border.
+    """Match the found and true columns of an image one to one, excluding a border.
 
-    A pair counts if its true member lies inside, its found member may lie a little outside; a column without a
-    partner counts if it lies inside itself.
+    A pair counts if its true column lies inside the border; its found column may lie slightly outside. A column without
+    a partner counts if it lies inside.
 
     Args:
         found, true: N and M columns.
         width, height: largest x and y of a pixel centre, Å.
         tolerance: largest distance of a pair, Å.
-        border: this close to the border columns do not count, Å.
+        border: columns closer than this to the edge of the image do not count, Å.
 
     Returns:
-        Indices into ``found`` and into ``true`` of the K pairs, each ``(K,)``; which columns were found where none
-        is, bool ``(N,)``; which true ones were missed, bool ``(M,)``.
+        Indices into ``found`` and into ``true`` of the K pairs, each ``(K,)``; mask of the false positives among the
+        found columns, bool ``(N,)``; mask of the missed true columns, bool ``(M,)``.
     """
     i, j = match(found.positions, true.positions, tolerance)
     missed, invented = true.inside(width, height, border), found.inside(width, height, border)
@@ -212,14 +213,15 @@ def match_counts(
 
 
 class ColumnMetrics(Metric):
-    """Confusion of classes, precision, recall, F1, position error and, of columns with a predicted count, how
-    often that is right, kept per group (for instance per dose).
+    """Confusion matrix, precision, recall, F1, position error and accuracy of counts, for each group of images.
+
+    A group is, for instance, a dose. The accuracy of counts is that of columns with a predicted number of atoms.
 
     Args:
         classes: class names.
-        groups: how many groups are kept apart.
+        groups: number of groups.
         tolerance: largest distance of a pair, Å.
-        border: columns this close to the image's border do not count, but may be matched, Å.
+        border: columns this close to the edge of the image do not count, but may be matched, Å.
     """
 
     full_state_update = False
@@ -238,7 +240,7 @@ class ColumnMetrics(Metric):
         # [group, true class, found class]; the last index is "nothing there".
         self.add_state("confusion", torch.zeros(groups, size, size, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("error2", torch.zeros(groups, dtype=torch.float64), dist_reduce_fx="sum")
-        # [group]: pairs whose counts are known, are equal, differ by 1 at most.
+        # [group]: number of pairs with known counts, with equal counts, with counts that differ by 1 at most.
         self.add_state("counts", torch.zeros(groups, 3, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(
@@ -271,12 +273,16 @@ class ColumnMetrics(Metric):
             self.counts[group] += torch.tensor([len(wrong), np.sum(wrong == 0), np.sum(wrong <= 1)]).to(self.counts)
 
     def compute(self) -> dict[str, Tensor]:
-        """``confusion`` ``(groups, C + 1, C + 1)``, true by found, summed squared distance ``error2`` in Å², and
-        ``counts`` ``(groups, 3)``, numbers of pairs whose counts are known, are equal, differ by 1 at most."""
+        """Return the accumulated sums by name.
+
+        ``confusion`` ``(groups, C + 1, C + 1)``, true class by found class; ``error2`` ``(groups,)``, summed squared
+        distance in Å²; ``counts`` ``(groups, 3)``, numbers of pairs with known counts, with equal counts, and with
+        counts that differ by 1 at most.
+        """
         return {"confusion": self.confusion, "error2": self.error2, "counts": self.counts}
 
     def scores(self) -> list[dict[str, Score]]:
-        """For each group the scores under ``"all"``, whatever the class, and under each class name."""
+        """Scores of each group: under ``"all"`` regardless of class, and under each class name."""
         totals = self.compute()
         return [
             self.scored(confusion, error2, *counts)
@@ -291,7 +297,7 @@ class ColumnMetrics(Metric):
     def scored(
         self, confusion: np.ndarray, error2: float, counted: float, exact: float, near: float
     ) -> dict[str, Score]:
-        """Scores of sums that :meth:`compute` returns of one group, or of several added up; see :meth:`scores`."""
+        """Scores from the sums of :meth:`compute` for one group, or added over several groups; see :meth:`scores`."""
         pairs = confusion[:-1, :-1].sum()
         mean = error2 / pairs if pairs else float("nan")
         scores = {"all": Score.of(pairs, pairs, confusion[:, :-1].sum(), confusion[:-1].sum(), mean)}

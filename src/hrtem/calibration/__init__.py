@@ -1,4 +1,4 @@
-"""Whether a network knows how sure it is, and what its peaks mean: probabilities and uncertainties that hold."""
+"""Calibration of a network: probabilities of columns, uncertainties of positions, reliability, training domain."""
 
 from hrtem.calibration.evidence import AROUND, Peaks
 from hrtem.calibration.presence import MASS, Presence, probabilities

@@ -1,4 +1,4 @@
-"""Whether an image looks like those that a network has learnt from; where not, its answer proves nothing."""
+"""Comparison of an image with the training images of a network; the output for an unlike image is not reliable."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-#: Edges of bands of spatial frequency, 1/Å: as fine as the fringes of a lattice ask for, and no higher than a coarsely
-#: sampled micrograph reaches.
+#: Edges of bands of spatial frequency, 1/Å: narrow enough to resolve lattice fringes, and not beyond the Nyquist
+#: frequency of a coarsely sampled micrograph.
 EDGES = (0.05, 0.15, 0.25, 0.35, 0.42, 0.5, 0.6, 0.7, 0.78, 0.86, 0.95, 1.1, 1.3, 1.6)
-#: How many numbers tell of an image: a band each, and skewness and kurtosis.
+#: Number of features of an image: one for each band, skewness and kurtosis.
 FEATURES = len(EDGES) - 1 + 2
-#: From how many training images a task learns its domain.
+#: Number of training images from which a task learns its domain.
 EXAMPLES = 400
-#: Fewer teach nothing.
+#: Smallest number of training images for a domain; with fewer it stays unknown.
 ENOUGH = 8 * FEATURES
-#: How many distances of training images are kept, from the nearest to the farthest.
+#: Number of stored quantiles of the distances of training images, from the smallest to the largest distance.
 QUANTILES = 201
-#: An image is out of the domain where fewer training images than this share are as far from their mean.
+#: An image is out of the domain if less than this share of the training images is as far from their mean.
 LEAST = 0.02
-#: So many pieces of an image tell what it looks like.
+#: Largest number of pieces of an image that are compared with the training images.
 PIECES = 64
 
 
 def features(images: Tensor, sampling: float) -> Tensor:
-    """What of a focal series can be compared with others, ``(B, FEATURES)``.
+    """Features of focal series, ``(B, FEATURES)``, for comparison with the training images.
 
-    The logarithm of the share of the power in rings between :data:`EDGES`, over all images of a series, then
-    skewness and the logarithm of the kurtosis.
+    The features are the logarithm of the share of the power in rings between :data:`EDGES`, over all images of a
+    series, then the skewness and the logarithm of the kurtosis.
 
     Args:
         images: normalised ``(B, F, Y, X)``.
@@ -45,7 +45,7 @@ def features(images: Tensor, sampling: float) -> Tensor:
         torch.fft.fftfreq(columns, sampling, device=images.device)[None],
     )
     edges = pairwise(EDGES)
-    # Small images may have no frequency in the lowest rings; they count as empty in all images alike.
+    # Small images may have no frequency in the lowest rings; these rings are then empty in all images.
     rings = [power[:, (frequency >= low) & (frequency < high)].sum(dim=1) for low, high in edges]
     whole = power.sum(dim=(1, 2)).clamp_min(1e-30)
     share = (torch.stack(rings, dim=1) / whole[:, None]).clamp_min(1e-6).log()
@@ -60,10 +60,11 @@ def _hann(size: int, like: Tensor) -> Tensor:
 
 
 class Domain(torch.nn.Module):
-    """The images of a training: mean and covariance of their features, and how far from the mean they lie.
+    """Distribution of the training images: mean and covariance of their features, and their distances from the mean.
 
-    Distances are Mahalanobis distances. Which of them are common is not taken from a Gaussian but counted.
-    Everything is kept in buffers, so that a checkpoint has it; without training images, nothing is known.
+    Distances are Mahalanobis distances. Their distribution is not assumed to be that of a Gaussian but taken from
+    quantiles of the training images. All values are buffers, so that checkpoints contain them; without training images
+    the domain is unknown.
     """
 
     side: Tensor
@@ -80,35 +81,35 @@ class Domain(torch.nn.Module):
 
     @property
     def known(self) -> bool:
-        """Whether training images have been seen."""
+        """Whether the domain has been fitted to training images."""
         return bool(self.distances.isfinite().all())
 
     def fit(self, values: Tensor, side: int) -> None:
-        """Learn from training images; too few of them teach nothing.
+        """Fit the domain to training images; with fewer than :data:`ENOUGH` images it stays as it is.
 
         Args:
-            values: their features ``(N, FEATURES)``.
-            side: of the images, px.
+            values: features of the images ``(N, FEATURES)``.
+            side: side of the images, px.
         """
         if len(values) < ENOUGH:
             return
         self.side.fill_(side)
-        # Half of the images say where the middle is, the others how far from it an image lies that had no say.
+        # Half of the images give mean and covariance, the other half the distances of images independent of these.
         values, others = values[::2], values[1::2]
         self.mean.copy_(values.mean(dim=0))
-        # A feature that is the same in all images must not make any other value infinitely far.
+        # A feature that is constant in all images must not make the distance of another value infinite.
         floor = 1e-4 * torch.eye(FEATURES, dtype=values.dtype, device=values.device)
         self.precision.copy_(torch.linalg.inv(torch.cov(values.T) + floor))
         share = torch.linspace(0.0, 1.0, QUANTILES, dtype=values.dtype, device=values.device)
         self.distances.copy_(torch.quantile(self.distance(others), share))
 
     def distance(self, values: Tensor) -> Tensor:
-        """Mahalanobis distance ``(N,)`` of features ``(N, FEATURES)`` from the mean of training."""
+        """Mahalanobis distance ``(N,)`` of features ``(N, FEATURES)`` from the mean of the training images."""
         off = values.to(self.mean) - self.mean
         return torch.einsum("ni,ij,nj->n", off, self.precision, off).clamp_min(0.0).sqrt()
 
     def tail(self, values: Tensor) -> Tensor:
-        """Share ``(N,)`` of the training images that are at least as far from their mean as features ``(N, FEATURES)``.
+        """Share ``(N,)`` of training images at least as far from their mean as the features ``(N, FEATURES)``.
 
         The domain must be known.
         """
@@ -117,14 +118,14 @@ class Domain(torch.nn.Module):
         )
 
     def likeness(self, images: Tensor, sampling: float) -> float | None:
-        """:meth:`tail` of an image of any size: the median of its pieces of the training images' size.
+        """Median of :meth:`tail` over pieces of an image of any size, each as large as a training image.
 
         Args:
             images: normalised ``(1, F, Y, X)``.
             sampling: Å/px.
 
         Returns:
-            A number in [0, 1], or None where the domain is not known.
+            A number in [0, 1], or None if the domain is not known.
         """
         if not self.known:
             return None
@@ -135,12 +136,12 @@ class Domain(torch.nn.Module):
         )
 
     def likeness_of(self, pieces: Iterable[Tensor], sampling: float) -> float:
-        """The median of :meth:`tail` of pieces ``(1, F, h, w)`` of an image; the domain must be known."""
+        """Median of :meth:`tail` over pieces ``(1, F, h, w)`` of an image; the domain must be known."""
         return float(torch.cat([self.tail(features(piece, sampling)) for piece in pieces]).median())
 
 
 def place_windows(shape: tuple[int, int] | torch.Size, side: int) -> list[tuple[int, int]]:
-    """First pixels (top, left) of no more than :data:`PIECES` pieces of ``side`` px, evenly spread over (Y, X)."""
+    """First pixels (top, left) of at most :data:`PIECES` pieces of ``side`` px, spread evenly over an image (Y, X)."""
     rows, columns = shape
     grid = [
         (top, left)

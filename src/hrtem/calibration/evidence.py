@@ -1,4 +1,4 @@
-"""What a calibration looks at: the peaks of an image, and what is around each of them."""
+"""Input of the calibration: the peaks of an image, and averages over the neighbourhood of each peak."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from scipy.spatial import cKDTree
 
 from hrtem.columns import Columns
 
-#: Peaks this near tell how sharply the network sees in a place, Å.
+#: Radius of the neighbourhood of a peak, Å, over which the widths of peaks are averaged.
 AROUND = 8.0
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Peaks of the maps of an image, before anything is known of what they mean.
+    """Peaks of the maps of an image before calibration.
 
     Attributes:
-        columns: N, with their masses as probabilities and the widths of their peaks as ``sigmas``, Å.
-        spreads: ``(N,)`` Å², how uncertain the maps draw each position along x or y, taken at their word: the variance
-            of the votes for it, or by how much its peak is wider than a Gaussian of the training.
+        columns: N columns, with masses as probabilities and the widths of their peaks as ``sigmas``, Å.
+        spreads: ``(N,)`` Å², uncalibrated variance of each position along x or y: the variance of the votes for the
+            position, or the excess variance of the peak over that of a target Gaussian.
     """
 
     columns: Columns
@@ -31,11 +31,11 @@ class Peaks:
 
 
 def mean_around(peaks: Columns, values: np.ndarray) -> np.ndarray:
-    """Mean ``(N,)`` of values of the peaks within :data:`AROUND` of each and of itself, weighted with their masses.
+    """Mean ``(N,)`` of values over each peak and its neighbours within :data:`AROUND`, weighted with their masses.
 
     Args:
-        peaks: all of an image or a piece of it, with masses as probabilities.
-        values: ``(N,)``, of each peak.
+        peaks: all peaks of an image or of a piece of it, with masses as probabilities.
+        values: ``(N,)``, a value for each peak.
     """
     if not len(peaks):
         return np.zeros(0)

@@ -1,4 +1,4 @@
-"""How probable a column is, given its peak and the peaks around it."""
+"""Probability of a column, given its peak and the neighbouring peaks."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from hrtem.calibration.evidence import mean_around
 from hrtem.columns import Columns
 from hrtem.metrics import TOLERANCE, match_counts
 
-#: Masses are kept this far from 0 and 1, variances over those of the Gaussians within this range.
+#: Masses are clipped to this distance from 0 and 1; variances, in units of that of the target Gaussians, to this range.
 LEAST_MASS, VARIANCES = 0.01, (0.25, 20.0)
-#: Coefficients that take the mass of a peak for its probability.
+#: Coefficients for which the probability of a column is the mass of its peak.
 MASS = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def features(peaks: Columns, sigma: float) -> np.ndarray:
-    """What of each peak its probability follows from, ``(N, 6)``.
+    """Features of each peak for the logistic regression, ``(N, 6)``.
 
-    With u the log odds of its mass, w the logarithm of its variance over ``sigma**2``, and v the mean of w over the
-    peaks around it, see :func:`hrtem.calibration.evidence.mean_around`: 1, u, w, u w, v, u v.
+    The features are 1, u, w, u w, v and u v. Here u is the log odds of the mass of the peak, w the logarithm of its
+    variance in units of ``sigma**2``, and v the mean of w over the neighbouring peaks, see
+    :func:`hrtem.calibration.evidence.mean_around`.
 
-    A disc of fixed size loses mass where positions are uncertain, which w shows; and a column that is present in
-    half of all cases is another thing where the others are sharp than in an image with hardly any electrons, which
-    v shows.
+    The feature w accounts for the mass that a disc of fixed size loses if positions are uncertain. The feature v
+    accounts for the neighbourhood: the same mass means a different probability among sharp peaks than in an image with
+    hardly any electrons.
 
     Args:
-        peaks: all of an image or a piece of it, with masses as probabilities and widths as ``sigmas`` in Å.
-        sigma: standard deviation of the Gaussians that the network was trained on, Å.
+        peaks: all peaks of an image or of a piece of it, with masses as probabilities and widths as ``sigmas`` in Å.
+        sigma: standard deviation of the target Gaussians in the training of the network, Å.
     """
     mass = peaks.probabilities
     u = logit(mass.clip(LEAST_MASS, 1.0 - LEAST_MASS))
@@ -43,23 +44,23 @@ def features(peaks: Columns, sigma: float) -> np.ndarray:
 
 
 def probabilities(peaks: Columns, sigma: float, coefficients: np.ndarray) -> np.ndarray:
-    """Probability ``(N,)`` that each of an image's peaks is a column; the arguments are those of :func:`features`.
+    """Probability ``(N,)`` that each peak of an image is a column.
 
     Args:
         peaks, sigma: see :func:`features`.
-        coefficients: what :meth:`Presence.compute` returned.
+        coefficients: coefficients from :meth:`Presence.compute`.
     """
     return expit(features(peaks, sigma) @ coefficients)
 
 
 class Presence(Metric):
-    """Coefficients of a logistic regression of what was there on the :func:`features` of peaks.
+    """Coefficients of a logistic regression of the presence of true columns on the :func:`features` of peaks.
 
     Args:
-        sigma: standard deviation of the Gaussians that the network was trained on, Å.
-        prior: weight of the belief that the mass is the probability, in columns.
+        sigma: standard deviation of the target Gaussians in the training of the network, Å.
+        prior: weight of the prior that the mass is the probability, in columns.
         tolerance: largest distance of a pair, Å.
-        border: columns this close to the image's border do not count, Å.
+        border: columns this close to the edge of the image do not count, Å.
     """
 
     full_state_update = False
@@ -71,11 +72,11 @@ class Presence(Metric):
         self.prior = prior
         self.tolerance = tolerance
         self.border = border
-        # Of each peak its features and whether a column is there, (N, 7).
+        # Features of each peak, and 1 if there is a true column, else 0: (N, 7).
         self.add_state("rows", [], dist_reduce_fx="cat")
 
     def update(self, peaks: Sequence[Columns], true: Sequence[Columns], width: float, height: float) -> None:
-        """Add images of ``width`` x ``height`` Å with all their ``peaks``, as :func:`features` takes them."""
+        """Add images of ``width`` x ``height`` Å with all their ``peaks``; see :func:`features`."""
         for answer, truth in zip(peaks, true, strict=True):
             i, _, invented, _ = match_counts(answer, truth, width, height, self.tolerance, self.border)
             values = features(answer, self.sigma)
@@ -84,7 +85,7 @@ class Presence(Metric):
             self.rows.append(torch.as_tensor(rows, device=self.device))
 
     def compute(self) -> Tensor:
-        """Coefficients ``(6,)``; :data:`MASS` where there are no peaks."""
+        """Coefficients ``(6,)``; :data:`MASS` if there are no peaks."""
         prior = np.array(MASS)
         answer = prior.copy()
         if not len(self.rows):
@@ -92,7 +93,7 @@ class Presence(Metric):
         rows = dim_zero_cat(self.rows).cpu().numpy()
         values, there = rows[:, :-1], rows[:, -1]
         penalty = self.prior * np.eye(len(prior))
-        # Newton's method; the penalty keeps the problem convex with one minimum.
+        # Newton's method; the penalty makes the problem strictly convex, with a single minimum.
         for _ in range(25):
             chance = expit(values @ answer)
             gradient = values.T @ (there - chance) - penalty @ (answer - prior)

@@ -1,4 +1,4 @@
-"""Whether a network knows how sure it is: its probabilities against what was there, its errors against what it says."""
+"""Reliability of a network: predicted probabilities against observed frequencies, predicted against actual errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hrtem.calibration.uncertainty import squared_error
 from hrtem.columns import Columns
 from hrtem.metrics import TOLERANCE, match_counts
 
-#: Columns less probable than this are not looked at, far below what is reported: else the diagram would be cut off.
+#: Smallest probability of a candidate; far below the reporting threshold, so that the diagram is not cut off there.
 CANDIDATE = 0.05
 #: Edges of the bins of the predicted standard deviation of a position, pm.
 SIGMA_EDGES = (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, float("inf"))
@@ -22,26 +22,27 @@ SIGMA_EDGES = (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 
 
 @dataclass(frozen=True)
 class Diagram:
-    """Reliability of what was found; empty bins are left out.
+    """Reliability diagrams of probabilities, positions and counts; empty bins are left out.
 
     Attributes:
-        candidates: number of columns of any probability from :data:`CANDIDATE` up.
-        missed: true columns without any candidate.
-        ece: expected calibration error, mean over the candidates of \\|probability - observed\\| of their bin; None
-            where there are none.
+        candidates: number of columns with a probability from :data:`CANDIDATE` up.
+        missed: number of true columns without any candidate.
+        ece: expected calibration error, the mean over the candidates of \\|probability - observed\\| of their bin; None
+            if there are no candidates.
         brier: mean squared difference of probability and truth, 0 or 1, over the candidates; None as above.
-        probability, observed, number: of each bin the mean probability, the share that matches a true column, and
-            the number of candidates.
-        sigma_pm, error_pm, pairs: of each bin of the matched columns that are reported the root mean square of the
-            predicted standard deviation of a position along x or y, of the actual error along x or y, and their number.
-        ratio: ``error_pm`` over ``sigma_pm``; 1 is right, more is overconfident. None where the prediction is 0.
-        sigma_ratio: standard deviation, over all these columns and both axes, of the error along an axis in units of
-            its own predicted standard deviation; 1 is right, more is overconfident. Those whose prediction is 0 do not
-            count; None where there are no others.
-        count_ece: as ``ece`` of the numbers of atoms that are said of matched columns that are reported; None where
-            there are none.
-        count_probability, count_observed, counted: of each bin the mean probability of the number that is said, the
-            share where it is right, and the number of columns.
+        probability, observed, number: for each bin, the mean probability, the share of candidates that match a true
+            column, and the number of candidates.
+        sigma_pm, error_pm, pairs: for each bin of the reported and matched columns, the root mean square of the
+            predicted standard deviation of a position along x or y, the root mean square of the actual error along x or
+            y, and the number of columns.
+        ratio: ``error_pm`` over ``sigma_pm``; 1 is calibrated, more is overconfident. None if the prediction is 0.
+        sigma_ratio: standard deviation, over all reported and matched columns and both axes, of the error along an axis
+            in units of its predicted standard deviation; 1 is calibrated, more is overconfident. Columns with a
+            prediction of 0 do not count; None if there are no other columns.
+        count_ece: expected calibration error, like ``ece``, of the predicted numbers of atoms of the reported and
+            matched columns; None if there are no such columns.
+        count_probability, count_observed, counted: for each bin, the mean probability of the predicted number of atoms,
+            the share of correct numbers, and the number of columns.
     """
 
     candidates: int
@@ -71,7 +72,7 @@ class Diagram:
         brier: float,
         missed: float,
     ) -> Diagram:
-        """From the sums that :class:`Reliability` keeps."""
+        """Compute a diagram from the sums of :class:`Reliability`."""
         number, predicted, hits = probabilities[:, probabilities[0] > 0]
         counted, said, right = counts[:, counts[0] > 0]
         pairs, variance, error2 = positions[:, positions[0] > 0]
@@ -99,14 +100,14 @@ class Diagram:
 
 
 class Reliability(Metric):
-    """Reliability diagrams of probabilities, positions and counts, kept per group (for instance per dose).
+    """Reliability diagrams of probabilities, positions and counts for each group of images (for instance each dose).
 
     Args:
-        reported: probability from which on a column is reported; only then its position counts.
-        groups: how many groups are kept apart.
-        bins: of the probability, equally wide.
+        reported: smallest probability of a reported column; only reported columns count for positions and counts.
+        groups: number of groups.
+        bins: number of bins of the probability, equally wide.
         tolerance: largest distance of a pair, Å.
-        border: columns this close to the image's border do not count, Å.
+        border: columns this close to the edge of the image do not count, Å.
     """
 
     full_state_update = False
@@ -128,7 +129,7 @@ class Reliability(Metric):
         # [group, (number, summed probability, hits), bin] and [group, (pairs, summed variance, squared error), bin].
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("probabilities", "counts"), (groups, 3, bins))
         shapes["positions"] = (groups, 3, len(SIGMA_EDGES) - 1)
-        # [group, (number, sum, summed squares)] of errors along x and y over their standard deviations.
+        # [group, (number, sum, summed squares)] of errors along x and y in units of their standard deviations.
         shapes["scaled"] = (groups, 3)
         for name, shape in {**shapes, "brier": (groups,), "missed": (groups,)}.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
@@ -174,13 +175,13 @@ class Reliability(Metric):
         table += torch.as_tensor(np.stack(rows), device=table.device)
 
     def compute(self) -> dict[str, Tensor]:
-        """The sums that are kept, by name."""
+        """The accumulated sums by name."""
         names = ("probabilities", "positions", "scaled", "counts", "brier", "missed")
         return {name: getattr(self, name) for name in names}
 
     def diagrams(self) -> list[Diagram]:
-        """One of all groups together, then one of each."""
-        # torchmetrics takes the axis from what has a single number.
+        """Diagram of all groups together, then the diagram of each group."""
+        # torchmetrics removes the axis of a tensor with a single element.
         totals = {name: np.atleast_1d(value.cpu().numpy()) for name, value in self.compute().items()}
         together = Diagram.of(**{name: value.sum(axis=0) for name, value in totals.items()})
         groups = range(len(totals["brier"]))

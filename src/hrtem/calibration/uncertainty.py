@@ -1,4 +1,4 @@
-"""How uncertain a position is, given how the maps draw it and those around it."""
+"""Uncertainty of a position, given the spread of its peak and of the neighbouring peaks."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from hrtem.calibration.evidence import Peaks, mean_around
 from hrtem.columns import Columns
 from hrtem.metrics import TOLERANCE, match_counts
 
-#: Added to spreads, in variances of the network's Gaussians: maps draw nothing sharper.
+#: Added to spreads, in units of the variance of the target Gaussians: the resolution limit of the maps.
 LEAST = 2e-3
-#: Added to squared errors in the same unit, so that a network without any error has an uncertainty too.
+#: Added to squared errors in the same unit, so that the fitted variance is above 0 even without any error.
 LEAST_ERROR = 1e-5
-#: A usual spread in the same unit; logarithms count from it, so that coefficients hardly depend on each other.
+#: Typical spread in the same unit; reference of the logarithms, which makes the coefficients nearly independent.
 USUAL = 0.02
-#: This share of the columns at either end of what is measured does not say how far the law holds.
+#: Share of the columns at either end of the measured s and v that is excluded from the range of validity of a law.
 TAIL = 1e-3
-#: The law that takes a spread for the variance of its position, wherever it lies.
+#: Law in which the variance of a position is the spread of its peak, with an unlimited range of validity.
 AS_DRAWN = (float(np.log(USUAL)), 1.0, 0.0, 0.0, 0.0, 0.0, -np.inf, np.inf, -np.inf, np.inf)
-#: What stands in the place of a law where none has been measured.
+#: Placeholder for a law that has not been measured.
 UNKNOWN = (float("nan"),) * len(AS_DRAWN)
-#: The coefficients of a law; its other numbers are the least and the greatest s and v that it was measured with.
+#: Number of coefficients of a law; its other numbers are the smallest and largest s and v of the range of validity.
 COEFFICIENTS = 6
 
 
 def logarithms(peaks: Peaks, sigma: float) -> np.ndarray:
-    """What of each peak the uncertainty of its position follows from, s and v as ``(N, 2)``.
+    """Features s and v of each peak, ``(N, 2)``, from which the uncertainty of its position is computed.
 
-    s is the logarithm of the spread of a peak, in units of :data:`USUAL` times ``sigma**2``. v is the mean of s over
-    the peaks around it, see :func:`hrtem.calibration.evidence.mean_around`. The same spread means another error among
-    sharp peaks than in an image with hardly any electrons.
+    The feature s is the logarithm of the spread of a peak, in units of :data:`USUAL` times ``sigma**2``. The feature v
+    is the mean of s over the neighbouring peaks, see :func:`hrtem.calibration.evidence.mean_around`. The same spread
+    means a different error among sharp peaks than in an image with hardly any electrons.
 
     Args:
-        peaks: all of an image or a piece of it.
-        sigma: standard deviation of the Gaussians that the network was trained on, Å.
+        peaks: all peaks of an image or of a piece of it.
+        sigma: standard deviation of the target Gaussians in the training of the network, Å.
     """
     s = np.log((peaks.spreads / sigma**2).clip(min=0.0) + LEAST) - np.log(USUAL)
     return np.column_stack([s, mean_around(peaks.columns, s)])
@@ -48,33 +48,33 @@ def logarithms(peaks: Peaks, sigma: float) -> np.ndarray:
 def variances(peaks: Peaks, sigma: float, law: np.ndarray) -> np.ndarray:
     """Variance ``(N,)`` of the position of each peak along x or y in Å².
 
-    Beyond the s and v with which a law was measured, it is continued with its value at the border.
+    Outside the measured range of s and v, the law is continued with its value at the limit of the range.
 
     Args:
         peaks, sigma: see :func:`logarithms`.
-        law: ``(10,)``, what :meth:`Uncertainty.compute` returned.
+        law: ``(10,)``, from :meth:`Uncertainty.compute`.
     """
     coefficients, (least, most) = law[:COEFFICIENTS], law[COEFFICIENTS:].reshape(2, 2).T
     return sigma**2 * np.exp(_terms(logarithms(peaks, sigma).clip(least, most)) @ coefficients)
 
 
 class Uncertainty(Metric):
-    """A law by which the squared error of positions follows from the spreads of peaks.
+    """Regression of the squared error of positions on the spreads of peaks; the result is called a law.
 
-    Of a proper posterior the spread would be the variance of the position. What a network draws is not: it
-    shows too little of what noise does, and something where there is none. So the logarithm of the mean squared error
-    is a polynomial of second degree in the :func:`logarithms` s and v of a peak, 1, s, v, s², s v, v², whose
-    coefficients are those of a gamma regression with a logarithmic link (McCullagh and Nelder, Generalized Linear
-    Models, chapter 8). With the squared error e² along an axis and the variance σ² that the law says, these solve
-    Σ x (e²/σ² - 1) = 0 for each term x: that the squares of errors over their standard deviations have the mean 1,
-    in all columns, in blurred and in sharp ones.
+    For an exact posterior the spread would be the variance of the position. The maps of a network are not exact: their
+    spread underestimates the effect of noise and is not zero without noise. Therefore the logarithm of the mean squared
+    error is modelled as a polynomial of second degree in the :func:`logarithms` s and v of a peak, with the terms 1, s,
+    v, s², s v, v². The coefficients are those of a gamma regression with a logarithmic link (McCullagh and Nelder,
+    Generalized Linear Models, chapter 8). With the squared error e² along an axis and the variance σ² of the law, they
+    solve Σ x (e²/σ² - 1) = 0 for each term x. Hence the mean of e²/σ² is 1 over all columns, and likewise for blurred
+    and for sharp columns.
 
     Args:
-        sigma: standard deviation of the Gaussians that the network was trained on, Å.
-        prior: weight of the belief that a spread is a variance, in columns. Those of an image share much of their
-            error, so that it is far less than that of the columns of one image.
+        sigma: standard deviation of the target Gaussians in the training of the network, Å.
+        prior: weight of the prior that a spread is a variance, in columns. The columns of an image share much of their
+            error, so the prior weighs far less than the columns of a single image.
         tolerance: largest distance of a pair, Å.
-        border: columns this close to the image's border do not count, Å.
+        border: columns this close to the edge of the image do not count, Å.
     """
 
     full_state_update = False
@@ -86,7 +86,7 @@ class Uncertainty(Metric):
         self.prior = prior
         self.tolerance = tolerance
         self.border = border
-        # Of each matched column s, v and its squared error along an axis in sigma², (N, 3).
+        # s, v and the squared error along an axis in sigma² of each matched column, (N, 3).
         self.add_state("rows", [], dist_reduce_fx="cat")
 
     def update(
@@ -100,8 +100,8 @@ class Uncertainty(Metric):
         """Add images.
 
         Args:
-            peaks: all of each image.
-            reported: bool ``(N,)``, which of them are columns that are reported; only then their position counts.
+            peaks: all peaks of each image.
+            reported: mask, bool ``(N,)``, of the peaks that are reported columns; only their positions count.
             true: true columns of each image.
             width, height: largest x and y of a pixel centre, Å.
         """
@@ -113,9 +113,9 @@ class Uncertainty(Metric):
             self.rows.append(torch.as_tensor(rows, device=self.device))
 
     def compute(self) -> Tensor:
-        """The law ``(10,)``: six coefficients, then the least and the greatest s, the least and the greatest v.
+        """The law ``(10,)``: six coefficients, then smallest and largest s, smallest and largest v.
 
-        It is :data:`AS_DRAWN` where there are no columns.
+        It is :data:`AS_DRAWN` if there are no columns.
         """
         law = np.array(AS_DRAWN)
         rows = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.empty((0, 3))
@@ -129,12 +129,12 @@ class Uncertainty(Metric):
 
 
 def squared_error(found: Columns, true: Columns, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Squared error ``(K,)`` in Å² of pairs along one axis, the mean of both axes."""
+    """Squared error ``(K,)`` in Å² of the K pairs along an axis, averaged over both axes."""
     return 0.5 * np.square(found.positions[i] - true.positions[j]).sum(axis=1)
 
 
 def _terms(values: np.ndarray) -> np.ndarray:
-    """1, s, v, s², s v, v² ``(N, 6)`` of s and v ``(N, 2)``."""
+    """Terms 1, s, v, s², s v, v² ``(N, 6)`` of the regression, from s and v ``(N, 2)``."""
     s, v = values.T
     return np.stack([np.ones(len(s)), s, v, s * s, s * v, v * v], axis=1)
 
@@ -145,8 +145,8 @@ def _regression(terms: np.ndarray, values: np.ndarray, believed: np.ndarray, pri
     Args:
         terms: ``(N, K)``.
         values: ``(N,)``, above 0.
-        believed: ``(K,)``, coefficients without any data.
-        prior: weight of the belief, in rows.
+        believed: ``(K,)``, mean of the prior: the coefficients without any data.
+        prior: weight of the prior, in rows.
     """
 
     def loss(coefficients: np.ndarray) -> float:
@@ -156,14 +156,14 @@ def _regression(terms: np.ndarray, values: np.ndarray, believed: np.ndarray, pri
 
     answer = believed.copy()
     least = loss(answer)
-    # The loss is strictly convex: Newton's method with steps that are halved until they lead down finds its minimum.
+    # The loss is strictly convex: Newton's method, with steps halved until the loss decreases, finds the minimum.
     for _ in range(100):
         ratio = values * np.exp(-(terms @ answer))
         gradient = terms.T @ (1.0 - ratio) + prior * (answer - believed)
         curvature = (terms * ratio[:, None]).T @ terms + prior * np.eye(len(answer))
         step = -np.linalg.solve(curvature, gradient)
         share = 1.0
-        # Exponentials of a step too long overflow, and infinity is not less.
+        # The exponentials of too long a step overflow; an infinite loss is rejected like any larger loss.
         with np.errstate(over="ignore"):
             while not (new := loss(answer + share * step)) <= least and share > 1e-9:
                 share *= 0.5

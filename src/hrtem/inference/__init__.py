@@ -1,4 +1,4 @@
-"""Trained networks on images of any size: what is kept in memory does not grow with them."""
+"""Inference with trained networks on images of any size; the memory does not grow with the size of an image."""
 
 from hrtem.inference.ensemble import Ensemble
 from hrtem.inference.prediction import Prediction

@@ -1,4 +1,4 @@
-"""Several networks that answer together."""
+"""An ensemble of several networks with averaged output."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.inference.network import ColumnNetwork
 
-#: What the members must have in common, for a sentence.
+#: Properties that the members must have in common, as named in error messages.
 COMMON = ("classes", "pixel size", "number of images", "target", "normalisation")
 
 
 class Ensemble(torch.nn.Module):
-    """Trained networks whose maps are averaged; one network is an ensemble of itself.
+    """Trained networks whose maps are averaged; a single network is an ensemble with one member.
 
-    The maps of networks with a proper loss are expectations, and so is their mean, in which each member is believed
-    equally. A column that some members see and others do not has the mean of their probabilities. Where they see it at
-    different places, its peak is wider by the variance of these places (law of total variance), and a peak's width is
-    what its ``sigma`` comes from; what mass and width mean is the mean of what they have been measured to mean for
-    each. Of maps with offsets, where positions are uncertain by the spread of votes, the disagreement of the offsets
-    themselves is not counted.
+    The maps of networks with a proper loss are expectations, and so is their mean, in which all members have equal
+    weight. If only some members find a column, its probability is the mean over all members. If the members place the
+    column at different positions, the variance of these positions adds to the width of its peak (law of total
+    variance), and ``sigma`` is computed from this width. Probability and variance of a peak are the means over the
+    calibrations of all members. For maps with offsets, the uncertainty of a position is computed from the spread of the
+    votes; there the disagreement between the members' offsets is not included.
 
     Args:
-        networks: one or more.
+        networks: one or more networks.
 
     Raises:
-        InputError: they differ in what :data:`COMMON` names.
+        InputError: the networks differ in a property of :data:`COMMON`, or there are none.
     """
 
     def __init__(self, networks: Sequence[ColumnNetwork]) -> None:
@@ -58,8 +58,8 @@ class Ensemble(torch.nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Mean maps ``(B, C, Y, X)`` of normalised images ``(B, F, Y, X)``.
 
-        Offsets and numbers of atoms are weighted with the discs in which they hold: a member that sees no column
-        knows neither where it is nor how high.
+        Offsets and numbers of atoms are weighted with the disc maps of the same member, since the offsets and counts of
+        a member that sees no column have no meaning.
         """
         first, *others = self.members
         maps = first(images)
@@ -71,7 +71,7 @@ class Ensemble(torch.nn.Module):
         return torch.cat([seen.mean(dim=0), (held * weights).sum(dim=0) / weights.sum(dim=0)], dim=1)
 
     def find(self, maps: Tensor) -> list[Columns]:
-        """Columns in mean maps, by the peaks of the first member, judged by the mean of what all have measured."""
+        """Find columns in mean maps with the peak finder of the first member and the mean calibration of all."""
         first = self.members[0]
         threshold = first.find_peaks.threshold
         answers = []
@@ -84,14 +84,14 @@ class Ensemble(torch.nn.Module):
         return answers
 
     def likeness(self, window: Callable[[int, int, int, int], Tensor], shape: tuple[int, int]) -> float | None:
-        """How much an image looks like those of the training: the least that any member says.
+        """Likeness of an image to the training images: the smallest value among the members.
 
         Args:
             window: gives the normalised pixels ``(F, h, w)`` of a window (top, bottom, left, right).
             shape: (Y, X) px of the image.
 
         Returns:
-            See :meth:`hrtem.calibration.domain.Domain.likeness`; None where no member knows its training images.
+            See :meth:`hrtem.calibration.domain.Domain.likeness`; None if no member has a known domain.
         """
         said = []
         for member in self.members:
@@ -106,7 +106,7 @@ class Ensemble(torch.nn.Module):
 
 
 def _facts(network: ColumnNetwork) -> tuple[object, ...]:
-    """What the members of an ensemble must have in common, as :data:`COMMON` names it."""
+    """Values of the properties in :data:`COMMON` for a network."""
     settings = network.settings
     return (
         list(network.classes),

@@ -1,4 +1,4 @@
-"""A trained network with all that belongs to it: what it takes, how its maps are read, and what its peaks mean."""
+"""A trained network with its input settings, its peak finder and its calibration."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ Settings = Mapping[str, Any]
 
 
 class ColumnNetwork(torch.nn.Module):
-    """A network with all that belongs to it: which images it takes, how its maps are read, and what its peaks mean.
+    """A network with its input settings, its peak finder and its calibration.
 
-    All arguments are plain dicts, lists and numbers, so that a checkpoint needs no configuration files and
-    loads without unpickling any object.
+    All arguments are plain dicts, lists and numbers. Therefore a checkpoint needs no configuration files and is loaded
+    without unpickling arbitrary objects.
 
     Args:
         sample: settings of the sample; its ``name`` and ``classes`` are used.
         optics, noise, normalisation, target, model, loss, peaks: settings of these stages.
         optimizer: ``_target_`` and arguments of the optimizer.
-        scheduler: ``_target_`` and arguments of the rate schedule, or None; an argument ``total_steps`` that
-            is null becomes the number of training steps.
-        sampling: Å/px of all images that the network sees.
-        margin: pixels of the simulated images to cut off on each side, or ``auto``, which is
+        scheduler: ``_target_`` and arguments of the learning rate schedule, or None; if its argument ``total_steps`` is
+            null, the number of training steps is inserted.
+        sampling: Å/px of all input images of the network.
+        margin: pixels of the simulated images to cut off on each side, or ``auto``, see
             :meth:`hrtem.optics.Optics.margin`.
-        monitor: metric that a schedule on a plateau watches.
+        monitor: metric for a schedule that reduces the learning rate on a plateau.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ColumnNetwork(torch.nn.Module):
         monitor: str,
     ) -> None:
         super().__init__()
-        #: All arguments, as a checkpoint and an exported model keep them.
+        #: All arguments, as stored in a checkpoint and in an exported model.
         self.settings: dict[str, Any] = {
             "sample": sample,
             "optics": optics,
@@ -96,12 +96,12 @@ class ColumnNetwork(torch.nn.Module):
         self._check()
         if isinstance(self.net, Dihedral):
             self.net.vectors = self.target.vectors
-        # Measured in each validation, and so part of the checkpoint that follows it.
+        # The calibration is measured in each validation and stored in the checkpoint after it.
         self.uncertainty: Tensor
         self.presence: Tensor
         self.register_buffer("uncertainty", torch.tensor(AS_DRAWN, dtype=torch.float64))
         self.register_buffer("presence", torch.tensor(MASS, dtype=torch.float64))
-        # What models have that were trained before uncertainties were measured as they are now.
+        # Calibration of older models, trained before the present method of measuring uncertainties.
         self.position_variance: Tensor
         self.register_buffer("position_variance", torch.tensor(UNCORRECTED))
         self.domain = Domain()
@@ -113,10 +113,10 @@ class ColumnNetwork(torch.nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """What a checkpoint file or the folder of an exported model holds, ready for inference on the CPU.
+        """Load a checkpoint file or the folder of an exported model, for inference on the CPU.
 
         Raises:
-            InputError: there is no such file or it is no checkpoint, or the folder is no model.
+            InputError: the file does not exist or is not a checkpoint, or the folder is not a model.
         """
         path = Path(path)
         if path.is_dir():
@@ -142,20 +142,23 @@ class ColumnNetwork(torch.nn.Module):
             ) from error
 
     def forward(self, images: Tensor) -> Tensor:
-        """Probability maps ``(B, C, Y, X)``, or what else the target has, of normalised images ``(B, F, Y, X)``."""
+        """Probability maps ``(B, C, Y, X)``, or other maps of the target, of normalised images ``(B, F, Y, X)``."""
         return self.target.maps(self.net(images.contiguous(memory_format=torch.channels_last)).float())
 
     def find(self, maps: Tensor, threshold: float | None = None) -> list[Columns]:
-        """Columns in probability maps ``(B, C, Y, X)``, from ``threshold`` or that of the peaks up."""
+        """Find columns in maps ``(B, C, Y, X)`` with a probability of at least ``threshold``.
+
+        By default it is the threshold of the peak finder.
+        """
         threshold = self.find_peaks.threshold if threshold is None else threshold
         judged = [self.judge(peaks) for peaks in self.peaks(maps, min(CANDIDATE, threshold))]
         return [columns[columns.probabilities >= threshold] for columns in judged]
 
     def calibrate(self, peaks: Sequence[Peaks], true: Sequence[Columns], width: float, height: float) -> None:
-        """Measure anew, on images of ``width`` x ``height`` Å, what the peaks in them mean.
+        """Calibrate probabilities and uncertainties anew on images of ``width`` x ``height`` Å.
 
         Args:
-            peaks: of each image, from :data:`hrtem.calibration.CANDIDATE` up.
+            peaks: peaks of each image, with a mass from :data:`hrtem.calibration.CANDIDATE` up.
             true: true columns of each image.
             width, height: largest x and y of a pixel centre, Å.
         """
@@ -168,7 +171,7 @@ class ColumnNetwork(torch.nn.Module):
         self.uncertainty.copy_(uncertainty.compute())
 
     def peaks(self, maps: Tensor, threshold: float) -> list[Peaks]:
-        """Peaks of a mass from ``threshold`` up in maps ``(B, C, Y, X)``, of each example."""
+        """Peaks with a mass of at least ``threshold`` in maps ``(B, C, Y, X)``, for each example."""
         variance = self.find_peaks.sigma**2
         found = self.find_peaks(maps, self.sampling, self.classes, threshold, lambda excess: excess + variance)
         return [
@@ -177,7 +180,7 @@ class ColumnNetwork(torch.nn.Module):
         ]
 
     def judge(self, peaks: Peaks) -> Columns:
-        """What peaks are by the measure of the last validation: how probable columns are, and how sure positions."""
+        """Apply the calibration to peaks: columns with probabilities and standard deviations of positions."""
         sigma, columns, law = self.find_peaks.sigma, peaks.columns, self.uncertainty.cpu().numpy()
         if np.isnan(law).any():
             variance = position_variance(columns.sigmas**2 - sigma**2, sigma, self.position_variance.cpu().numpy())
@@ -189,7 +192,7 @@ class ColumnNetwork(torch.nn.Module):
         return judged.with_probabilities(probabilities(columns, sigma, self.presence.cpu().numpy()))
 
     def _check(self) -> None:
-        """Refuse a target and peaks that do not fit together."""
+        """Refuse a peak finder that cannot read the maps of the target."""
         reads = getattr(self.find_peaks, "reads", "classes")
         if reads != self.target.answers:
             raise InputError(
@@ -199,7 +202,7 @@ class ColumnNetwork(torch.nn.Module):
 
 
 def complete(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a network, with what those lack that were written before uncertainties and domains."""
+    """Complete the state of a network from an older version, which may lack the calibration and the domain."""
     unknown = {f"domain.{name}": value for name, value in Domain().state_dict().items()}
     unknown["position_variance"] = torch.tensor(UNCORRECTED)
     unknown["uncertainty"] = torch.tensor(UNKNOWN, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""In which precision a network multiplies matrices, chosen by what the processor is fast at."""
+"""Precision of the matrix products of a network, chosen by the speed of the processor."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 
 from hrtem.errors import InputError
 
-#: Bfloat16 rounds, and is only taken where it is faster by more than this factor.
+#: Bfloat16 has larger rounding errors and is used only if it is faster by more than this factor.
 WORTH = 1.2
 
 
 def choose_precision(accelerator: str = "cpu") -> str:
-    """Lightning's word for the fastest precision whose trainings end as well as those in float32.
+    """Choose the fastest precision, in Lightning's notation, with which trainings are as good as in float32.
 
-    Weights, optimizer and loss stay in float32; in mixed precision matrices are multiplied in bfloat16, or in float16
-    on GPUs that lack it. A processor with tiles for that (AMX) trains a U-Net twice as fast so. One with the
-    instructions alone (AVX-512 BF16) is faster or slower by its make, which is tried; one without would have to emulate
-    it and take longer.
+    Weights, optimizer and loss stay in float32. In mixed precision, matrices are multiplied in bfloat16, or in float16
+    on GPUs without bfloat16. A processor with matrix tiles (AMX) trains a U-Net twice as fast in bfloat16. A processor
+    that only has the instructions (AVX-512 BF16) is faster or slower depending on its make, so the gain is measured. A
+    processor without them would have to emulate bfloat16, which takes longer.
 
     Args:
-        accelerator: Lightning's word for the device.
+        accelerator: Lightning's name of the device.
     """
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
@@ -35,11 +35,11 @@ def choose_precision(accelerator: str = "cpu") -> str:
 
 @cache
 def measure_bfloat16_gain() -> float:
-    """How many times faster a convolution and its gradients are in bfloat16 than in float32, on this processor.
+    """Speed of a convolution and its gradients in bfloat16 relative to float32, on this processor.
 
-    The layer is the most frequent one of the default network. Time is that of the processor for this process, and each
-    kind has its fastest of a few tries, taken in turns: with the time of the clock, other processes would now and then
-    choose the precision, and with it the weights. It takes a tenth of a second.
+    The layer is the most frequent layer of the default network. The time is the processor time of this process; for
+    each precision the fastest of a few alternating runs counts. With wall-clock time, other processes could influence
+    the choice of the precision and hence the weights. The measurement takes a tenth of a second.
     """
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(4, 64, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
@@ -57,19 +57,19 @@ def measure_bfloat16_gain() -> float:
     return min(times[False][1:]) / min(times[True][1:])
 
 
-#: What each word of a precision multiplies matrices in.
+#: Data type of matrix products for each precision, in Lightning's notation.
 KINDS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def reduce_precision(precision: str, device: str) -> torch.autocast | None:
-    """A context in which a trained network answers in some precision; None for float32.
+    """Context manager for inference in a reduced precision; None for float32.
 
     Args:
-        precision: ``auto``, see :func:`choose_precision`, or one of :data:`KINDS`.
-        device: where the network is, ``cpu`` or ``cuda``.
+        precision: ``auto``, see :func:`choose_precision`, or a key of :data:`KINDS`.
+        device: device of the network, ``cpu`` or ``cuda``.
 
     Raises:
-        InputError: it is another word.
+        InputError: the precision is unknown.
     """
     if precision == "auto":
         precision = choose_precision(device)

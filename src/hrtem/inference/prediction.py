@@ -1,4 +1,4 @@
-"""What was found in a micrograph, and pictures of what the network saw and answered."""
+"""Results for a micrograph: the columns, and pictures of the input and output of the network."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from hrtem.columns import Columns
 from hrtem.inference.tiles import GRID, Tile
 from hrtem.micrograph import Micrograph
 
-#: Pictures of more pixels than this are reduced, unless there is a folder for them.
+#: Pictures with more pixels than this are reduced, unless they are written to a folder.
 LARGE = 2**22
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one micrograph.
+    """Results for one micrograph.
 
     Attributes:
         micrograph: the input.
-        columns: columns found, positions in Å from the centre of the input's pixel ``[0, 0]``.
-        images: what the network saw, ``(F, Y, X)``.
-        maps: its answer, ``(C, Y, X)``; of several networks the mean.
+        columns: the columns found, positions in Å from the centre of the input's pixel ``[0, 0]``.
+        images: input of the network, ``(F, Y, X)``.
+        maps: output of the network, ``(C, Y, X)``; the mean over several networks.
         sampling: Å/px of ``images`` and ``maps``.
-        likeness: share of the training images that are as far from their mean as this image, or None where the
-            checkpoint does not know its training images.
-        reduction: side in px of the squares of which the pixels of ``images`` and ``maps`` are means, 1 where they are
-            whole. ``sampling`` is that of the reduced ones.
+        likeness: share of the training images that are at least as far from their mean as this image, or None if the
+            checkpoint has no known domain.
+        reduction: binning factor of ``images`` and ``maps``: their pixels are means over squares with this side in px;
+            1 without binning. ``sampling`` is that of the binned pixels.
     """
 
     micrograph: Micrograph
@@ -45,35 +45,35 @@ class Prediction:
 
     @property
     def origin(self) -> float:
-        """Å along x and along y from the centre of the input's first pixel to that of ``images`` and ``maps``."""
+        """Position along x and along y, Å, of the first pixel of ``images`` and ``maps`` relative to the input's."""
         return 0.5 * self.sampling * (1.0 - 1.0 / self.reduction)
 
     @property
     def extent(self) -> tuple[float, float]:
-        """Largest x and y of a pixel's centre of the input, Å."""
+        """Largest x and y of a pixel centre of the input, Å."""
         rows, width = self.middle_image.shape
         assert self.micrograph.sampling is not None
         return (width - 1) * self.micrograph.sampling, (rows - 1) * self.micrograph.sampling
 
     @property
     def in_domain(self) -> bool | None:
-        """Whether the image looks like those of the training; None where the checkpoint does not know them."""
+        """Whether the image is similar to the training images; None if the checkpoint has no known domain."""
         return None if self.likeness is None else self.likeness >= LEAST
 
     @property
     def middle_image(self) -> np.ndarray:
-        """The middle image of the input, ``(Y, X)``, as it was read."""
+        """The middle image of the input, ``(Y, X)``, as read."""
         return self.micrograph.images[len(self.micrograph.images) // 2]
 
     @property
     def warning(self) -> str | None:
-        """A sentence where the image is unlike those of the training."""
+        """A warning if the image is unlike the training images, else None."""
         if self.in_domain is not False:
             return None
         return f"Do not trust this: fewer than {LEAST:.0%} of the training images are as unusual as this one."
 
     def summary(self) -> str:
-        """How many columns of each class."""
+        """Number of columns of each class as text."""
         names = self.columns.classes
         numbers = np.bincount(self.columns.labels, minlength=len(names))
         return ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
@@ -82,12 +82,13 @@ class Prediction:
 class Canvas:
     """A picture ``(C, Y, X)`` of any size that is painted tile by tile.
 
-    In memory, where the largest ones are reduced; or in a file, whole and in half precision, of which nothing is held.
-    The file is one that ``numpy.load(path, mmap_mode="r")`` opens, and has its name only once it is complete.
+    Without ``path`` the picture is in memory, and a large picture is binned. With ``path`` it is written to a file, at
+    full size in half precision, and is not kept in memory. ``numpy.load(path, mmap_mode="r")`` opens the file; it gets
+    its final name only when it is complete.
 
     Args:
         shape: (Y, X) px.
-        path: of the file, or None.
+        path: path of the file, or None.
     """
 
     def __init__(self, shape: tuple[int, int], path: Path | None = None) -> None:
@@ -104,13 +105,13 @@ class Canvas:
         return self.path.with_name(f"{self.path.name}.part")
 
     def paint(self, tile: Tile, values: Tensor) -> None:
-        """Paint the own pixels of a tile with ``values`` ``(C, h, w)`` of all that it sees."""
+        """Paint the tile's own pixels, given ``values`` ``(C, h, w)`` for all pixels that the tile sees."""
         top, bottom, left, right = tile.own
         bottom, right = min(bottom, self.shape[0]), min(right, self.shape[1])
         rows, columns = tile.inside
         values = values[:, rows, columns][:, : bottom - top, : right - left]
         if self.reduction > 1:
-            # What is left of a square at the last rows and columns is a mean of fewer pixels.
+            # Incomplete squares at the last rows and columns are means of fewer pixels.
             values = F.avg_pool2d(values, self.reduction, ceil_mode=True, count_include_pad=False)
         if self._pixels is None:
             size = len(values), *(-(-length // self.reduction) for length in self.shape)
@@ -125,7 +126,7 @@ class Canvas:
             self._pixels.flush()
 
     def finished(self) -> np.ndarray:
-        """The picture."""
+        """Complete the file, if any, and return the picture."""
         assert self._pixels is not None
         if self.path is None:
             return self._pixels
@@ -134,7 +135,7 @@ class Canvas:
         return np.load(self.path, mmap_mode="r")
 
     def discard(self) -> None:
-        """Leave nothing of an unfinished file behind."""
+        """Delete an unfinished file."""
         self._pixels = None
         if self.path is not None:
             self._part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A trained network on images of any size."""
+"""Application of trained networks to micrographs of any size."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ from hrtem.inference.tiles import GRID, cover, measure_sight, remove_duplicates
 from hrtem.micrograph import Micrograph, equalise_dose, require_calibration
 from hrtem.nets import Dihedral, fuse
 
-#: What a network may hold at a time in float32, bytes; decides the size of tiles. With more, memory is taken from and
-#: given back to the system for every layer, which costs more than seeing fewer pixels twice saves.
+#: Memory of a network in float32, bytes; it determines the size of tiles. With larger tiles, memory is requested from
+#: and returned to the system for every layer, which costs more than the smaller overlap of tiles saves.
 MEMORY = 448 * 2**20
-#: How far from a column what is said of it depends on the maps, Å: the peaks around it, and of each a disc.
+#: Range, Å, of the maps that influence the result for a column: the neighbouring peaks and a disc around each peak.
 PEAK = AROUND + 3.0
 
 
 class Predictor:
-    """Finds columns in micrographs with a trained network, or with several that answer together.
+    """Find columns in micrographs with a trained network or an ensemble of networks.
 
-    An image passes in tiles, so that the memory does not grow with it. A tile sees as far beyond its own pixels as the
-    network's receptive field and the peaks reach, so that how an image is cut changes nothing.
+    An image is processed in tiles, so that the memory does not grow with the size of the image. A tile extends beyond
+    its own pixels by the range of the network's receptive field and of the peaks, so that the division into tiles does
+    not change the result.
 
     Args:
-        network: the trained network, or a list of them, see :class:`hrtem.inference.Ensemble`.
-        tile: side of the pieces that the network sees, px; None: what keeps the network's memory near 448 MiB.
-        halo: how far a piece reaches beyond the pixels that it answers for, px; None: as far as network and peaks see.
-        device: where the network runs.
-        precision: of its matrix products, see :func:`hrtem.inference.precision.reduce_precision`; auto is that of the
-            training and its scores, and in bfloat16 positions differ by half a picometre.
+        network: the trained network, or a list of networks, see :class:`hrtem.inference.Ensemble`.
+        tile: side of the tiles, px, including the halo; None: chosen for a network memory near 448 MiB.
+        halo: width of the border around a tile's own pixels, px; None: range of network and peaks.
+        device: device of the network.
+        precision: precision of matrix products, see :func:`hrtem.inference.precision.reduce_precision`; auto is the
+            precision of the training and of its scores. In bfloat16, positions differ by half a picometre.
 
     Raises:
-        InputError: tile and halo do not fit, the device is not there, the precision is unknown, or the networks differ.
+        InputError: tile and halo do not fit together, the device is not available, the precision is unknown, or the
+            networks differ.
     """
 
     def __init__(
@@ -81,16 +83,16 @@ class Predictor:
         symmetric: bool = False,
         precision: str = "auto",
     ) -> Predictor:
-        """From a checkpoint that ``train.py`` wrote, or a list of them whose answers are averaged.
+        """Load a checkpoint written by ``train.py``, or a list of checkpoints whose output is averaged.
 
         Args:
-            checkpoint: the file or the files.
-            device: where the network runs.
+            checkpoint: the file or files.
+            device: device of the network.
             symmetric: average over the orientations of the image, as :class:`hrtem.nets.Dihedral` does.
             precision: see the constructor.
 
         Raises:
-            InputError: a file is no checkpoint, or the checkpoints differ.
+            InputError: a file is not a checkpoint, or the checkpoints differ.
         """
         paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
         networks = [ColumnNetwork.load(path) for path in paths]
@@ -100,10 +102,10 @@ class Predictor:
         return cls(networks, device=device, precision=precision)
 
     def check(self, micrograph: Micrograph) -> None:
-        """Refuse what this model cannot take.
+        """Refuse a micrograph that does not fit the model.
 
         Raises:
-            InputError: the pixel size is unknown, or the number of images is not the model's.
+            InputError: the pixel size is unknown, or the model needs another number of images.
         """
         require_calibration(micrograph)
         needed, given = self.network.optics.num_images, len(micrograph.images)
@@ -113,15 +115,15 @@ class Predictor:
 
     @torch.inference_mode()
     def find(self, micrograph: Micrograph, folder: Path | None = None) -> Prediction:
-        """Columns of one micrograph or focal series.
+        """Find the columns in a micrograph or focal series.
 
         Args:
-            micrograph: of any size.
-            folder: where ``maps.npy`` and ``images.npy`` are written, whole and in half precision; without it the
-                pictures of large images are reduced, see :class:`Prediction`.
+            micrograph: micrograph or focal series of any size.
+            folder: folder for ``maps.npy`` and ``images.npy``, at full size in half precision; without it the pictures
+                of large images are binned, see :class:`Prediction`.
 
         Raises:
-            InputError: what :meth:`check` raises.
+            InputError: see :meth:`check`.
         """
         self.check(micrograph)
         assert micrograph.sampling is not None
@@ -134,10 +136,10 @@ class Predictor:
         try:
             for tile in tiles:
                 piece = prepared.window(*tile.seen)
-                # What lies beyond the image only fills the grid of the pooling up, and holds no columns.
+                # Pixels beyond the image only pad it to the grid of the pooling and contain no columns.
                 high, wide = prepared.shape[0] - tile.seen[0], prepared.shape[1] - tile.seen[2]
                 answer = self._answer(piece[None])[..., :high, :wide]
-                # Peaks see less far than the network.
+                # The range of the peaks is smaller than that of the network.
                 near = tile.within(round(PEAK / sampling))
                 (columns,) = self.ensemble.find(answer[..., *tile.among(near.seen)])
                 parts.append(near.owned(columns, sampling))
@@ -163,7 +165,7 @@ class Predictor:
 
     @torch.inference_mode()
     def maps(self, images: Tensor) -> Tensor:
-        """The maps ``(1, C, Y, X)`` of normalised images ``(1, F, Y, X)`` that fit into memory, on the CPU."""
+        """Maps ``(1, C, Y, X)``, on the CPU, of normalised images ``(1, F, Y, X)``; both must fit into memory."""
         rows, columns = images.shape[-2:]
         tiles = cover((rows, columns), self.halo, self.area)
         images = F.pad(images, (0, -columns % GRID, 0, -rows % GRID), mode="replicate")
@@ -182,10 +184,10 @@ class Predictor:
             return self.ensemble(images.to(self.device))
 
     def _sight(self) -> tuple[int, float]:
-        """How far the network that sees furthest sees, px, and the bytes a pixel of the one that holds most."""
+        """Largest range, px, and largest memory, bytes per pixel, among the networks."""
         seen = []
         for network in self.networks:
-            # Turning an image that is thin would make it short, and turns add nothing to how far a network sees.
+            # The test image is long and thin and must not be transposed; averaging over orientations adds no range.
             net = network.net.network if isinstance(network.net, Dihedral) else network.net
             seen.append(measure_sight(net, network.optics.num_images, self.device))
         return max(reach for reach, _ in seen), max(held for _, held in seen)

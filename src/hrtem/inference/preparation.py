@@ -1,4 +1,4 @@
-"""A micrograph as the network is to see it, any window of it: without hot pixels, at its pixel size, normalised."""
+"""Preparation of micrographs for the network: removal of hot pixels, resampling and normalisation of any window."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch import Tensor
 from hrtem.inference.resampling import ResampledAxis, is_unchanged, resample_window
 from hrtem.normalisation import LocalContrast, LocalMoments
 
-#: A hot pixel is this many robust standard deviations, and this many local contrasts, off its neighbours.
+#: A hot pixel differs from its neighbours by more than this many robust standard deviations and local contrasts.
 HOT_SIGMAS, HOT_CONTRASTS = 8.0, 4.0
-#: Side of the pieces in which an image is first looked at, px.
+#: Side of the pieces in which the local moments of an image are measured, px.
 PIECE = 512
-#: Rows of the input that are freed of hot pixels together.
+#: Number of rows of the input in which hot pixels are removed together.
 ROWS = 512
-#: From so many pixels on, evenly spread rows tell how strong the noise is.
+#: Number of pixels that suffice for measuring the noise; a larger image is sampled in evenly spaced rows.
 SAMPLE = 2**18
-#: Pixels that are sorted together: few enough to stay in a processor's cache.
+#: Number of pixels that are sorted together; few enough for the cache of a processor.
 CACHED = 2**17
-#: Images of up to so many pixels in all are kept at the network's pixel size instead of being prepared twice.
+#: Largest number of pixels, over all images, that are kept at the network's pixel size instead of prepared twice.
 KEPT = 2**22
 
 
 class Prepared:
-    """One image or focal series, prepared window by window; what is kept does not grow with its size.
+    """An image or focal series, prepared window by window; the memory does not grow with the size of the image.
 
-    How it is cut into windows changes nothing but rounding.
+    The division into windows changes only rounding errors.
 
     Args:
-        images: ``(F, Y, X)`` as they were read.
-        sampling: Å/px of them.
+        images: ``(F, Y, X)`` as read.
+        sampling: Å/px of the images.
         target: Å/px of the network.
-        normalise: the network's normalisation.
+        normalise: normalisation of the network.
     """
 
     def __init__(self, images: np.ndarray, sampling: float, target: float, normalise: LocalContrast) -> None:
@@ -45,7 +45,7 @@ class Prepared:
         self.shape = self.rows.size, self.columns.size
         self.number = len(images)
         self.noise = [_noise(image) for image in images]
-        # Gain and offset drop out later, but not before they have cost digits.
+        # The normalisation removes gain and offset; removing them roughly here avoids a loss of digits before.
         sample = images[:, :: max(1, images.shape[1] // 256), :: max(1, images.shape[2] // 256)]
         low, middle, high = np.percentile(sample, [16, 50, 84])
         self.offset, self.gain = float(middle), float(2.0 / (high - low)) if high > low else 1.0
@@ -55,9 +55,10 @@ class Prepared:
         self.surroundings = self._look(normalise.surroundings(self.shape, target))
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """Normalised pixels ``(F, bottom - top, right - left)``, its last ones again where a window reaches out.
+        """Normalised pixels ``(F, bottom - top, right - left)`` of a window.
 
-        Zeros would look like nothing that is seen in a training, and columns at the right and the lower edge be lost.
+        Where the window extends beyond the image, the last pixels are repeated. Padding with zeros would be unlike any
+        training image, and columns at the right and lower edges would be lost.
         """
         rows, columns = self.shape
         below, beside = max(0, bottom - rows), max(0, right - columns)
@@ -65,7 +66,7 @@ class Prepared:
         return F.pad(self.surroundings.normalise(seen, top, left), (0, beside, 0, below), mode="replicate")
 
     def counts(self) -> np.ndarray:
-        """All pixels ``(F, Y, X)`` without hot ones and at the network's pixel size, in the units of the camera."""
+        """All pixels ``(F, Y, X)`` at the network's pixel size, without hot pixels, in the units of the camera."""
         pixels = self._pixels(0, self.shape[0], 0, self.shape[1])
         return (pixels.double() / self.gain + self.offset).float().numpy()
 
@@ -86,7 +87,7 @@ class Prepared:
         """Pixels ``(F, bottom - top, right - left)`` of the clean images at the network's pixel size."""
         first, last = self.columns.source(left, right)
         answer = torch.empty(self.number, bottom - top, right - left)
-        # As many rows of the output together as come of a bounded number of rows of the input.
+        # Number of output rows per step that correspond to a bounded number of input rows.
         step = max(1, int(ROWS / max(1.0, self.rows.ratio)))
         for index, (image, noise) in enumerate(zip(self.images, self.noise, strict=True)):
             for low in range(top, bottom, step):
@@ -100,17 +101,17 @@ class Prepared:
 
 
 def without_hot_pixels(image: np.ndarray, noise: float, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """A window of an image, ``(bottom - top, right - left)``, with the median of 3 × 3 pixels in place of hot ones.
+    """A window of an image, ``(bottom - top, right - left)``, with hot pixels replaced by the median of 3 × 3 pixels.
 
-    A hot (or dead) pixel lies further from that median than 8 standard deviations of the noise and further than four
-    times the local contrast, which is the range of the median over its own 3 × 3 neighbourhood. The second condition
-    spares atoms however high their contrast and low the noise, as long as a Gaussian atom has a full width at half
-    maximum of 2 px or more. Clusters of up to 4 pixels go too.
+    A hot (or dead) pixel differs from this median by more than 8 standard deviations of the noise and by more than four
+    times the local contrast, which is the range of the median over a 3 × 3 neighbourhood. The second condition
+    spares atoms of any contrast at any noise, provided that a Gaussian atom has a full width at half maximum of 2 px or
+    more. Clusters of up to 4 hot pixels are removed too.
 
     Args:
         image: ``(Y, X)``.
-        noise: its standard deviation, as it decides what is hot.
-        top, bottom, left, right: the window.
+        noise: standard deviation of the noise, for the first condition.
+        top, bottom, left, right: the window, px.
     """
     answer = torch.empty(bottom - top, right - left)
     step = max(16, CACHED // (right - left))
@@ -121,7 +122,7 @@ def without_hot_pixels(image: np.ndarray, noise: float, top: int, bottom: int, l
 
 
 def _freed(values: Tensor, noise: float) -> Tensor:
-    """Pixels ``(h, w)`` without the hot ones, of ``(h + 4, w + 4)``."""
+    """Pixels ``(h, w)`` with hot pixels replaced, from ``values`` ``(h + 4, w + 4)`` with a border of 2 px."""
     median = _median(*(values[start : len(values) - 2 + start] for start in range(3)))
     inner = median[1:-1, 1:-1]
     highest, lowest = (
@@ -140,12 +141,12 @@ def _noise(image: np.ndarray) -> float:
     rows = [torch.from_numpy(np.pad(image[index], ((0, 0), (1, 1)), mode="edge")) for index in (above, middle, below)]
     residual = (rows[1][:, 1:-1] - _median(*rows)).flatten()
     noise = 1.4826 * float((residual - residual.median()).abs().median())
-    # More than half of the pixels equal their median: few counts per pixel, or no noise at all.
+    # The noise is 0 if more than half of the pixels equal their median: few counts per pixel, or no noise at all.
     return noise if noise > 0.0 else float(residual.double().std(correction=0))
 
 
 def _bordered(image: np.ndarray, top: int, bottom: int, left: int, right: int, border: int) -> Tensor:
-    """A window with ``border`` pixels more on each side; beyond the image they are mirrored about its edges."""
+    """A window with ``border`` additional pixels on each side; beyond the image, they are mirrored about its edges."""
     (high, wide), cut, more = image.shape, [], []
     for first, last, size in ((top, bottom, high), (left, right, wide)):
         start, stop = max(0, first - border), min(size, last + border)
@@ -155,19 +156,20 @@ def _bordered(image: np.ndarray, top: int, bottom: int, left: int, right: int, b
 
 
 def _of_three(values: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The largest or smallest of three neighbouring rows, ``(h - 2, w)``."""
+    """Largest or smallest value of three neighbouring rows, ``(h - 2, w)``."""
     return choose(choose(values[:-2], values[1:-1]), values[2:])
 
 
 def _median(above: Tensor, middle: Tensor, below: Tensor) -> Tensor:
-    """Median ``(h, w - 2)`` over 3 x 3 pixels of rows ``(h, w)`` and those above and below them.
+    """Median ``(h, w - 2)`` over 3 x 3 pixels of rows ``(h, w)`` and the rows above and below them.
 
-    The three pixels of each column are sorted first; then the median is that of the largest of the smallest, the middle
-    one of the middle ones and the smallest of the largest (J. L. Smith, Implementing median filters, 1996).
+    The three pixels of each column are sorted first. The median of the nine pixels is then the median of three values:
+    the maximum of the smallest pixels, the median of the middle pixels and the minimum of the largest pixels (J. L.
+    Smith, Implementing median filters, 1996).
     """
     low, high = torch.minimum(above, middle), torch.maximum(above, middle)
     smallest, high = torch.minimum(low, below), torch.maximum(high, torch.maximum(low, below))
-    # The middle one of three: what is left when the smallest and the largest have been taken.
+    # The median of the three pixels.
     centre = torch.maximum(torch.minimum(above, middle), torch.minimum(torch.maximum(above, middle), below))
 
     def three(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""An image at another pixel size, any window of it."""
+"""Resampling of any window of an image to another pixel size."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: An image whose pixels would move by no more than this stays as it is, px.
+#: An image is not resampled if its pixels would move by no more than this, px.
 NEGLIGIBLE = 0.02
-#: Points at which the transfer function of the filter is known.
+#: Number of points of the filter's transfer function.
 FREQUENCIES = 4096
-#: Pixels of the output that are computed together: each needs only the pixels of the input around it.
+#: Number of output pixels that are computed together; each depends only on nearby input pixels.
 CHUNK = 128
 
 
 class ResampledAxis:
-    """One axis of an image brought to another pixel size.
+    """Resampling of one axis of an image to another pixel size.
 
-    Pixel i of the output lies at ``i * target``, pixel n of the input at ``n * sampling``. Cubic splines interpolate;
-    before coarsening, a Gaussian of variance ``(target² - sampling²) / 12`` keeps finer detail from aliasing. Both are
-    one filter of finite reach, so that a pixel of the output depends on those of the input nearby and on nothing else.
+    Pixel i of the output lies at ``i * target``, pixel n of the input at ``n * sampling``. The interpolation uses cubic
+    splines; if the output is coarser, a Gaussian of variance ``(target² - sampling²) / 12`` first suppresses aliasing.
+    Both are combined into a filter of finite range, so that an output pixel depends only on nearby input pixels.
     Beyond its edges the input is mirrored about the outermost pixel centres.
 
     Args:
-        size: px of the input.
+        size: size of the input, px.
         sampling, target: Å/px of the input and of the output.
-        same: whether the output is the input; decided for both axes together by :func:`is_unchanged`.
+        same: whether the output equals the input; decided for both axes together by :func:`is_unchanged`.
     """
 
     def __init__(self, size: int, sampling: float, target: float, same: bool) -> None:
         self.given = size
         self.same = same
         self.ratio = target / sampling
-        # A ratio such as 0.3 / 0.1 may fall short of the whole number by rounding and must not cost a row.
+        # A ratio such as 0.3 / 0.1 may be slightly off a whole number by rounding; this must not lose a row.
         self.size = size if same else math.floor((size - 1) / self.ratio + 1e-6) + 1
         variance = max(0.0, (self.ratio**2 - 1.0) / 12.0)
         self.reach = 24 + math.ceil(6.0 * math.sqrt(variance))
-        # The spline coefficients of an image are the image filtered by one over the spectrum of the sampled B-spline.
+        # The spline coefficients of an image are the image divided, in Fourier space, by the sampled B-spline.
         frequency = np.fft.rfftfreq(FREQUENCIES)
         spectrum = np.exp(-2.0 * np.pi**2 * variance * frequency**2) * 3.0 / (2.0 + np.cos(2.0 * np.pi * frequency))
         response = np.fft.irfft(spectrum)
@@ -46,17 +46,17 @@ class ResampledAxis:
         self.coefficients /= self.coefficients.sum()
 
     def source(self, first: int, last: int) -> tuple[int, int]:
-        """The pixels ``[start, stop)`` of the input on which those of the output from ``first`` to ``last`` depend."""
+        """Range ``[start, stop)`` of input pixels on which the output pixels from ``first`` to ``last`` depend."""
         if self.same:
             return first, last
         start = math.floor(first * self.ratio) - 1 - self.reach
         stop = math.floor((last - 1) * self.ratio) + 3 + self.reach
-        # What lies outside is mirrored, and its mirror image must be there too.
+        # Pixels outside the input are mirrored, and the range must contain their mirror images.
         start, stop = min(start, 2 * (self.given - 1) - stop + 1), max(stop, 1 - start)
         return max(0, start), min(self.given, stop)
 
     def weights(self, first: int, last: int) -> Tensor:
-        """Weights ``(last - first, stop - start)`` of the pixels that :meth:`source` names."""
+        """Weights ``(last - first, stop - start)`` of the input pixels in the range of :meth:`source`."""
         place = np.arange(first, last) * self.ratio
         below = np.floor(place).astype(np.int64)
         share = (place - below)[:, None]
@@ -82,10 +82,12 @@ def is_unchanged(shape: tuple[int, int], sampling: float, target: float) -> bool
 
 
 def resample_window(values: Tensor, axis: ResampledAxis, first: int, last: int) -> Tensor:
-    """Pixels ``first`` to ``last`` of an axis.
+    """Compute output pixels ``first`` to ``last`` along the first axis.
 
     Args:
-        values: ``(h, w)``, whose rows are the pixels that ``axis.source(first, last)`` names.
+        values: ``(h, w)``; its rows are the input pixels of ``axis.source(first, last)``.
+        axis: the resampling.
+        first, last: range of output pixels, without ``last``.
 
     Returns:
         ``(last - first, w)``.

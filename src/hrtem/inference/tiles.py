@@ -1,4 +1,4 @@
-"""Pieces of an image that fit into memory: each sees more than it answers for, and every pixel has one that answers."""
+"""Division of an image into overlapping tiles that fit into memory; every pixel belongs to exactly one tile."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 
 from hrtem.columns import Columns
 
-#: Images are cut at multiples of this, so that pooling sees every tile on the same grid, px.
+#: Images are cut at multiples of this, px, so that the grid of the pooling is the same in all tiles.
 GRID = 32
-#: A network that sees further than this, px, sees everything, and cannot be had without seams.
+#: Largest receptive field, px on each side, for which tiles are exact.
 FARTHEST = 288
-#: How near a border of tiles, px, a column may be found by both sides.
+#: Distance from the border between tiles, px, within which both tiles may report a column.
 NEAR = 0.1
-#: How many times what its largest layer takes and gives a network holds at a time, roughly.
+#: Memory of a network in units of the input and output of its largest layer, roughly.
 HELD = 3
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Which pixels the network sees, and which it answers for, each from (top, left) to before (bottom, right).
+    """A tile: the pixels that the network sees, and the tile's own pixels, for which its output is used.
 
     Attributes:
-        seen, own: (top, bottom, left, right) px.
+        seen, own: (top, bottom, left, right) px, excluding bottom and right.
     """
 
     seen: tuple[int, int, int, int]
@@ -35,16 +35,16 @@ class Tile:
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the own pixels among those that are seen."""
+        """Rows and columns of the own pixels, relative to the seen pixels."""
         return self.among(self.own)
 
     def among(self, part: tuple[int, int, int, int]) -> tuple[slice, slice]:
-        """Rows and columns of some pixels, (top, bottom, left, right), among those that are seen."""
+        """Rows and columns of the pixels ``part``, (top, bottom, left, right), relative to the seen pixels."""
         top, bottom, left, right = part
         return slice(top - self.seen[0], bottom - self.seen[0]), slice(left - self.seen[2], right - self.seen[2])
 
     def within(self, margin: int) -> Tile:
-        """The same tile, of which no more is seen than ``margin`` px around its own."""
+        """The same tile with at most ``margin`` px seen around its own pixels."""
         top, bottom, left, right = self.own
         seen = self.seen
         rows = max(seen[0], top - margin), min(seen[1], bottom + margin)
@@ -52,9 +52,10 @@ class Tile:
         return Tile(rows + columns, self.own)
 
     def owned(self, columns: Columns, sampling: float) -> Columns:
-        """The tile's own of columns found in what it sees, at their places in the image.
+        """Select the columns in the tile's own pixels and convert positions from the tile to the image.
 
-        A column within :data:`NEAR` of a border is kept on both sides; :func:`remove_duplicates` keeps one of them.
+        Both neighbouring tiles keep a column within :data:`NEAR` of their border; :func:`remove_duplicates` removes
+        one of the copies.
         """
         top, bottom, left, right = self.own
         place = columns.positions / sampling + [self.seen[2], self.seen[0]]
@@ -66,7 +67,7 @@ class Tile:
 
 
 def remove_duplicates(parts: list[Columns], tiles: list[Tile], sampling: float) -> Columns:
-    """All columns of the tiles, sorted by (y, x), those at borders once."""
+    """Concatenate the columns of all tiles, sorted by (y, x), without duplicates at borders."""
     together = Columns.joined(parts)
     keep = np.ones(len(together), bool)
     if len(tiles) > 1:
@@ -79,14 +80,14 @@ def remove_duplicates(parts: list[Columns], tiles: list[Tile], sampling: float) 
 
 
 def cover(shape: tuple[int, int], halo: int, area: int) -> list[Tile]:
-    """Tiles over an image, that see ``halo`` px around their own and no more than about ``area`` pixels.
+    """Divide an image into tiles that see ``halo`` px around their own pixels, and at most about ``area`` pixels.
 
-    Of the ways to cut the image into equal tiles, the one that sees the fewest pixels twice.
+    Among the divisions into equal tiles, the division with the smallest total number of seen pixels is chosen.
 
     Args:
-        shape: (Y, X) px; what is seen reaches to the next multiple of :data:`GRID`.
+        shape: (Y, X) px; the seen pixels extend to the next multiple of :data:`GRID`.
         halo: px, a multiple of :data:`GRID`.
-        area: largest number of pixels seen at a time.
+        area: largest number of pixels that a tile sees.
     """
     rows, columns = (-(-size // GRID) * GRID for size in shape)
     ways = [(y, x) for y in _ways(rows, halo) for x in _ways(columns, halo)]
@@ -104,7 +105,7 @@ def cover(shape: tuple[int, int], halo: int, area: int) -> list[Tile]:
 
 
 class _Way(NamedTuple):
-    """One way to cut an axis: the pieces, the longest that is seen, and the sum of what is seen, px."""
+    """A division of an axis: own pixels of the pieces, largest number of seen pixels, and sum of seen pixels."""
 
     cuts: list[tuple[int, int]]
     seen: int
@@ -121,21 +122,21 @@ def _ways(size: int, halo: int) -> list[_Way]:
     return answer
 
 
-# Kernels that only serve where no gradient is asked for may take what is not a number for 0.
+# With gradients enabled, since some kernels that are used only without gradients replace NaN by 0.
 @torch.enable_grad()
 def measure_sight(network: nn.Module, images: int, device: str = "cpu") -> tuple[int, float]:
-    """How far a network sees, and what it holds in memory.
+    """Measure the range of the receptive field and the memory of a network.
 
-    A pixel that is not a number spoils all that depends on it.
+    Input pixels are set to NaN, which propagates to all output pixels that depend on them.
 
     Args:
         network: from ``(1, images, Y, X)`` to maps.
-        images: in a focal series.
-        device: where the network is.
+        images: number of images in a focal series.
+        device: device of the network.
 
     Returns:
-        The distance in px beyond which a pixel has no say in the answer, no more than :data:`FARTHEST`, and roughly how
-        many bytes the network holds for each pixel.
+        Distance in px beyond which a pixel does not influence the output, at most :data:`FARTHEST`; and the approximate
+        memory of the network in bytes per pixel.
     """
     sizes: list[int] = []
 
@@ -145,7 +146,7 @@ def measure_sight(network: nn.Module, images: int, device: str = "cpu") -> tuple
 
     spoilt = torch.zeros(1, images, GRID, 2 * FARTHEST + 2 * GRID, device=device)
     middle = spoilt.shape[-1] // 2
-    # As wide as the grid of the pooling: wherever in a cell of it a pixel lies, it is spoilt.
+    # As wide as the grid of the pooling, so that every position of a pixel within a grid cell is covered.
     spoilt[..., middle : middle + GRID] = torch.nan
     leaves = [module for module in network.modules() if not list(module.children())]
     hooks = [leaf.register_forward_hook(measure) for leaf in leaves]

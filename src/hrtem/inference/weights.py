@@ -1,4 +1,4 @@
-"""Trained tasks as folders that run nothing: weights as safetensors, settings as JSON, and their checksums."""
+"""Trained networks as folders without executable code: weights as safetensors, settings as JSON, and checksums."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ import hrtem
 from hrtem.errors import InputError
 
 WEIGHTS, SETTINGS, CARD, CHECKSUMS = "model.safetensors", "config.json", "card.md", "SHA256SUMS"
-#: What the settings' file is called by; another number is one of a later version.
+#: Version of the file format.
 FORMAT = 1
-#: The packages whose classes a stage may name. Anything else could be made to run a stranger's code.
+#: Packages whose classes the settings of a stage may name. Other classes could execute a stranger's code.
 ALLOWED = {
     "sample": ("hrtem.samples",),
     "optics": ("hrtem.optics",),
@@ -38,9 +38,9 @@ ALLOWED = {
     "optimizer": ("torch.optim",),
     "scheduler": ("hrtem.training.schedule", "torch.optim.lr_scheduler"),
 }
-#: Packages of one's own whose classes a model may name too, with commas between them; see :func:`trusted`.
+#: Environment variable with the user's own trusted packages, comma-separated; see :func:`trusted`.
 TRUST = "HRTEM_TRUST"
-#: Where classes are now that settings of version 0.1.0 name by an older path.
+#: Present modules of classes that settings of version 0.1.0 name by an older path.
 RENAMED = {
     "hrtem.counts": "hrtem.targets",
     "hrtem.losses": "hrtem.targets",
@@ -49,16 +49,16 @@ RENAMED = {
 
 
 def write(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Tensor], card: str) -> Path:
-    """Write a trained task into a new folder, which appears complete or not at all.
+    """Write a trained network to a new folder, which appears complete or not at all.
 
     Args:
-        folder: to make.
+        folder: the new folder.
         settings: arguments of :class:`hrtem.inference.network.ColumnNetwork`.
-        state: its state; kept bit for bit.
-        card: what people should know, in Markdown.
+        state: state of the network; stored bit for bit.
+        card: description of the model in Markdown.
 
     Raises:
-        InputError: the folder exists or cannot be made, or the settings name a class of no stage of ours.
+        InputError: the folder exists or cannot be created, or the settings name a class that is not allowed.
     """
     check(settings, folder.name)
     if folder.exists():
@@ -84,16 +84,17 @@ def write(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Tensor]
 
 
 def change(folder: Path, values: Mapping[str, Tensor]) -> None:
-    """Give some of a model's state other values; all else stays bit for bit.
+    """Change values in the state of a model; everything else stays bit for bit.
 
-    The folder is replaced in one piece. Whoever reads it meanwhile finds the old one, the new one or none.
+    The folder is replaced as a whole. A process that reads it at the same time finds the old folder, the new folder or
+    none.
 
     Args:
-        folder: that :func:`write` made.
-        values: by name; those that the state lacks are added.
+        folder: folder written by :func:`write`.
+        values: new values by name; names that the state lacks are added.
 
     Raises:
-        InputError: what :func:`read` raises, or the folder cannot be replaced.
+        InputError: see :func:`read`; or the folder cannot be replaced.
     """
     _, state = read(folder)
     folder = folder.resolve()
@@ -121,11 +122,11 @@ def change(folder: Path, values: Mapping[str, Tensor]) -> None:
 
 
 def change_checkpoint(path: Path, values: Mapping[str, Tensor]) -> None:
-    """As :func:`change`, of a checkpoint file that ``train.py`` wrote.
+    """Change values in the state of a checkpoint file written by ``train.py``, like :func:`change`.
 
     Args:
-        path: of the file, which is replaced in one step.
-        values: by name; those that the state lacks are added.
+        path: path of the file, which is replaced in one step.
+        values: new values by name; names that the state lacks are added.
 
     Raises:
         InputError: the file cannot be read or replaced.
@@ -149,13 +150,13 @@ def change_checkpoint(path: Path, values: Mapping[str, Tensor]) -> None:
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings and state of a trained task.
+    """Read settings and state of a trained network.
 
     Args:
-        folder: that :func:`write` made.
+        folder: folder written by :func:`write`.
 
     Raises:
-        InputError: files are missing or damaged, or the settings name a class of no stage of ours.
+        InputError: files are missing or damaged, or the settings name a class that is not allowed.
     """
     sums = _sums(folder)
     for name in (WEIGHTS, SETTINGS):
@@ -176,7 +177,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def rename_classes(part: Any) -> Any:
-    """Settings, however nested, in which every ``_target_`` of an older version has the path of today."""
+    """Replace every ``_target_`` of an older version by its present path, in nested settings."""
     if isinstance(part, Mapping):
         return {key: _renamed(value) if key == "_target_" else rename_classes(value) for key, value in part.items()}
     return [rename_classes(value) for value in part] if isinstance(part, (list, tuple)) else part
@@ -188,16 +189,16 @@ def _renamed(target: Any) -> Any:
 
 
 def checksum(folder: Path) -> str:
-    """SHA-256 of a model: that of its list of checksums, which changes with weights and settings."""
+    """SHA-256 of a model: the checksum of its list of checksums, which changes with weights and settings."""
     _sums(folder)
     return _sha256(folder / CHECKSUMS)
 
 
 def check(settings: Any, name: str) -> None:
-    """Refuse settings that would make anything but the stages of a task.
+    """Refuse settings that would create objects other than the stages of a task.
 
     Raises:
-        InputError: a ``_target_`` is no class of its stage's package, or a value is to be looked up elsewhere.
+        InputError: a ``_target_`` is not a class of its stage's packages, or a value is an interpolation (``${…}``).
     """
     if not isinstance(settings, Mapping):
         raise InputError(f"the settings of the model {name} must be those of a task, got {type(settings).__name__}.")
@@ -215,14 +216,14 @@ def check(settings: Any, name: str) -> None:
 def trusted() -> tuple[str, ...]:
     """Packages outside hrtem that the user trusts, from the environment variable :data:`TRUST`.
 
-    Loading a model imports the packages that it names. A stranger's model must not choose which, so nothing that is
-    merely installed is trusted.
+    Loading a model imports the packages named in its settings. A stranger's model must not choose which packages are
+    imported, so an installed package is not trusted by default.
     """
     return tuple(filter(None, (name.strip() for name in os.environ.get(TRUST, "").split(","))))
 
 
 def _advice(stage: str, target: Any) -> str:
-    """How a class of one's own is allowed, where ``target`` may be such a class."""
+    """Advice how to allow a class of the user's own code, if ``target`` may be such a class; else empty."""
     package, dot, _ = str(target).partition(".")
     if stage not in ALLOWED or not dot or package in {*sys.stdlib_module_names, "hrtem", "monai", "torch"}:
         return ""
@@ -230,7 +231,7 @@ def _advice(stage: str, target: Any) -> str:
 
 
 def foreign(settings: Mapping[str, Any]) -> list[str]:
-    """The classes of settings that are neither hrtem's nor those of torch and MONAI, without repetition."""
+    """Classes in settings that do not belong to hrtem, torch or MONAI, sorted and without repetition."""
     targets = (str(value) for part in settings.values() for key, value in _leaves(part) if key == "_target_")
     return sorted({target for target in targets if target.partition(".")[0] not in ("hrtem", "monai", "torch")})
 
@@ -248,26 +249,26 @@ def _leaves(part: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _allowed(target: Any, packages: tuple[str, ...]) -> bool:
-    """Whether ``package.module.Class`` is a class that one of the packages defines itself."""
+    """Whether ``target``, as ``package.module.Class``, is a class defined in one of the packages."""
     module, _, name = str(target).rpartition(".")
     if not any(module == package or module.startswith(package + ".") for package in packages):
         return False
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except ImportError:  # also what stands for a package within a module, such as hrtem.optics.microscope.subprocess
+    except ImportError:  # also for a name imported into a module, such as hrtem.optics.microscope.subprocess
         return False
     home = getattr(found, "__module__", "")
     return isinstance(found, type) and any(home == package or home.startswith(package + ".") for package in packages)
 
 
 def _sum(folder: Path) -> None:
-    """Write the checksums of a model; the card may be edited, for it decides no answer."""
+    """Write the checksums of a model, without the card, which may be edited and has no influence on results."""
     lines = (f"{_sha256(folder / name)}  {name}\n" for name in (WEIGHTS, SETTINGS))
     (folder / CHECKSUMS).write_text("".join(lines))
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """The checksums of a model by file."""
+    """Read the checksums of a model by file."""
     try:
         lines = (folder / CHECKSUMS).read_text().splitlines()
     except (OSError, UnicodeDecodeError):

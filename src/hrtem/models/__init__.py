@@ -1,7 +1,7 @@
-"""Models by name: those that come with the package, and how a checkpoint becomes one.
+"""Models by name: the models shipped with the package, and the export of a checkpoint as a model.
 
-A model is a folder: ``model.safetensors``, ``config.json``, ``SHA256SUMS`` of both, and ``card.md``, which says what it
-learnt from, how well it does and where it should not be used. Weights are in single precision, as they were trained.
+A model is a folder with ``model.safetensors``, ``config.json``, ``SHA256SUMS`` of both, and ``card.md``. The card
+describes the training data, the scores and the limits of use. Weights are in single precision, as in the training.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from hrtem.inference import Predictor, weights
 from hrtem.inference.network import ColumnNetwork
 from hrtem.models.card import card
 
-#: Where the shipped models lie.
+#: Folder of the shipped models.
 SHIPPED = Path(__file__).resolve().parent
 
 
 def names() -> list[str]:
-    """The models that come with the package."""
+    """Names of the models shipped with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{weights.CHECKSUMS}"))
 
 
 def find(model: str | Path) -> Path:
-    """Where a model is: a shipped one by its name, or the folder or checkpoint file that a path names.
+    """Path of a model, given the name of a shipped model, a model's folder or a checkpoint file.
 
     Raises:
-        InputError: it is none of these.
+        InputError: ``model`` is none of these.
     """
     if str(model) in names():
         return SHIPPED / str(model)
@@ -43,10 +43,10 @@ def find(model: str | Path) -> Path:
 
 
 def choose(model: str | None, checkpoint: str | Sequence[str] | None) -> list[str]:
-    """The models that one of two words names, several of which answer together.
+    """List of the models given by exactly one of ``model`` and ``checkpoint``; several models form an ensemble.
 
     Raises:
-        InputError: both are, or none.
+        InputError: both arguments are given, or none.
     """
     if (model is None) == (checkpoint is None):
         known = ", ".join(names()) or "none is shipped"
@@ -60,43 +60,43 @@ def choose(model: str | None, checkpoint: str | Sequence[str] | None) -> list[st
 def load(
     model: str | Path | Sequence[str | Path], device: str = "cpu", symmetric: bool = False, precision: str = "auto"
 ) -> Predictor:
-    """A model, ready to find columns, or several that answer together.
+    """Load a model, or an ensemble of several models, for finding columns.
 
     Args:
-        model: name, folder or checkpoint file, see :func:`find`, or a list of them.
-        device: where the network runs.
+        model: name, folder or checkpoint file, see :func:`find`, or a list of these.
+        device: device of the network.
         symmetric: average over the orientations of the image, as :class:`hrtem.nets.Dihedral` does.
-        precision: of matrix products, see :func:`hrtem.inference.precision.reduce_precision`.
+        precision: precision of matrix products, see :func:`hrtem.inference.precision.reduce_precision`.
 
     Raises:
-        InputError: there is no such model, it is damaged, or the device is not there.
+        InputError: the model does not exist or is damaged, or the device is not available.
     """
     several = [model] if isinstance(model, (str, Path)) else model
     return Predictor.load([find(one) for one in several], device=device, symmetric=symmetric, precision=precision)
 
 
 def checksum(model: str | Path | Sequence[str | Path]) -> str:
-    """SHA-256 of a model or of a checkpoint file, for the record; of several with commas between them."""
+    """SHA-256 of a model or of a checkpoint file, for the provenance; comma-separated for several models."""
     paths = map(find, [model] if isinstance(model, (str, Path)) else model)
     return ",".join(weights.checksum(path) if path.is_dir() else provenance.sha256(path) for path in paths)
 
 
 def export(checkpoint: str | Path, name: str, notes: str | Path | None = None) -> Path:
-    """Make a model of a checkpoint.
+    """Export a checkpoint as a model.
 
-    What a checkpoint holds beyond weights and settings, such as the optimizer's state, is left out. The scores in its
-    card are those in ``metrics.json`` of the run folder that the checkpoint lies in.
+    Only weights and settings are exported; other parts of a checkpoint, such as the state of the optimizer, are left
+    out. The scores in the card are those in ``metrics.json`` of the checkpoint's run folder.
 
     Args:
-        checkpoint: file that ``train.py`` wrote.
-        name: of a model that is to come with the package, or a path with at least one ``/`` of a folder to make.
-        notes: Markdown file to put at the end of the card.
+        checkpoint: checkpoint file written by ``train.py``.
+        name: name of a new shipped model, or path, with at least one ``/``, of a new folder.
+        notes: Markdown file that is appended to the card.
 
     Returns:
-        The folder.
+        The folder of the model.
 
     Raises:
-        InputError: the checkpoint or the notes cannot be read, the folder exists, or the name is no name.
+        InputError: the checkpoint or the notes cannot be read, the folder exists, or the name is not valid.
     """
     checkpoint = Path(checkpoint)
     network = ColumnNetwork.load(checkpoint)
@@ -114,7 +114,7 @@ def export(checkpoint: str | Path, name: str, notes: str | Path | None = None) -
 
 
 def _plain(value: Any) -> Any:
-    """Settings in dicts and lists only, as JSON gives them back."""
+    """Convert settings to plain dicts and lists, as read from JSON."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The card of a model: what is known of it without asking its maker."""
+"""The card of a model: its training data, settings and scores in Markdown."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hrtem import provenance
 from hrtem.inference import weights
 from hrtem.inference.network import ColumnNetwork
 
-#: What each part of the settings says, in the order of the card.
+#: Titles of the parts of the settings, in the order of the card.
 STAGES = {"sample": "Structures", "optics": "Microscope", "noise": "Detector", "model": "Network", "peaks": "Peaks"}
-#: Header of the table of scores, by the names in ``metrics.json``.
+#: Headers of the table of scores for the names in ``metrics.json``.
 SCORES = {"f1": "F1", "precision": "precision", "recall": "recall", "error_pm": "position error (pm)"}
 
 
 def card(name: str, network: ColumnNetwork, checkpoint: Path, notes: str = "") -> str:
-    """The card in Markdown.
+    """Write the card of a model in Markdown.
 
     Args:
-        name: of the model.
+        name: name of the model.
         network: the trained network.
-        checkpoint: the file it is from; ``metrics.json`` of its run folder is read where there is one.
-        notes: to be put at the end.
+        checkpoint: checkpoint file of the network; ``metrics.json`` of its run folder is read if it exists.
+        notes: text that is appended to the card.
     """
     hparams = network.settings
     needed = weights.foreign(hparams)
@@ -57,7 +57,7 @@ def card(name: str, network: ColumnNetwork, checkpoint: Path, notes: str = "") -
 
 
 def _settings(title: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """A table of the settings of a stage."""
+    """Lines of a table of the settings of a stage."""
     kind = str(settings.get("_target_", "")).rpartition(".")[2]
     yield from (f"### {title}: `{kind}`", "", "| setting | value |", "|---|---|")
     for key, value in settings.items():
@@ -70,7 +70,7 @@ def _settings(title: str, settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _scores(checkpoint: Path) -> Iterator[str]:
-    """A table of the scores on simulated test images, where the run has been tested."""
+    """Lines of a table of the scores on simulated test images; none if the run has not been tested."""
     path = checkpoint.resolve().parent.parent / "metrics.json"
     if not path.is_file():
         return

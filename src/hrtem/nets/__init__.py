@@ -1,7 +1,8 @@
 """Networks from normalised images ``(B, in_channels, Y, X)`` to logits ``(B, out_channels, Y, X)``.
 
-Each is built from ``in_channels`` and ``out_channels`` and settings of its own. A network of another library
-that takes these two words is used by its ``_target_`` alone. Sides must be multiples of 32 for all of them.
+Each network is built from ``in_channels``, ``out_channels`` and its own settings. A network of another library that
+takes these two arguments can be used directly by its ``_target_``. The sides of an image must be multiples of 32 px for
+all networks.
 """
 
 from hrtem.nets.context import ContextSegResNet

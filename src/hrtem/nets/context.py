@@ -1,4 +1,4 @@
-"""A residual network that knows what is common to a whole neighbourhood."""
+"""A residual network with access to the mean features of a neighbourhood."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 
 class LocalMean(nn.Module):
-    """Adds to features what follows from their mean over a square around each of them.
+    """Add to the features a learnt function of their mean over a surrounding square.
 
-    Tilt, defocus and thickness are common to all columns of a particle, and a count depends on each of them.
-    Convolutions carry such knowledge only step by step; a mean brings it at once. The square has a fixed size, so that
-    an answer depends neither on the size of the image nor on how it is cut into tiles. Before any training nothing is
-    added.
+    Tilt, defocus and thickness are common to all columns of a particle, and the count of atoms depends on all three.
+    Convolutions spread this information step by step; a local mean provides it at once. The square has a fixed size, so
+    that the output depends neither on the size of the image nor on its division into tiles. Before training the added
+    term is zero.
 
     Args:
-        channels: of the features.
-        reach: from the middle of the square to its sides, in pixels of the features.
+        channels: channels of the features.
+        reach: distance from the centre of the square to its sides, in pixels of the features.
     """
 
     def __init__(self, channels: int, reach: int) -> None:
@@ -32,8 +32,8 @@ class LocalMean(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features ``(B, C, Y, X)`` of ``features`` of the same shape."""
-        # The mean over a square is that over rows of that over columns; beyond the border there is nothing to count.
+        """Output features ``(B, C, Y, X)`` for input ``features`` of the same shape."""
+        # The mean over a square separates into means along columns and along rows; padding does not count.
         mean = features
         for size, padding in (((2 * self.reach + 1, 1), (self.reach, 0)), ((1, 2 * self.reach + 1), (0, self.reach))):
             mean = F.avg_pool2d(mean, size, stride=1, padding=padding, count_include_pad=False)
@@ -45,7 +45,7 @@ class ContextSegResNet(SegResNet):
 
     Args:
         reach: see :class:`LocalMean`, in pixels of the deepest level.
-        init_filters, blocks_down, segresnet: of :class:`monai.networks.nets.SegResNet`.
+        init_filters, blocks_down, segresnet: arguments of :class:`monai.networks.nets.SegResNet`.
     """
 
     def __init__(self, reach: int, init_filters: int, blocks_down: tuple[int, ...], **segresnet: Any) -> None:
@@ -53,6 +53,6 @@ class ContextSegResNet(SegResNet):
         self.surroundings = LocalMean(init_filters * 2 ** (len(blocks_down) - 1), reach)
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Features of the deepest level, and those of each level."""
+        """Features of the deepest level, and the list of features of all levels."""
         deepest, levels = super().encode(x)
         return self.surroundings(deepest), levels

@@ -1,4 +1,4 @@
-"""Any network on blocks of pixels."""
+"""Any network applied to blocks of pixels."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hrtem.ranges import parse_whole
 
 
 class Folded(nn.Module):
-    """A network that sees each block of ``fold`` x ``fold`` pixels as the channels of one.
+    """A network whose input pixels are blocks of ``fold`` x ``fold`` image pixels, stacked as channels.
 
-    Nothing is lost, and at a sampling finer than the optics needs the same network costs ``fold``² times less
-    and sees ``fold`` times as far; compare the focus of YOLOv5 and arXiv 1609.05158.
+    No information is lost. If the sampling is finer than the optics requires, the same network costs ``fold``² times
+    less and its receptive field is ``fold`` times as wide; compare the focus layer of YOLOv5 and arXiv 1609.05158.
 
     Args:
-        in_channels: images in a focal series.
-        out_channels: maps.
-        fold: side of a block.
-        network: makes the network from its own ``in_channels`` and ``out_channels``.
+        in_channels: number of images in a focal series.
+        out_channels: number of maps.
+        fold: side of a block, px.
+        network: builds the inner network from its own ``in_channels`` and ``out_channels``.
     """
 
     def __init__(self, in_channels: int, out_channels: int, fold: int, network: Callable[..., nn.Module]) -> None:

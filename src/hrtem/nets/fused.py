@@ -1,4 +1,4 @@
-"""A trained network with fewer passes over its features, for use."""
+"""Fusion of the layers of a trained network into fewer passes over its features, for inference."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from hrtem.nets.pointwise import with_convolutions
 
 
 class FusedConvolution(nn.Module):
-    """A convolution, then a sum with other features, then ReLU, in one pass over the features where oneDNN can.
+    """A convolution, an optional sum with other features and an optional ReLU, in a single pass if oneDNN is available.
 
     Attributes:
         rectified: whether ReLU follows.
-        in_place: whether a sum may be left in the memory of what is added.
+        in_place: whether the sum may overwrite the added features.
 
     Args:
-        convolution: what it computes first; its padding is with zeros.
-        centre: what each channel is less by before a convolution of one pixel of each channel by itself, ``(C,)``.
+        convolution: the convolution, with zero padding.
+        centre: ``(C,)``, subtracted from each channel before the convolution; only for a 1 x 1 convolution of each
+            channel by itself.
     """
 
     centre: Tensor | None
@@ -39,19 +40,20 @@ class FusedConvolution(nn.Module):
         self.rectified = self.in_place = False
 
     def forward(self, features: Tensor, added: Tensor | None = None) -> Tensor:
-        """Features ``(B, C, Y, X)`` of ``features``; ``added`` are those that the sum adds."""
+        """Output features ``(B, C, Y, X)`` for ``features``; ``added`` are the features that the sum adds."""
         device = features.device.type
         kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
         features, weight, bias = features.to(kind), self.weight.to(kind), self.bias
         if self.centre is not None and bias is not None:
-            # Of the weights as they are rounded, so that what is subtracted is not left over.
+            # With the rounded weights, so that the subtracted centre cancels exactly.
             bias = bias - self.centre * weight.flatten().to(bias.dtype)
         if device != "cpu" or not torch.backends.mkldnn.is_available() or torch.is_grad_enabled():
             bias = None if bias is None else bias.to(kind)
             answer = F.conv2d(features, weight, bias, self.stride, self.padding, self.dilation, self.groups)
             answer = answer if added is None else answer + added
             return answer.relu() if self.rectified else answer
-        # What the compiler of torch makes of these three; elementwise passes in bfloat16 cost as much as a convolution.
+        # The operators that torch.compile generates for these three steps; in bfloat16 an elementwise pass costs as
+        # much as a convolution.
         form = (weight, bias, self.padding, self.stride, self.dilation, self.groups)
         last = "relu" if self.rectified else None
         if added is None:
@@ -63,11 +65,11 @@ class FusedConvolution(nn.Module):
 
 
 def fuse(network: nn.Module) -> nn.Module:
-    """The same function as a network in evaluation mode, computed in fewer passes; the network itself is left alone.
+    """Fuse a network in evaluation mode into fewer passes; the original network is not changed.
 
-    Batch normalisation with fixed statistics goes into the convolution before it, or where there is none becomes a
-    convolution of each channel by itself; ReLU and sums are done by the convolution before them. A network whose
-    course depends on its input, which :mod:`torch.fx` cannot follow, comes back as it is.
+    Batch normalisation with fixed statistics is folded into the preceding convolution, or becomes a depthwise
+    convolution if there is none. ReLU and sums are computed by the preceding convolution. A network whose control flow
+    depends on its input, which :mod:`torch.fx` cannot trace, is returned unchanged.
 
     Args:
         network: from ``(B, in_channels, Y, X)`` to ``(B, out_channels, Y, X)``.
@@ -77,7 +79,7 @@ def fuse(network: nn.Module) -> nn.Module:
     try:
         graph = fx.symbolic_trace(with_convolutions(deepcopy(network)).eval())
     except Exception:
-        # It raises whatever the network's own code raises when its tensors are no tensors.
+        # Tracing passes proxies instead of tensors, so the network's own code may raise any exception.
         return network
     for step in (_convolutions, _normalisations, _sums, _rectifiers):
         for node in list(graph.graph.nodes):
@@ -93,14 +95,14 @@ def _module(graph: fx.GraphModule, node: Any) -> nn.Module | None:
 
 
 def _put(graph: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
-    """Have a node call another module; the old one may be that of other nodes too."""
+    """Let a node call another module; other nodes may still use the old module."""
     name = f"fused_{node.name}"
     graph.add_submodule(name, module)
     node.target = name
 
 
 def _join(graph: fx.GraphModule, kept: fx.Node, gone: fx.Node) -> None:
-    """Let ``kept`` answer in the place of ``gone``, which was its only reader."""
+    """Replace the node ``gone``, the only user of ``kept``, by ``kept``."""
     gone.replace_all_uses_with(kept)
     graph.graph.erase_node(gone)
 
@@ -131,7 +133,7 @@ def _normalisations(graph: fx.GraphModule, node: fx.Node) -> None:
     _put(graph, node, FusedConvolution(own, mean))
 
 
-#: Sums, as the code of a network may say them.
+#: Functions by which the code of a network may add features.
 SUMS: tuple[Callable[..., Any], ...] = (add, iadd, torch.add)
 
 
@@ -146,9 +148,9 @@ def _sums(graph: fx.GraphModule, node: fx.Node) -> None:
             or not isinstance(other, fx.Node)
         ):
             continue
-        # The other features must be known when the convolution runs, which is moved to where the sum was.
+        # The convolution is moved to the place of the sum, where the other features have been computed.
         if len(one.users) == 1 and len(one.args) == 1 and one is not other:
-            # What a convolution made is no other's memory, and its last reader may change it.
+            # The output of a convolution shares no memory with other features, and its last user may overwrite it.
             order = {each: number for number, each in enumerate(graph.graph.nodes)}
             last = max(other.users, key=order.__getitem__)
             convolution.in_place = isinstance(_module(graph, other), FusedConvolution) and last is node

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Convolution(nn.Sequential):
-    """3 x 3 convolution, parametric ReLU, batch normalisation, in the order of the 2018 network."""
+    """3 x 3 convolution, parametric ReLU, batch normalisation, in the order of the network of 2018."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -18,7 +18,7 @@ class Convolution(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Convolution, three convolutions with a short skip, convolution."""
+    """A convolution, three convolutions with a short skip connection, and a convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -27,13 +27,13 @@ class ResidualBlock(nn.Module):
         self.after = Convolution(out_channels, out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features ``(B, C, Y, X)`` to as many pixels, with the short skip in the middle."""
+        """Output features with as many pixels as ``features`` ``(B, C, Y, X)``."""
         features = self.before(features)
         return self.after(features + self.residual(features))
 
 
 class Upsampling(nn.Sequential):
-    """Transposed 4 x 4 convolution that starts as bilinear interpolation, parametric ReLU, batch normalisation."""
+    """Transposed 4 x 4 convolution, initialised as bilinear interpolation; parametric ReLU; batch normalisation."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         transposed = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
@@ -46,15 +46,15 @@ class Upsampling(nn.Sequential):
 
 
 class MadsenNet(nn.Module):
-    """Four levels of residual blocks with long skips that are added.
+    """Four levels of residual blocks with additive long skip connections.
 
-    The published network has 32 features at the first level, so 32, 64, 128 and 256: 5,191,393 parameters
-    for one image and one class.
+    The published network has 32, 64, 128 and 256 features at its four levels: 5,191,393 parameters for a single image
+    and a single class.
 
     Args:
-        in_channels: images in a focal series.
-        out_channels: classes.
-        features: of the first level; each deeper level doubles them.
+        in_channels: number of images in a focal series.
+        out_channels: number of classes.
+        features: number of features at the first level; each deeper level doubles it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, features: int = 32) -> None:

@@ -7,16 +7,17 @@ from torch import Tensor, nn
 
 
 class MSDNet(nn.Module):
-    """Dense layers of a few channels each, with dilations that cycle (PNAS 115, 254 (2018)).
+    """Densely connected layers of a few channels each, with cyclic dilations (PNAS 115, 254 (2018)).
 
-    There is no pooling: all layers work at full resolution and see the images and all layers before.
+    There is no pooling: all layers work at full resolution. The input of a layer is the images and the outputs of all
+    previous layers.
 
     Args:
-        in_channels: images in a focal series.
-        out_channels: classes.
+        in_channels: number of images in a focal series.
+        out_channels: number of classes.
         depth: number of layers.
-        width: channels of each layer.
-        dilations: of the layers, repeated over the depth.
+        width: number of channels of each layer.
+        dilations: dilations of successive layers, repeated over the depth.
     """
 
     def __init__(

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of each pixel.
 
-    Unlike batch normalisation it does the same in training and in use, whatever the mixture of doses in a
-    batch, and unlike group normalisation its answer does not depend on the size of the image or tile.
+    Unlike batch normalisation it is the same in training and in inference, whatever doses a batch contains. Unlike
+    group normalisation its output does not depend on the size of the image or tile.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalise ``(B, C, Y, X)``; free of copies for channels-last memory.
+        """Normalise ``(B, C, Y, X)``, without copies for channels-last memory.
 
-        Under mixed precision it computes in the type of its weights, float32, and answers in that of ``features``:
-        on a CPU features of 16 bits beside weights of 32 take a slower way than a conversion there and back.
+        In mixed precision it computes in the type of its weights, float32, and returns the type of ``features``: on a
+        CPU, normalising 16-bit features with 32-bit weights is slower than converting the features twice.
         """
         pixels = features.permute(0, 2, 3, 1).to(self.weight.dtype)
         return super().forward(pixels).permute(0, 3, 1, 2).to(features.dtype)
@@ -32,7 +32,7 @@ def convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
         ChannelNorm(out_channels),
-        # In place it would change a view, and its gradient would be copied three times.
+        # An in-place ReLU would change a view, and its gradient would be copied three times.
         nn.ReLU(),
     )
 
@@ -41,9 +41,9 @@ class UNet(nn.Module):
     """The U-Net of Ronneberger et al. (arXiv 1505.04597).
 
     Args:
-        in_channels: images in a focal series.
-        out_channels: classes.
-        channels: features of each level, fine to coarse.
+        in_channels: number of images in a focal series.
+        out_channels: number of classes.
+        channels: number of features at each level, fine to coarse.
     """
 
     def __init__(self, in_channels: int, out_channels: int, channels: Sequence[int]) -> None:
@@ -68,7 +68,7 @@ class UNet(nn.Module):
             skips.append(features)
         skips.pop()
         for reduce, up in zip(self.reduce, self.up, strict=True):
-            # Reducing before enlarging gives the same numbers for a quarter of the work.
+            # Reducing the channels before upsampling gives the same numbers for a quarter of the work.
             features = F.interpolate(reduce(features), scale_factor=2, mode="nearest")
             features = up(torch.cat([features, skips.pop()], dim=1))
         return self.head(features)

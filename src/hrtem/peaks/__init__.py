@@ -1,4 +1,4 @@
-"""From maps to columns: where, which class, how sure, how many atoms."""
+"""Conversion of maps to columns: positions, classes, probabilities and numbers of atoms."""
 
 from hrtem.peaks.mass import HeightPeaks, MassPeaks
 from hrtem.peaks.offsets import CountedOffsetPeaks, OffsetPeaks

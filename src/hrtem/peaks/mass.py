@@ -1,4 +1,4 @@
-"""From maps to columns: where, which class, how sure."""
+"""Conversion of maps to columns by the masses of peaks: positions, classes, probabilities and uncertainties."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ from hrtem.peaks.maxima import disc_share, find_maxima, smooth, windows
 from hrtem.peaks.pairs import EACH, Candidates, beside, join_pairs
 from hrtem.ranges import parse_number
 
-#: Gives the variance of positions along x or y, ``(N,)`` Å², from how much the variance of their peaks exceeds that of
-#: the Gaussians that were drawn.
+#: Maps the excess variance of peaks, relative to the variance of the target Gaussians, to the variance of positions
+#: along x or y, both ``(N,)`` Å².
 Variance = Callable[[np.ndarray], np.ndarray]
 
 
 def as_it_is(excess: np.ndarray) -> np.ndarray:
-    """The excess itself, and no less than 0."""
+    """Take the excess variance itself, but not less than 0, for the variance of a position."""
     return excess.clip(min=0.0)
 
 
 class MassPeaks:
-    """Local maxima whose mass says how probable a column is.
+    """Local maxima; the mass of a peak is the probability of a column.
 
-    A network trained with a proper loss answers with the expected map: the Gaussians of all possible columns,
-    each weighted with its probability. An uncertain position makes a peak lower and wider but keeps its mass,
-    so the mass within a disc over the mass of one Gaussian is the probability that the disc holds a column.
-    How much wider tells how uncertain the position is: variances add, and that of the Gaussians is known.
+    The output of a network trained with a proper loss is the expected map: the sum of the Gaussians of all possible
+    columns, each weighted with its probability. An uncertain position makes a peak lower and wider but conserves its
+    mass. Therefore the mass within a disc, divided by the mass of a Gaussian, is the probability that the disc contains
+    a column. The additional width gives the uncertainty of the position: variances add, and the variance of the target
+    Gaussians is known.
 
-    The mass says too whether two maxima nearer than ``min_distance`` are two columns or one at two possible places:
-    two have twice the mass. Each pixel then counts for the nearer one.
+    The mass also distinguishes two columns from a single column with two possible positions, if two maxima are nearer
+    than ``min_distance``: two columns have twice the mass. Each pixel is then assigned to the nearer maximum.
 
     Args:
-        sigma: standard deviation of the Gaussians that the network was trained on, Å.
-        radius: of the disc, Å; about half of the smallest distance between columns.
-        min_distance: of two maxima along a row or a column of pixels, Å; nearer ones must each have a column's mass.
-        threshold: smallest probability of a column that is reported.
+        sigma: standard deviation of the target Gaussians in the training of the network, Å.
+        radius: radius of the disc, Å; about half of the smallest distance between columns.
+        min_distance: smallest distance of two maxima along a row or a column of pixels, Å; two nearer maxima must each
+            have the mass of a column.
+        threshold: smallest reported probability of a column.
     """
 
-    #: Whether the task replaces masses by the probabilities that a validation found for them.
+    #: Whether masses are replaced by probabilities that are calibrated on validation images.
     calibrated = True
 
     def __init__(self, sigma: float, radius: float, min_distance: float, threshold: float) -> None:
@@ -66,15 +68,16 @@ class MassPeaks:
             maps: real ``(B, C, Y, X)`` in [0, 1].
             sampling: Å/px.
             classes: C names.
-            threshold: smallest probability of a column that is reported; that of the constructor where None.
-            variance: of positions, from the excess over ``sigma**2``, see :data:`Variance`.
+            threshold: smallest reported probability of a column; None: the threshold of the constructor.
+            variance: function from the excess variance over ``sigma**2`` to the variance of positions, see
+                :data:`Variance`.
 
         Returns:
-            For each of the B examples its columns, sorted by (y, x).
+            The columns of each of the B examples, sorted by (y, x).
         """
         total = maps.sum(dim=1, keepdim=True)
         threshold = self.threshold if threshold is None else threshold
-        # A little smoothing first: a plateau of a broad peak must not give several maxima.
+        # Slight smoothing, so that the plateau of a broad peak does not give several maxima.
         blurred = smooth(total, 0.5 * self.sigma / sampling)
         found = self._found(maps, blurred, max(1, round(self.min_distance / sampling)), sampling)
         found = found[found.masses.sum(dim=1) >= threshold]
@@ -101,17 +104,17 @@ class MassPeaks:
         return answers
 
     def spreads(self, columns: Columns, maps: Tensor, sampling: float) -> np.ndarray:
-        """How uncertain maps draw positions along x or y, ``(N,)`` Å²: by how much peaks are wider than ``sigma``.
+        """Uncalibrated variance of positions along x or y, ``(N,)`` Å²: excess variance of peaks over ``sigma**2``.
 
         Args:
             columns: N peaks of one example, with their widths in Å as ``sigmas``.
-            maps: of that example, as in :meth:`__call__`.
+            maps: maps of this example, as in :meth:`__call__`.
             sampling: Å/px.
         """
         return columns.sigmas**2 - self.sigma**2
 
     def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Candidates:
-        """Maxima within ``reach`` pixels, and lower ones beside them where both have a mass of their own."""
+        """Maxima within ``reach`` pixels, and lower neighbouring maxima if both have the mass of a column."""
         single = Candidates.alone(find_maxima(smooth, reach), smooth)
         number, higher, lower = beside(single, find_maxima(smooth, 1), smooth, reach)
         higher, lower = (replace(one, masses=self._masses(maps, one, sampling)) for one in (higher, lower))
@@ -134,12 +137,12 @@ class MassPeaks:
         return masses
 
     def _spread(self, total: Tensor, found: Candidates, sampling: float) -> Tensor:
-        """Variance ``(P,)`` in Å², along x or y, of the Gaussians with the second moment that maps have in discs.
+        """Variance ``(P,)`` in Å², along x or y, of the Gaussians with the same second moment in a disc as the maps.
 
-        The curvature at a maximum would do for a Gaussian, but is what a network draws least well.
+        The curvature at a maximum would suffice for a Gaussian, but the network reproduces the curvature least well.
 
         Args:
-            total: ``(B, 1, Y, X)``.
+            total: sum of the maps of all classes, ``(B, 1, Y, X)``.
             found: the maxima.
             sampling: Å/px.
         """
@@ -150,21 +153,21 @@ class MassPeaks:
         for some, pixels in windows(total, found.peaks, reach):
             these = found[torch.arange(some.start, some.stop, device=total.device)]
             x, y = these.offsets(index)
-            # A Gaussian has the same moment in either half.
+            # Both halves of a Gaussian have the same moment.
             own = pixels[:, 0] * these.own(index, outer=True)
             moment[some] = _moment(own, x * sampling, y * sampling, radius, sampling)
-        # Variance against moment for Gaussians off a pixel's centre by as much as maxima are on average.
+        # Table of moment against variance, for Gaussians displaced from a pixel's centre by the average distance.
         variance = (self.sigma * torch.logspace(-1.0, 1.0, 201, base=4.0, device=total.device)) ** 2
         axis = ((index + 0.25) * sampling).to(total.dtype).expand(len(variance), -1)
         gaussian = torch.exp(-0.5 * (axis[:, None] ** 2 + axis[:, :, None] ** 2) / variance[:, None, None])
         known = _moment(gaussian, axis, axis, radius, sampling)
-        # The table rises with the variance: the next entry above, and the share of the step below it.
+        # The moment increases with the variance: linear interpolation between the neighbouring entries.
         upper = torch.searchsorted(known, moment).clamp(1, len(known) - 1)
         share = ((moment - known[upper - 1]) / (known[upper] - known[upper - 1])).clamp(0.0, 1.0)
         return torch.lerp(variance[upper - 1], variance[upper], share)
 
     def _disc(self, sampling: float, like: Tensor) -> Tensor:
-        """Weights ``(K, K)`` whose sum over a Gaussian of height 1 at its centre is 1."""
+        """Disc-shaped weights ``(K, K)``, normalised to give 1 for a centred Gaussian of height 1."""
         reach = math.ceil(self.radius / sampling)
         index = torch.arange(-reach, reach + 1, device=like.device, dtype=like.dtype) * sampling
         distance = torch.sqrt(index[:, None] ** 2 + index[None, :] ** 2)
@@ -174,10 +177,10 @@ class MassPeaks:
 
 
 class HeightPeaks(MassPeaks):
-    """Local maxima whose height counts, as in arXiv 1802.03008.
+    """Local maxima; the height of a peak is the probability of a column, as in arXiv 1802.03008.
 
     Args:
-        sigma, min_distance, threshold: see :class:`MassPeaks`; the threshold is one of heights.
+        sigma, min_distance, threshold: see :class:`MassPeaks`; the threshold applies to heights.
     """
 
     calibrated = False
@@ -186,7 +189,7 @@ class HeightPeaks(MassPeaks):
         super().__init__(sigma, radius=sigma, min_distance=min_distance, threshold=threshold)
 
     def _found(self, maps: Tensor, smooth: Tensor, reach: int, sampling: float) -> Candidates:
-        """Maxima within ``reach`` pixels: heights do not say how many columns there are."""
+        """Maxima within ``reach`` pixels; heights, unlike masses, do not distinguish two columns from one."""
         found = Candidates.alone(find_maxima(smooth, reach), smooth)
         return replace(found, masses=self._masses(maps, found, sampling))
 
@@ -195,12 +198,12 @@ class HeightPeaks(MassPeaks):
 
 
 def _moment(windows: Tensor, x: Tensor, y: Tensor, radius: float, sampling: float) -> Tensor:
-    """Half the second moment ``(P,)`` in Å² of windows ``(P, K, K)`` in discs around x = y = 0.
+    """Half the normalised second moment ``(P,)`` in Å² of windows ``(P, K, K)`` in discs around x = y = 0.
 
     Args:
-        windows: of maps.
-        x, y: ``(P, K)`` Å, of their columns and rows.
-        radius: Å.
+        windows: windows of maps.
+        x, y: ``(P, K)`` Å, coordinates of the columns and rows of pixels.
+        radius: radius of the discs, Å.
         sampling: Å/px.
     """
     distance = torch.sqrt(x[:, None] ** 2 + y[:, :, None] ** 2)

@@ -1,4 +1,4 @@
-"""Local maxima of maps, where they lie between pixels, and the pixels around them."""
+"""Local maxima of maps, their sub-pixel positions, and the windows of pixels around them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Lower maxima are not looked at.
+#: Lower maxima are ignored.
 LOWEST = 1e-3
-#: Windows that are looked at together, so that the memory does not grow with their number.
+#: Number of windows that are processed together, so that the memory does not grow with the number of maxima.
 TOGETHER = 2**13
 
 
 @dataclass(frozen=True)
 class Maxima:
-    """Pixels of maxima, each ``(P,)``: which example of the batch, which row, which column."""
+    """Pixels of P maxima: index of the example in the batch, row and column, each ``(P,)``."""
 
     example: Tensor
     row: Tensor
@@ -26,28 +26,28 @@ class Maxima:
 
     @property
     def pixels(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All three, as they index maps ``(B, Y, X)``."""
+        """All three indices, for indexing maps ``(B, Y, X)``."""
         return self.example, self.row, self.column
 
     def __getitem__(self, keep: Tensor) -> Maxima:
-        """Those that a mask or an index keeps."""
+        """Select maxima with a mask or an index."""
         return Maxima(self.example[keep], self.row[keep], self.column[keep])
 
     @property
     def number(self) -> int:
-        """How many there are."""
+        """Number of maxima."""
         return len(self.row)
 
 
 def highest(maps: Tensor, reach: int) -> Tensor:
-    """The largest value within ``reach`` pixels along rows and columns, of maps ``(B, 1, Y, X)``.
+    """Largest value of maps ``(B, 1, Y, X)`` within ``reach`` pixels along rows and columns.
 
-    Of whole maps at a time, which on a CPU takes a fifth of the time of pooling.
+    Shifted whole maps are compared, which on a CPU takes a fifth of the time of pooling.
     """
     for axis in (2, 3):
         edge = (reach, reach, 0, 0) if axis == 3 else (0, 0, reach, reach)
         values, seen = F.pad(maps, edge, value=-torch.inf), 1
-        # The largest of 2, 4, 8 … neighbours, and in the end of 2 reach + 1.
+        # Maximum over 2, 4, 8 … neighbours, and finally over 2 reach + 1.
         while seen < 2 * reach + 1:
             step = min(seen, 2 * reach + 1 - seen)
             size = values.shape[axis] - step
@@ -60,7 +60,7 @@ def highest(maps: Tensor, reach: int) -> Tensor:
 def find_maxima(maps: Tensor, reach: int) -> Maxima:
     """Local maxima of maps ``(B, 1, Y, X)`` within ``reach`` pixels, sorted by (example, row, column).
 
-    Of several equally high ones within reach, as a column between two pixels gives, the last is kept.
+    A column half-way between two pixels may give several equal maxima within reach; the last of them is kept.
     """
     found = (maps == highest(maps, reach)) & (maps > LOWEST)
     peaks = Maxima(*torch.nonzero(found[:, 0], as_tuple=True))
@@ -73,16 +73,19 @@ def find_maxima(maps: Tensor, reach: int) -> Maxima:
 
 
 def windows(maps: Tensor, peaks: Maxima, reach: int) -> Iterator[tuple[slice, Tensor]]:
-    """The pixels within ``reach`` of maxima, ``(p, C, K, K)`` of some of them after the other; 0 beyond the border.
+    """Iterate over windows of pixels within ``reach`` of the maxima, in chunks; windows are 0 beyond the border.
 
     Args:
         maps: ``(B, C, Y, X)``.
-        peaks: the maxima.
+        peaks: P maxima.
         reach: px.
+
+    Yields:
+        Slice of p maxima, and their windows ``(p, C, K, K)``.
     """
     bordered = F.pad(maps, (reach,) * 4)
     size = 2 * reach + 1
-    # All windows there are, as a view: (B, C, Y, X, K, K).
+    # View of the windows around all pixels: (B, C, Y, X, K, K).
     unfolded = bordered.unfold(2, size, 1).unfold(3, size, 1)
     for first in range(0, peaks.number, TOGETHER):
         some = slice(first, min(peaks.number, first + TOGETHER))
@@ -90,7 +93,7 @@ def windows(maps: Tensor, peaks: Maxima, reach: int) -> Iterator[tuple[slice, Te
 
 
 def places(maps: Tensor, peaks: Maxima) -> Tensor:
-    """Sub-pixel maxima ``(P, 2)`` (x, y) px: a parabola through the logarithm, exact for a Gaussian."""
+    """Sub-pixel positions ``(P, 2)`` (x, y) px of maxima: parabola through the logarithm, exact for Gaussians."""
     _, _, rows, columns = maps.shape
 
     def at(down: int, right: int) -> Tensor:
@@ -110,9 +113,9 @@ def places(maps: Tensor, peaks: Maxima) -> Tensor:
 
 
 def smooth(maps: Tensor, width: float) -> Tensor:
-    """Gaussian average of ``width`` pixels of maps ``(B, 1, Y, X)``, 0 beyond their border.
+    """Gaussian smoothing of maps ``(B, 1, Y, X)`` with a standard deviation of ``width`` px; 0 beyond the border.
 
-    Whole maps are shifted and added, which on a CPU takes a tenth of the time of a convolution of one channel.
+    Shifted whole maps are added, which on a CPU takes a tenth of the time of a convolution of a single channel.
     """
     reach = max(1, math.ceil(3.0 * width))
     weights = [math.exp(-0.5 * (index / width) ** 2) for index in range(reach + 1)]
@@ -129,8 +132,8 @@ def smooth(maps: Tensor, width: float) -> Tensor:
 
 
 def disc_share(distance: Tensor, radius: float, sampling: float) -> Tensor:
-    """Which share of a pixel at ``distance`` Å lies in a disc.
+    """Share of a pixel at ``distance`` Å from the centre that lies in a disc.
 
-    Its rim is one pixel wide, so that sums do not jump with the position within a pixel.
+    The rim of the disc is one pixel wide, so that sums change continuously with the position within a pixel.
     """
     return (0.5 + (radius - distance) / sampling).clamp(0.0, 1.0)

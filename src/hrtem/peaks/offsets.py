@@ -1,4 +1,4 @@
-"""Peaks whose pixels say where their column is."""
+"""Columns from disc pixels that vote for the position of their column."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from hrtem.peaks.mass import MassPeaks, Variance, as_it_is
 from hrtem.peaks.maxima import disc_share, smooth
 from hrtem.ranges import parse_number
 
-#: Least share of a disc that counts as seen where the image's border cuts it, that of a column in its corner.
+#: Smallest share of a disc that counts as visible where the edge of the image cuts it: the share in a corner.
 LEAST_SEEN = 0.25
-#: Votes of less are not counted; all of a disc's together would be less than this of a column.
+#: Smaller votes are ignored; all ignored votes of a disc add up to less than this share of a column.
 LEAST_VOTE = 1e-3
 
 
 class OffsetPeaks(MassPeaks):
-    """Where the pixels of a disc say that its column is, for :class:`hrtem.targets.OffsetMaps`.
+    """Columns at the positions for which disc pixels vote, for :class:`hrtem.targets.OffsetMaps`.
 
-    Each pixel votes for the place that its offset points to, with the probability that it lies in a disc. The votes of
-    a certain column fall on one point, so that columns are told apart whose discs overlap; smoothed, they are a
-    Gaussian of height 1, whose mass and width are read as :class:`MassPeaks` reads them. The position is the mean of
-    the votes.
+    Each pixel votes for the position to which its offset points; the weight of the vote is the probability that the
+    pixel lies in a disc. The votes for a certain column coincide in a point, so that columns with overlapping discs are
+    separated. After smoothing, the votes form a Gaussian of height 1, whose mass and width are evaluated as by
+    :class:`MassPeaks`. The position of the column is the mean of the votes.
 
     Args:
-        radius: of the discs that the network was trained on, Å.
-        min_distance: of two columns along a row or a column of pixels, Å.
-        threshold: smallest probability that is reported.
+        radius: radius of the discs in the training of the network, Å.
+        min_distance: smallest distance of two columns along a row or a column of pixels, Å.
+        threshold: smallest reported probability.
     """
 
     reads = "offsets"
 
     def __init__(self, radius: float, min_distance: float, threshold: float) -> None:
         drawn = parse_number("peaks.radius", radius, unit="Å", minimum=0.05, maximum=5.0)
-        # Gaussians of half a disc's radius, and their masses nearly whole, also where a maximum is half a pixel off.
+        # The sigma of the Gaussians is half the radius of the discs. The disc of the mass contains nearly all of their
+        # mass, even if a maximum is displaced by half a pixel.
         super().__init__(drawn / 2.0, 1.2 * drawn, min_distance, threshold)
         self.drawn = drawn
 
@@ -63,11 +64,11 @@ class OffsetPeaks(MassPeaks):
         return [self._located(columns, answer, sampling) for columns, answer in zip(found, maps, strict=True)]
 
     def spreads(self, columns: Columns, maps: Tensor, sampling: float) -> np.ndarray:
-        """How uncertain maps draw positions along x or y, ``(N,)`` Å²: the variance of the votes for each.
+        """Uncalibrated variance of positions along x or y, ``(N,)`` Å²: the variance of the votes for each column.
 
         Args:
             columns: N peaks of one example.
-            maps: of that example, as in :meth:`__call__`.
+            maps: maps of this example, as in :meth:`__call__`.
             sampling: Å/px.
         """
         votes, weights, _ = self._voters(columns, maps, sampling)
@@ -80,7 +81,7 @@ class OffsetPeaks(MassPeaks):
         """Maps ``(B, C, Y, X)`` with a Gaussian of height 1 at each certain column; see :meth:`__call__`."""
         discs = maps[:, :-2]
         batch, channels, rows, width = discs.shape
-        # Most pixels of most images have nothing to say.
+        # Most pixels of most images have no vote.
         example, row, column = torch.nonzero(discs.sum(dim=1) > LEAST_VOTE, as_tuple=True)
         votes = discs[example, :, row, column].T
         way = maps[example, -2:, row, column] / sampling
@@ -94,18 +95,18 @@ class OffsetPeaks(MassPeaks):
                 inside = (at_row >= 0) & (at_row < rows) & (at_column >= 0) & (at_column < width)
                 place = (example * rows + at_row) * width + at_column
                 cast.index_add_(1, place.where(inside, 0), votes * share.where(inside, 0.0))
-        # Sharing a vote between four pixels has widened it by a sixth of a pixel's square already.
+        # Distributing a vote among four pixels has already added a variance of 1/6 px².
         broad = math.sqrt(max(self.sigma**2 / sampling**2 - 1.0 / 6.0, 0.01))
         gathered = smooth(cast.reshape(-1, 1, rows, width), broad).reshape(channels, batch, rows, width)
         gaussian = 2.0 * math.pi * (self.sigma / sampling) ** 2
         return gathered.movedim(0, 1) * (gaussian / self._seen(discs, sampling))
 
     def _seen(self, like: Tensor, sampling: float) -> Tensor:
-        """Pixels of a disc around each pixel ``(1, 1, Y, X)`` that the image shows."""
+        """Area in pixels, ``(1, 1, Y, X)``, of the visible part of a disc around each pixel of the image."""
         reach = math.ceil(self.drawn / sampling) + 1
         index = torch.arange(-reach, reach + 1, device=like.device, dtype=like.dtype)
         disc = disc_share((index[:, None] ** 2 + index**2).sqrt() * sampling, self.drawn, sampling)
-        # A small image has all there is to know: what lies further than a disc from a border is like its middle.
+        # Computed for a small image only: all pixels farther than a disc from the edges have the same value.
         places = []
         for size in like.shape[-2:]:
             place = torch.arange(size, device=like.device)
@@ -116,7 +117,7 @@ class OffsetPeaks(MassPeaks):
         return seen[..., places[0][:, None], places[1]]
 
     def _located(self, columns: Columns, answer: Tensor, sampling: float) -> Columns:
-        """The columns of one example at the mean of the votes in the disc around them."""
+        """Move the columns of one example to the mean of the votes within a disc around them."""
         votes, weights, _ = self._voters(columns, answer, sampling)
         mean = (votes * weights).sum(dim=(2, 3)) / weights.sum(dim=(1, 2)).clamp_min(1e-6)
         return replace(columns, positions=mean.T.double().cpu().numpy())
@@ -124,11 +125,11 @@ class OffsetPeaks(MassPeaks):
     def _voters(
         self, columns: Columns, answer: Tensor, sampling: float
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """The pixels around N columns of one example ``(C + 2, Y, X)``.
+        """Votes of the pixels around N columns of one example ``(C + 2, Y, X)``.
 
         Returns:
-            The places that they point to ``(2, N, K, K)`` Å, (x, y); their weights ``(N, K, K)``; and their indices
-            ``(N, K, K)`` along y and x.
+            The positions to which the pixels point, ``(2, N, K, K)`` Å, (x, y); the weights of the pixels
+            ``(N, K, K)``; and the indices of the pixels ``(N, K, K)`` along y and x.
         """
         discs, offsets = answer[:-2], answer[-2:]
         rows, width = discs.shape[-2:]
@@ -142,15 +143,15 @@ class OffsetPeaks(MassPeaks):
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < rows)
         at = y.clamp(0, rows - 1), x.clamp(0, width - 1)
         votes = torch.stack([x, y]) * sampling + offsets[:, *at]
-        # Of where discs of two columns meet, each takes the votes that it got.
+        # Where the discs of two columns overlap, a vote counts for the column near which it falls.
         away = torch.hypot(*(votes - where.T[:, :, None, None]))
         return votes, discs.sum(dim=0)[at] * inside * disc_share(away, self.drawn, sampling), at
 
 
 class CountedOffsetPeaks(OffsetPeaks):
-    """As :class:`OffsetPeaks`, and the pixels that vote for a column vote for its number of atoms too.
+    """:class:`OffsetPeaks` whose pixels also vote for the number of atoms of their column.
 
-    The number is the most probable one of the mean of their distributions.
+    The number of atoms is the most probable number in the weighted mean of the pixels' distributions.
 
     Args:
         radius, min_distance, threshold: see :class:`OffsetPeaks`.
@@ -159,11 +160,14 @@ class CountedOffsetPeaks(OffsetPeaks):
     reads = "counted offsets"
 
     def votes(self, maps: Tensor, sampling: float) -> Tensor:
-        """Of maps ``(B, 1 + K + 2, Y, X)``, discs, probabilities of 1 … K atoms, offsets in Å; as of those without."""
+        """Votes as in :class:`OffsetPeaks`, from maps ``(B, 1 + K + 2, Y, X)``.
+
+        The maps are discs, probabilities of 1 … K atoms, and offsets in Å.
+        """
         return super().votes(_uncounted(maps, dim=1), sampling)
 
     def spreads(self, columns: Columns, maps: Tensor, sampling: float) -> np.ndarray:
-        """As of :class:`OffsetPeaks`; numbers of atoms have no part in it."""
+        """Variance of the votes as in :class:`OffsetPeaks`; it does not depend on the numbers of atoms."""
         return super().spreads(columns, _uncounted(maps, dim=0), sampling)
 
     def _located(self, columns: Columns, answer: Tensor, sampling: float) -> Columns:
@@ -176,5 +180,5 @@ class CountedOffsetPeaks(OffsetPeaks):
 
 
 def _uncounted(maps: Tensor, dim: int) -> Tensor:
-    """The discs and the offsets of maps that have probabilities of numbers of atoms between them."""
+    """Remove the probabilities of numbers of atoms, which lie between discs and offsets, from maps."""
     return torch.cat([maps.narrow(dim, 0, 1), maps.narrow(dim, maps.shape[dim] - 2, 2)], dim=dim)

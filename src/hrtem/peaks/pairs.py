@@ -1,4 +1,4 @@
-"""Two columns so close that their peaks share pixels: which of two maxima a pixel belongs to."""
+"""Pairs of columns so close that their peaks overlap: assignment of pixels to one of two maxima."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from torch import Tensor
 
 from hrtem.peaks.maxima import Maxima, places
 
-#: Two maxima are two columns where each has this mass of its own; one column of uncertain place has 1 in all.
+#: Two close maxima are two columns if each has at least this mass; a single column with an uncertain position has a
+#: total mass of 1.
 EACH = 0.6
-#: Smallest distance of two maxima that may be two columns, in units of the least distance of others.
+#: Smallest distance of two maxima that may be two columns, in units of the smallest distance of single maxima.
 CLOSEST = 0.5
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Maxima, each alone or one of a pair.
+    """Maxima that are either single or members of a pair.
 
     Attributes:
         peaks: P maxima.
-        place: ``(P, 2)`` (x, y) px.
-        towards: ``(P, 2)`` unit vector to the other of a pair; 0 where alone.
-        half: ``(P,)`` px, half the distance to it; infinite where alone.
-        masses: ``(P, C)`` of each class in units of that of a column; ``(P, 0)`` until they are known.
+        place: ``(P, 2)`` sub-pixel position (x, y), px.
+        towards: ``(P, 2)`` unit vector to the partner; 0 for single maxima.
+        half: ``(P,)`` half the distance to the partner, px; infinite for single maxima.
+        masses: ``(P, C)`` mass of each class in units of the mass of a column; ``(P, 0)`` before it is computed.
     """
 
     peaks: Maxima
@@ -37,27 +38,27 @@ class Candidates:
 
     @classmethod
     def alone(cls, peaks: Maxima, maps: Tensor) -> Candidates:
-        """Maxima of maps ``(B, 1, Y, X)`` that nothing is near to."""
+        """Single maxima, without a partner, of maps ``(B, 1, Y, X)``."""
         place = places(maps, peaks)
         far = torch.full_like(place[:, 0], torch.inf)
         return cls(peaks, place, torch.zeros_like(place), far, place.new_empty(len(place), 0))
 
     def __getitem__(self, keep: Tensor) -> Candidates:
-        """Those that a mask or an index keeps."""
+        """Select candidates with a mask or an index."""
         return Candidates(self.peaks[keep], self.place[keep], self.towards[keep], self.half[keep], self.masses[keep])
 
     def offsets(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """x and y ``(P, K)`` px, from their places, of the pixels at ``index`` ``(K,)`` px from the maxima."""
+        """Offsets x and y, each ``(P, K)`` px, from ``place`` to pixels at ``index`` ``(K,)`` px from the maxima."""
         pixel = torch.stack([self.peaks.column, self.peaks.row], dim=1)
         x, y = ((pixel - self.place)[:, :, None] + index).unbind(1)
         return x, y
 
     def own(self, index: Tensor, outer: bool = False) -> Tensor:
-        """Share ``(P, K, K)`` of pixels that is nearer to the maxima than to the others of their pairs.
+        """Share ``(P, K, K)`` of each pixel that is nearer to the maximum than to its partner.
 
         Args:
             index: ``(K,)`` px from the maxima, along rows and columns.
-            outer: of the maxima of pairs, only the half that is turned away from the other.
+            outer: for members of pairs, count only the half-plane that faces away from the partner.
         """
         x, y = self.offsets(index)
         along = x[:, None] * self.towards[:, 0, None, None] + y[:, :, None] * self.towards[:, 1, None, None]
@@ -66,7 +67,7 @@ class Candidates:
 
 
 def join_pairs(parts: Sequence[Candidates]) -> Candidates:
-    """All of them, sorted by (example, row, column)."""
+    """Concatenate candidates and sort them by (example, row, column)."""
     peaks = Maxima(*(torch.cat(values) for values in zip(*(part.peaks.pixels for part in parts), strict=True)))
     names = ("place", "towards", "half", "masses")
     together = Candidates(peaks, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
@@ -77,17 +78,17 @@ def join_pairs(parts: Sequence[Candidates]) -> Candidates:
 
 
 def beside(single: Candidates, near: Maxima, maps: Tensor, reach: int) -> tuple[Tensor, Candidates, Candidates]:
-    """Lower maxima within ``reach`` pixels of others: they may be columns of their own.
+    """Find lower maxima within ``reach`` pixels of higher maxima, which may be separate columns.
 
     Args:
-        single: maxima within ``reach`` pixels.
-        near: maxima within one pixel.
-        maps: ``(B, 1, Y, X)``, of which they are maxima.
+        single: maxima that are the largest value within ``reach`` pixels.
+        near: maxima that are the largest value within one pixel.
+        maps: maps ``(B, 1, Y, X)`` to which the maxima belong.
         reach: px.
 
     Returns:
-        Of K pairs the index of the higher one among ``single`` ``(K,)``, the higher ones, and the lower ones, without
-        masses. No maximum is in two pairs.
+        For K pairs, the indices of the higher maxima in ``single`` ``(K,)``, the higher maxima, and the lower maxima,
+        the latter without masses. No maximum belongs to two pairs.
     """
     numbered = torch.full(maps.shape[:1] + maps.shape[2:], -1, dtype=torch.int32, device=maps.device)
     numbered[single.peaks.pixels] = torch.arange(single.peaks.number, dtype=torch.int32, device=maps.device)
@@ -96,7 +97,7 @@ def beside(single: Candidates, near: Maxima, maps: Tensor, reach: int) -> tuple[
     other = torch.full_like(lower.row, -1)
     rows, columns = numbered.shape[1:]
     nearest = torch.full_like(place[:, 0], torch.inf)
-    # One pixel further, a maximum still has a flank within reach.
+    # The flank of a maximum one pixel farther away is still within reach.
     steps = range(-reach - 1, reach + 2)
     for down, right in product(steps, steps):
         row, column = lower.row + down, lower.column + right
@@ -113,7 +114,7 @@ def beside(single: Candidates, near: Maxima, maps: Tensor, reach: int) -> tuple[
     distance = way.norm(dim=1)
     apart = distance >= CLOSEST * reach
     lower, place, other, way, distance = lower[apart], place[apart], other[apart], way[apart], distance[apart]
-    # Of several lower ones beside one, the highest.
+    # If several lower maxima have the same higher neighbour, the highest of them is taken.
     order = maps[lower.example, 0, lower.row, lower.column].argsort(descending=True, stable=True)
     order = order[other[order].argsort(stable=True)]
     first = torch.ones_like(order, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""What a network is to answer, the loss of what it answers, and the ways in which it can say a number of atoms."""
+"""Target maps for the network, losses on its output, and representations of the number of atoms in a column."""
 
 from hrtem.targets.atom_counts import Classes, Normal, Ordinal
 from hrtem.targets.losses import CountedOffsetLoss, DiceBCELoss, FocalLoss, OffsetLoss, SigmoidMSELoss

@@ -1,7 +1,7 @@
-"""What the network is to answer: maps with a Gaussian, a disc or a number of atoms on every column.
+"""Target maps of the network: a Gaussian, a disc or a number of atoms at every column.
 
-A target draws its maps from columns, and says what the network's logits mean (``maps``) and who can read that
-(``answers``): peaks with ``reads`` of the same word.
+A target draws its maps from columns and converts the network's logits to maps (``maps``). Its attribute ``answers``
+names the kind of maps; peak finders whose attribute ``reads`` has the same value can read them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from hrtem.targets.atom_counts import Classes
 
 
 class GaussianMaps:
-    """One map a class, with a Gaussian of height 1 at each of its columns.
+    """One map per class, with a Gaussian of height 1 at each column of the class.
 
     Args:
         channels: number of classes.
         sigma: standard deviation of the Gaussians, Å.
     """
 
-    #: What the maps hold, so that peaks of another kind are refused.
+    #: Kind of the maps; peak finders of another kind are refused.
     answers = "classes"
-    #: How many of the last channels are parts of a vector along x and y, which turns with the image.
+    #: Number of last channels that are the x and y components of a vector, which rotates with the image.
     vectors = 0
 
     def __init__(self, channels: int, sigma: float) -> None:
         if channels < 1:
             raise InputError(f"target.channels must be at least 1, got {channels}.")
-        #: How many of the first maps are those of classes; what others say holds where these see a column.
+        #: Number of first maps that belong to classes; the other maps are valid where these maps show a column.
         self.channels = self.classes = channels
         self.sigma = parse_number("target.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0)
 
@@ -49,13 +49,13 @@ class GaussianMaps:
 
         Args:
             positions: ``(B, N, 2)`` (x, y) in Å from the centre of pixel ``[0, 0]``.
-            labels: ``(B, N)`` class indices; negative entries fill the batch up and are skipped.
+            labels: ``(B, N)`` class indices; negative entries are padding and are skipped.
             shape: (Y, X) of the maps.
             sampling: Å/px.
-            atoms: ``(B, N)`` atoms in each column, 0 where unknown; only targets of counts use it.
+            atoms: ``(B, N)`` atoms in each column, 0 where unknown; only targets that count atoms use it.
 
         Returns:
-            Real ``(B, channels, Y, X)`` in [0, 1]. Where Gaussians meet, the higher one counts.
+            Real ``(B, channels, Y, X)`` in [0, 1]. Where Gaussians overlap, the larger value is taken.
         """
         return self._drawn(positions, labels, shape, sampling)
 
@@ -67,14 +67,14 @@ class GaussianMaps:
         """Refuse a loss that does not fit the maps.
 
         Raises:
-            InputError: the loss is one over all channels together.
+            InputError: the loss combines the channels instead of treating each map by itself.
         """
         if isinstance(loss, torch.nn.CrossEntropyLoss) or hasattr(loss, "offset_weight"):
             raise InputError(f"task.loss must be one of single maps, such as loss=bce, got {type(loss).__name__}.")
 
     def _drawn(self, positions: Tensor, labels: Tensor, shape: tuple[int, int] | torch.Size, sampling: float) -> Tensor:
         near = _windows(positions, labels, shape, sampling, 4.0 * self.sigma)
-        # A Gaussian is the product of one along x and one along y: two rows of exponentials instead of a square.
+        # A two-dimensional Gaussian is the product of two one-dimensional Gaussians: fewer exponentials.
         along = torch.exp(-0.5 * near.away**2 * (sampling / self.sigma) ** 2)
         values = along[:, 1, :, None] * along[:, 0, None, :]
         plane = near.example * self.channels + near.label
@@ -85,12 +85,12 @@ class GaussianMaps:
 
 
 class SoftmaxMaps(GaussianMaps):
-    """A Gaussian map a class, and a last one of what they leave to 1: at each pixel one thing or another.
+    """One Gaussian map per class and a last map of the background; the maps add up to 1 at every pixel.
 
-    Cross entropy with these soft targets is proper too, so that masses stay probabilities.
+    The cross entropy with these soft targets is proper too, so that masses stay probabilities.
 
     Args:
-        channels: number of classes and 1 for the background.
+        channels: number of classes plus 1 for the background.
         sigma: standard deviation of the Gaussians, Å.
     """
 
@@ -106,9 +106,9 @@ class SoftmaxMaps(GaussianMaps):
         sampling: float,
         atoms: Tensor | None = None,
     ) -> Tensor:
-        """Draw the maps of a batch; see :class:`GaussianMaps`. They add up to 1 at every pixel."""
+        """Draw the maps of a batch, which add up to 1 at every pixel; see :class:`GaussianMaps`."""
         maps = self._drawn(positions, labels, shape, sampling)
-        # Nothing is labelled with the last channel yet. Where Gaussians of two classes meet, they share the pixel.
+        # The last channel is still empty. Where Gaussians of two classes overlap, they share the pixel.
         maps = maps / maps.sum(dim=1, keepdim=True).clamp_min(1.0)
         maps[:, -1] = 1.0 - maps.sum(dim=1)
         return maps
@@ -124,11 +124,11 @@ class SoftmaxMaps(GaussianMaps):
 
 
 class OffsetMaps:
-    """A disc on every column, one map a class, and two maps of the way from each pixel of it to its column.
+    """One map per class with a disc at every column, and two maps of the offset from each disc pixel to its column.
 
     Args:
-        channels: number of classes and 2 for the offsets along x and y.
-        radius: of the discs, Å; the offsets are in units of it.
+        channels: number of classes plus 2 for the offsets along x and y.
+        radius: radius of the discs, Å; the offsets are in units of this radius.
     """
 
     answers = "offsets"
@@ -153,7 +153,7 @@ class OffsetMaps:
 
         Returns:
             Real ``(B, channels, Y, X)``: discs in [0, 1] with a rim one pixel wide, then the offsets to the nearest
-            column along x and y over the radius, 0 where there is no disc.
+            column along x and y divided by the radius, 0 where there is no disc.
         """
         near = _windows(positions, labels, shape, sampling, self.radius + sampling)
         x, y = torch.broadcast_tensors(near.away[:, 0, None, :], near.away[:, 1, :, None])
@@ -165,7 +165,7 @@ class OffsetMaps:
         discs = torch.zeros(len(positions) * classes * size, device=positions.device)
         index = plane[:, None, None] * size + near.pixel
         discs.scatter_reduce_(0, index.flatten(), disc.flatten().to(discs.dtype), "amax")
-        # Each pixel belongs to the column that is nearest, whatever its class.
+        # Each pixel belongs to the nearest column, whatever the class.
         index = near.example[:, None, None] * size + near.pixel
         nearest = torch.full((len(positions) * size,), torch.inf, device=positions.device)
         nearest.scatter_reduce_(0, index.flatten(), distance.flatten().to(nearest.dtype), "amin")
@@ -180,7 +180,7 @@ class OffsetMaps:
         return near.cut(maps.reshape(len(positions), -1, near.high, near.wide), shape)
 
     def _facts(self, near: _Windows, labels: Tensor, atoms: Tensor | None) -> list[Tensor]:
-        """What else pixels learn of their column: values that spread to ``(W, S, S)``, drawn before the offsets."""
+        """Further maps before the offsets: values of the pixel's column, which broadcast to ``(W, S, S)``."""
         return []
 
     def maps(self, logits: Tensor) -> Tensor:
@@ -194,16 +194,16 @@ class OffsetMaps:
 
 
 class CountedOffsetMaps(OffsetMaps):
-    """A disc on every column, the number of its atoms, and the way from each pixel of the disc to the column.
+    """A disc at every column, the number of atoms in the column, and the offset from each disc pixel to the column.
 
-    The maps are ``(B, 4, Y, X)``: discs, atoms of the nearest column, 0 where their number is unknown, and offsets.
-    Columns of which no number is known are refused with an InputError.
+    The maps are ``(B, 4, Y, X)``: discs, number of atoms in the nearest column (0 where unknown), and two offsets. A
+    batch in which no number of atoms is known is refused with an InputError.
 
     Args:
-        channels: of the network: 1 for the discs, those of ``count``, and 2 for the offsets.
+        channels: channels of the network: 1 for the discs, those of ``count``, and 2 for the offsets.
         radius: see :class:`OffsetMaps`.
-        count: how the network says numbers, see :mod:`hrtem.targets.atom_counts`.
-        classes: classes of the sample, of which there can be one only.
+        count: representation of the number of atoms, see :mod:`hrtem.targets.atom_counts`.
+        classes: number of classes of the sample; must be 1.
     """
 
     answers = "counted offsets"
@@ -239,11 +239,11 @@ class CountedOffsetMaps(OffsetMaps):
 
 
 class _Windows(NamedTuple):
-    """Squares of pixels around W columns, in maps with a border as wide as any square, so that none has to be cut."""
+    """Squares of pixels around W columns, in maps whose border is so wide that no square is cut."""
 
-    example: Tensor  # (W,) place in the batch
-    number: Tensor  # (W,) place in the example
-    label: Tensor  # (W,)
+    example: Tensor  # (W,) index of the example in the batch
+    number: Tensor  # (W,) index of the column in the example
+    label: Tensor  # (W,) class index
     away: Tensor  # (W, 2, S) px from the column to the pixels along x and y
     pixel: Tensor  # (W, S, S) index into a flattened map of (high, wide)
     high: int
@@ -259,7 +259,7 @@ class _Windows(NamedTuple):
 def _windows(
     positions: Tensor, labels: Tensor, shape: tuple[int, int] | torch.Size, sampling: float, radius: float
 ) -> _Windows:
-    """The pixels within ``radius`` Å of the columns that reach into the maps."""
+    """Squares of pixels within ``radius`` Å of each column near enough to contribute to the maps."""
     rows, columns = shape
     reach = math.ceil(radius / sampling)
     example, number = torch.nonzero(labels >= 0, as_tuple=True)

@@ -1,1 +1,1 @@
-"""Networks learn from simulated images: data, task, precision, checkpoints, loggers, and what a run leaves."""
+"""Training of networks on simulated images: data, task, precision, checkpoints, loggers and the output of a run."""

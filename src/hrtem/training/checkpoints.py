@@ -1,4 +1,4 @@
-"""Safeguards of a training: against a kill, a signal, a full disk and a loss that is no number."""
+"""Safeguards of a training against a kill, a signal, a full disk and a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from hrtem.errors import InputError, Stopped
 
-#: What ends a job: a batch system at its time limit, a user at the keyboard, a batch system that will start it again.
+#: Signals that end a job: SIGTERM from a batch system at the time limit, SIGINT from a user at the keyboard, SIGUSR1
+#: from a batch system that will start the job again.
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
-#: The newest checkpoint of a run.
+#: File name of the newest checkpoint of a run.
 LAST = "last.ckpt"
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it, so that a kill or a full disk leaves the one before.
+    """Write checkpoints to a temporary file that is then renamed; a kill or a full disk leaves the previous checkpoint.
 
-    A failure is kept in ``failure`` instead of raised: only the first of several processes writes, and all must
-    hear of it before any of them ends. After it nothing more is written, so that the best and the newest checkpoint
-    stay those of one epoch.
+    A failure is stored in ``failure`` instead of raised: only the first of several processes writes, and all processes
+    must be informed before any of them ends. After a failure nothing more is written, so that the best and the newest
+    checkpoint remain consistent.
     """
 
     failure: str | None = None
@@ -45,7 +46,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
             return
         path = Path(path)
         partial = path.with_suffix(".partial")
-        # torch reports a full disk as a RuntimeError; Python's own write keeps the cause.
+        # torch reports a full disk as a RuntimeError; Python's own write reports the cause.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
@@ -63,16 +64,16 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class Checkpoints(ModelCheckpoint):
-    """Lightning's, with the newest checkpoint after each epoch, and the best ones along where a run changes folders."""
+    """Lightning's ModelCheckpoint that saves after every epoch, and copies the best checkpoints to a new run folder."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the newest checkpoint also after an epoch that was not the best; Lightning leaves that one out."""
+        """Save the newest checkpoint also after an epoch that was not the best, which Lightning does not."""
         super().on_train_epoch_end(trainer, pl_module)
         if self._last_global_step_saved != trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the scores of the run that is continued, and copy its best checkpoints into this run's folder."""
+        """Take over the scores of the continued run, and copy its best checkpoints into the folder of this run."""
         assert self.dirpath is not None
         if state_dict["dirpath"] != self.dirpath:
             here = Path(self.dirpath)
@@ -93,18 +94,18 @@ class Checkpoints(ModelCheckpoint):
 
 
 class Safeguard(Callback):
-    """Saves the newest checkpoint often, and ends a training in order.
+    """Save the newest checkpoint often, and end a training in an orderly way.
 
     * Every ``minutes``, and at a signal, ``last.ckpt`` is written after the current step. Resuming from it, in the
-      middle of an epoch or at its end, gives the weights of a run that was never stopped.
-    * A loss that is not finite ends the run, with the batch in ``nan_batch.pt``.
-    * A checkpoint that cannot be written ends the run: one that goes on may have nothing to show for it.
+      middle of an epoch or at its end, gives the weights of an uninterrupted run.
+    * A loss that is not finite ends the run; the batch is saved in ``nan_batch.pt``.
+    * A checkpoint that cannot be written ends the run, since the results of further training might be lost.
 
-    All processes of a training decide together, since one that left alone would leave the others waiting.
+    All processes of a training decide together, since the other processes would wait for a process that ended alone.
 
     Args:
-        folder: of the run.
-        minutes: between two checkpoints within an epoch; each end of an epoch saves one too.
+        folder: folder of the run.
+        minutes: time between two checkpoints within an epoch; a checkpoint is also saved at the end of each epoch.
     """
 
     def __init__(self, folder: str, minutes: float) -> None:
@@ -117,27 +118,27 @@ class Safeguard(Callback):
         self.disk = AtomicCheckpoints()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write all checkpoints atomically, into the first process's folder."""
+        """Set up atomic writing of all checkpoints, into the folder of the first process."""
         trainer.strategy.checkpoint_io = self.disk
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen to signals; Lightning sets its own handlers just before, and restores all of them in the end."""
+        """Install signal handlers; Lightning installs its own handlers just before, and restores all in the end."""
         self.saved = time.monotonic()
-        # Lightning's handlers save, or talk to the other processes, in whatever line the signal finds them.
-        with suppress(ValueError):  # outside the main thread nobody may listen
+        # Lightning's handlers save, or communicate with the other processes, at an arbitrary point of the program.
+        with suppress(ValueError):  # signal handlers are possible in the main thread only
             for number in SIGNALS:
                 signal.signal(number, self._heard)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        # Who presses Ctrl-C twice does not want to wait for the end of the step. A batch system may say SIGTERM twice.
+        # A second Ctrl-C ends the run without waiting for the end of the step. A batch system may send SIGTERM twice.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss, and save or stop where it is time."""
+        """Check the loss, and save or stop if necessary."""
         loss = float(outputs["loss"])
         if not math.isfinite(loss):
             self._keep(trainer, batch, batch_idx, loss)
@@ -151,7 +152,7 @@ class Safeguard(Callback):
             advice = f"its batch is kept in {kept}, and a lower task.optimizer.lr often helps"
             self._end(trainer, InputError(f"the loss of {place} is not finite; {advice}."))
         self._check_disk(trainer, unwritten)
-        # The end of an epoch saves by itself, after the validation.
+        # At the end of an epoch a checkpoint is saved anyway, after the validation.
         if batch_idx + 1 == trainer.num_training_batches or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         if due or number:
@@ -162,25 +163,25 @@ class Safeguard(Callback):
             self._stop(trainer, number, f"after {place}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Heed what happened after the last step."""
+        """Handle a signal or a failed write after the last step."""
         _, number, unwritten, _ = self._agreed(pl_module, 0, self.signal, bool(self.disk.failure), 0)
         self._check_disk(trainer, unwritten)
         if number:
             self._stop(trainer, number, "after its last epoch, before the test")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Take the other processes along where the first one fails alone; they would wait for it."""
+        """End the other processes if the first process fails; they would wait for it."""
         launcher = trainer.strategy.launcher
         if launcher is not None and not isinstance(exception, (InputError, Stopped, SystemExit)):
             launcher.kill(signal.SIGKILL)
 
     def _agreed(self, module: LightningModule, *flags: int) -> list[int]:
-        """The largest value of each flag among all processes."""
+        """Largest value of each flag over all processes."""
         mine = torch.tensor(flags, dtype=torch.int64, device=module.device)
         return module.trainer.strategy.reduce(mine, reduce_op="max").tolist()
 
     def _keep(self, trainer: Trainer, batch: Any, batch_idx: int, loss: float) -> None:
-        """Save a batch: images, targets, microscope settings, and where it was met."""
+        """Save a batch: images, targets, microscope settings, and its epoch, step and loss."""
         facts = {"epoch": trainer.current_epoch, "step": batch_idx + 1, "loss": loss}
         with suppress(OSError):
             path = self.folder / _nan_batch(trainer, trainer.global_rank)
@@ -201,9 +202,9 @@ class Safeguard(Callback):
         return Path(checkpoint.dirpath or self.folder) / LAST
 
     def _end(self, trainer: Trainer, how: Exception) -> None:
-        """Raise in the first process, which speaks for all. The others leave in silence.
+        """Raise an exception in the first process, which reports for all; the other processes exit without a message.
 
-        They leave with status 0, since Lightning kills the first as soon as one of them ends with another.
+        The other processes exit with status 0, since any other status makes Lightning kill the first process at once.
         """
         if trainer.is_global_zero:
             raise how
@@ -211,5 +212,5 @@ class Safeguard(Callback):
 
 
 def _nan_batch(trainer: Trainer, rank: int | str) -> str:
-    """Each of several processes has a file of its own."""
+    """File name for a batch whose loss is not finite; each of several processes has its own file."""
     return "nan_batch.pt" if trainer.world_size == 1 else f"nan_batch_{rank}.pt"

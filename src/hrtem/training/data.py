@@ -1,4 +1,4 @@
-"""Examples for training and testing: waves from the cache, with microscope settings for each image."""
+"""Examples for training and testing: exit waves from the cache, with microscope settings for each image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Example = dict[str, Any]
 
 
 class View(NamedTuple):
-    """Where a window begins, and how it is turned once it is cut."""
+    """First row and column of a window, and its orientation after it is cut."""
 
     row: int
     column: int
@@ -41,23 +41,23 @@ class View(NamedTuple):
 
 
 class SimulatedImages(Dataset[Example]):
-    """Random views of cached waves, each with its own microscope, detector and dose.
+    """Random views of cached exit waves, each with its own microscope, detector and dose.
 
-    Example ``n`` draws from ``default_rng([seed, split, n])`` and depends on nothing else.
+    Example ``n`` is drawn from ``default_rng([seed, split, n])`` and depends on nothing else.
 
     Args:
-        cache: waves and columns.
+        cache: exit waves and columns.
         split: ``train``, ``val`` or ``test``.
-        waves: how many waves of the split to use.
-        length: how many examples there are.
-        first: number of the first example, so that every epoch can show new ones.
+        waves: number of exit waves of the split to use.
+        length: number of examples.
+        first: number of the first example, so that every epoch can show new examples.
         optics: draws microscope settings.
         noise: draws detector settings.
         patch: side of the image, px.
-        margin: further pixels on each side, imaged and then cut off, px.
+        margin: additional pixels on each side, imaged and then cut off, px.
         sampling: Å/px.
-        seed: of the examples.
-        records: waves and columns that have been read already; those that are read are added.
+        seed: random seed of the examples.
+        records: exit waves and columns that have already been read; newly read records are added.
         doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å².
     """
 
@@ -95,7 +95,7 @@ class SimulatedImages(Dataset[Example]):
         return self.length
 
     def __getitem__(self, item: int) -> Example:
-        """Wave of the view, columns in the frame of the cut image, settings."""
+        """Exit wave of the view, columns in the coordinates of the cut image, settings, and group (dose index)."""
         number, group = divmod(item, len(self.doses)) if self.doses else (item, 0)
         rng = np.random.default_rng([self.seed, SPLITS[self.split], self.first + number])
         index = int(rng.integers(self.waves)) if self.split == "train" else (self.first + number) % self.waves
@@ -105,7 +105,7 @@ class SimulatedImages(Dataset[Example]):
             settings["dose"] = np.float32(self.optics.image_dose(self.doses[group]))
         detector = self.noise.draw(rng)
         if self.doses:
-            # The same view at another dose is another exposure.
+            # The same view at another dose is a separate exposure with its own noise.
             detector["seed"] = (detector["seed"] + 7919 * group) % 2**31
         return {
             "wave": torch.from_numpy(wave),
@@ -115,23 +115,23 @@ class SimulatedImages(Dataset[Example]):
         }
 
     def record(self, index: int) -> tuple[np.ndarray, Columns]:
-        """Wave, read-only, and columns of the split's record ``index``, looked up and checked once."""
+        """Exit wave, read-only, and columns of record ``index`` of the split; read and checked only once."""
         if index not in self.records:
             self.records[index] = self.cache.load(self.split, index)
         return self.records[index]
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the records: a process that does not inherit the maps of the waves makes its own."""
+        """State without the records: a process that does not inherit the memory maps of the waves opens its own."""
         return self.__dict__ | {"records": {}}
 
     def draw_view(self, shape: tuple[int, ...], rng: np.random.Generator) -> View:
-        """A random window into a wave of ``shape``, in one of the eight orientations of a square."""
+        """A random window of a wave of ``shape``, in one of the eight orientations of a square."""
         row, column = (int(rng.integers(size - self.side + 1)) for size in shape)
         return View(row, column, *(bool(bit) for bit in rng.integers(2, size=3)))
 
     def _view(self, wave: np.ndarray, columns: Columns, rng: np.random.Generator) -> tuple[np.ndarray, Columns]:
         view = self.draw_view(wave.shape[-2:], rng)
-        # Copied before it is turned: rows of a whole wave lie a power of two apart, the worst case for a cache.
+        # Copied before it is rotated: rows of a whole wave are a power of two apart, the worst case for a cache.
         window = wave[..., view.row : view.row + self.side, view.column : view.column + self.side].copy()
         wave = view.turned(window)
         positions = columns.positions - np.array([view.column, view.row]) * self.sampling
@@ -148,7 +148,7 @@ class SimulatedImages(Dataset[Example]):
 
 
 def collate(examples: Sequence[Example]) -> Example:
-    """Stack examples; columns are filled up with label -1 and no atoms to equal numbers."""
+    """Stack examples; columns are padded to equal numbers with label -1 and 0 atoms."""
     columns: list[Columns] = [example["columns"] for example in examples]
     most = max([1, *map(len, columns)])
     positions = torch.zeros(len(columns), most, 2)
@@ -160,7 +160,7 @@ def collate(examples: Sequence[Example]) -> Example:
         atoms[number, : len(one)] = torch.from_numpy(one.counts)
     names = examples[0]["settings"]
     return {
-        # In a loader process, it writes where the other process can read.
+        # In a loader process, default_collate writes to shared memory.
         "wave": default_collate([example["wave"] for example in examples]),
         "positions": positions,
         "labels": labels,
@@ -182,20 +182,20 @@ def columns_of(positions: Tensor, labels: Tensor, classes: Sequence[str], atoms:
 
 
 class WaveDataModule(lightning.LightningDataModule):
-    """Simulates the waves that are not cached yet and serves the three splits.
+    """Simulation of missing exit waves, and data loaders of the three splits.
 
     Args:
-        sample, wave, optics, noise: plain settings of these stages, as in the configuration; ``wave.scheduler`` says
-            where waves are simulated, see :func:`hrtem.waves.workers.run_tasks`, and has no part in what they are.
+        sample, wave, optics, noise: plain settings of these stages, as in the configuration; ``wave.scheduler`` is the
+            place where waves are simulated, see :func:`hrtem.waves.workers.run_tasks`, without influence on the waves.
         cache: folder of the wave caches.
-        numbers: waves in ``train``, ``val`` and ``test``.
-        seed: of structures and examples.
+        numbers: number of exit waves in ``train``, ``val`` and ``test``.
+        seed: random seed of structures and examples.
         sampling: Å/px.
         patch: side of a training image, px; a multiple of 32.
-        margin: see :class:`SimulatedImages`; ``auto`` is :meth:`hrtem.optics.Optics.margin`.
-        batch_size: examples a step and device.
-        epoch_size: training examples that count as one epoch; shared by all devices.
-        workers: loader processes; 0 loads in the training process, ``auto``: see
+        margin: see :class:`SimulatedImages`; for ``auto`` see :meth:`hrtem.optics.Optics.margin`.
+        batch_size: number of examples per step and device.
+        epoch_size: number of training examples per epoch, divided among all devices.
+        workers: number of loader processes; 0 loads in the training process; for ``auto`` see
             :func:`hrtem.training.loader.count_processes`.
     """
 
@@ -247,7 +247,7 @@ class WaveDataModule(lightning.LightningDataModule):
             seed,
         )
         self.numbers = {split: int(number) for split, number in numbers.items()}
-        # Maps of the waves, half a megabyte each, and columns; they stay from epoch to epoch.
+        # Memory maps of the waves, half a megabyte each, and columns; they are kept from epoch to epoch.
         self.records: dict[str, dict[int, tuple[np.ndarray, Columns]]] = {split: {} for split in self.numbers}
         self.seed = seed
         self.view: dict[str, Any] = {"patch": patch, "margin": rim, "sampling": sampling}
@@ -258,14 +258,14 @@ class WaveDataModule(lightning.LightningDataModule):
         self.left: dict[str, int] = {}
 
     def prepare_data(self) -> None:
-        """Simulate, with a progress bar, what the cache lacks."""
+        """Simulate the waves that are missing in the cache, with a progress bar."""
         steps = self.cache.fill(self.numbers, self.scheduler)
         missing = next(steps)
         if missing:
             show(steps, missing, sum(self.numbers.values()), f"Simulating {self.cache.sample.name}")
 
     def train_dataloader(self) -> DataLoader[Example]:
-        """Examples that no epoch before has shown."""
+        """Loader of training examples that no previous epoch has shown."""
         self.training = self._loader("train", self.epoch_size, first=self._epoch * self.epoch_size)
         if self.left.get("epoch") == self._epoch:
             self.training.load_state_dict(self.left)
@@ -276,19 +276,19 @@ class WaveDataModule(lightning.LightningDataModule):
         return self.trainer.current_epoch if self.trainer else 0
 
     def state_dict(self) -> dict[str, int]:
-        """How far the training is, for a checkpoint in the middle of an epoch."""
+        """Epoch and number of served batches, for a checkpoint in the middle of an epoch."""
         return {"epoch": self._epoch} | (self.training.state_dict() if self.training else {})
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Leave out what that epoch has shown. Lightning's own way forgets the first epoch."""
+        """Skip the examples that the interrupted epoch has shown; Lightning's own mechanism ignores the first epoch."""
         self.left = state_dict
 
     def val_dataloader(self) -> DataLoader[Example]:
-        """The same examples after every epoch."""
+        """Loader of validation examples, the same after every epoch."""
         return self._loader("val", self.numbers["val"])
 
     def test_dataloader(self) -> DataLoader[Example]:
-        """Every test view at every test dose of the optics."""
+        """Loader of every test view at every test dose of the optics."""
         doses = self.optics.test_doses
         return self._loader("test", self.numbers["test"] * len(doses), doses=doses)
 
@@ -318,7 +318,7 @@ class WaveDataModule(lightning.LightningDataModule):
             raise InputError(f"{key} gives {length} examples, and each of {processes} processes needs one.")
         images = self.images(split, length, first, doses)
         if workers := count_processes(device, sharing) if self.workers == "auto" else int(self.workers):
-            # Processes inherit what is known of the records, and need not check each again in every epoch.
+            # Loader processes inherit the records and need not check them again in every epoch.
             for index in range(images.waves):
                 images.record(index)
         return ReadAheadLoader(

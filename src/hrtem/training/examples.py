@@ -1,4 +1,4 @@
-"""Pictures of what was found."""
+"""Pictures of test images with the columns found in them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def examples_figure(task: Task, data: WaveDataModule, path: Path, views: int = 2
 
     Args:
         task: the trained task.
-        data: where the test images come from.
-        path: of the PNG.
-        views: how many test views to show at each dose.
+        data: source of the test images.
+        path: path of the PNG file.
+        views: number of test views at each dose.
 
     Returns:
         ``path``.

@@ -1,4 +1,4 @@
-"""One experiment from its settings to its run folder: what ``python train.py`` does."""
+"""An experiment from its settings to its run folder, as run by ``python train.py``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from hrtem.training.scores import print_scores, save_scores
 
 
 def run(config: DictConfig, folder: Path) -> float:
-    """Simulate, train, test, and leave a run folder.
+    """Simulate, train, test, and write a run folder.
 
     Args:
-        config: of the experiment, as ``conf/train.yaml`` composes it.
-        folder: of the run.
+        config: configuration of the experiment, as composed by ``conf/train.yaml``.
+        folder: folder of the run.
 
     Returns:
-        The monitored metric of its best checkpoint.
+        The monitored metric of the best checkpoint.
 
     Raises:
-        InputError: a setting cannot be used.
+        InputError: a setting is not valid.
     """
     with folder_kept_on_success(folder):
         lightning.seed_everything(config.seed, workers=True, verbose=False)

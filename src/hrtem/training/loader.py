@@ -1,4 +1,4 @@
-"""Loading: which examples a process serves, read ahead, and continued in the middle of an epoch."""
+"""Data loading: division of examples among processes, reading ahead, and resuming in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-#: More processes than this fill no GPU better, and each costs memory.
+#: Largest number of loader processes; more do not keep a GPU busier, and each costs memory.
 MOST_PROCESSES = 8
 
 
 def count_processes(device: torch.device, sharing: int = 1) -> int:
-    """How many loader processes a training process should have; 0 loads in a thread.
+    """Number of loader processes of a training process; with 0, a thread loads the examples.
 
-    Beside a GPU, which leaves the cores idle, as many as there are cores for: Python threads would wait for each other
-    and for the training itself. On a CPU none, since the network takes all cores.
+    With a GPU the cores are idle, and there are as many loader processes as free cores: Python threads would wait for
+    each other and for the training itself. On a CPU there are none, since the network uses all cores.
 
     Args:
-        device: on which the network runs.
-        sharing: training processes on this machine, one of which takes a core to feed its GPU.
+        device: device of the network.
+        sharing: number of training processes on this machine; each needs a core for its GPU.
     """
     if device.type == "cpu":
         return 0
@@ -31,17 +31,17 @@ def count_processes(device: torch.device, sharing: int = 1) -> int:
 
 
 class Share(DistributedSampler[Any]):
-    """Every ``processes``-th example from ``rank`` on, in order and none twice.
+    """Sampler of every ``processes``-th example from ``rank`` on, in order and without repetition.
 
-    In step n, all processes together show the examples that one process would show with their batches joined.
-    torch's own sampler repeats examples where they cannot be dealt out equally, which would count them twice in a
-    test; being one, this class is left as it is by Lightning.
+    In step n, all processes together show the same examples as a single process with the combined batch size. torch's
+    ``DistributedSampler`` repeats examples if their number is not divisible, which would count them twice in a test.
+    Since this class is derived from it, Lightning does not replace it.
 
     Args:
-        examples: what is shared.
-        processes: how many share it.
+        examples: the examples to divide.
+        processes: number of processes.
         rank: number of this process, from 0.
-        even: leave out the last examples, fewer than ``processes``, that cannot be dealt out equally, as in training,
+        even: leave out the remaining examples, fewer than ``processes``, if the number is not divisible; for training,
             where all processes take the same number of steps.
     """
 
@@ -49,11 +49,11 @@ class Share(DistributedSampler[Any]):
         super().__init__(examples, num_replicas=processes, rank=rank, shuffle=False)
         total = len(examples)  # type: ignore[arg-type]
         self.indices = range(rank, total - total % processes if even else total, processes)
-        #: How many of them the next pass leaves out, since they have been shown.
+        #: Number of examples that the next pass skips, since they have already been shown.
         self.start = 0
 
     def __len__(self) -> int:
-        """Their number in a whole pass."""
+        """Number of examples in a whole pass."""
         return len(self.indices)
 
     def __iter__(self) -> Iterator[int]:
@@ -61,10 +61,10 @@ class Share(DistributedSampler[Any]):
 
 
 class ReadAheadLoader(DataLoader[Any]):
-    """A loader that reads the next batch in a thread while this one is in use, where it has no processes for that.
+    """Data loader that reads the next batch in a thread during the current step, if it has no loader processes.
 
-    With a :class:`Share` as sampler it has a state: how many batches of the pass were handed out. A loader that is
-    given that state leaves them out of its next pass, and only of that; its length stays that of a whole pass.
+    With a :class:`Share` as sampler it has a state: the number of batches served in the current pass. A loader with a
+    restored state skips these batches in its next pass only; its length remains that of a whole pass.
     """
 
     served = 0
@@ -82,11 +82,11 @@ class ReadAheadLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Batches handed out in this pass."""
+        """Number of batches served in the current pass."""
         return {"served": self.served}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Begin the next pass behind the batches of ``state``."""
+        """Begin the next pass after the batches of ``state``."""
         assert isinstance(self.sampler, Share)
         self.served = state["served"]
         self.sampler.start = state["served"] * (self.batch_size or 1)

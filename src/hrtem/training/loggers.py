@@ -1,4 +1,4 @@
-"""The journal of a run: its logger, and the pictures and tables for those that take more than numbers."""
+"""Logger of a run, and pictures and tables for loggers that accept more than numbers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from hrtem.training.task import Task
 
 
 def logger(config: DictConfig, folder: Path, **facts: Any) -> Any:
-    """The Lightning logger of the configuration.
+    """Create the Lightning logger of the configuration.
 
-    Weights & Biases runs offline where no login exists and ``WANDB_MODE`` does not say otherwise; such a run
-    is sent later with ``wandb sync``. It receives the resolved configuration, the code's revision and ``facts``.
-    A table that an earlier part of the run left in ``folder`` is kept under another name.
+    Weights & Biases runs offline if there is no login and ``WANDB_MODE`` is not set; such a run is uploaded later with
+    ``wandb sync``. It receives the resolved configuration, the revision of the code and ``facts``. A ``metrics.csv`` of
+    an earlier part of the run in ``folder`` is renamed.
     """
     table = folder / "metrics.csv"
     if table.is_file():
@@ -36,20 +36,20 @@ def logger(config: DictConfig, folder: Path, **facts: Any) -> Any:
     if not config.logger._target_.endswith("WandbLogger"):
         return instantiate(config.logger)
     offline = "WANDB_MODE" not in os.environ and not _wandb_login()
-    # Hydra keeps the word config for itself.
+    # Hydra's instantiate reserves the argument name config.
     make = instantiate(config.logger, _partial_=True, _convert_="all", offline=offline)
     settings: Any = OmegaConf.to_container(config, resolve=True)
     return make(config={**settings, "provenance": provenance.provenance() | facts})
 
 
 def _wandb_login() -> bool:
-    """Whether `wandb login` has left a key: in the environment, in W&B's settings or in the netrc file."""
+    """Whether there is a key of `wandb login` in the environment, in W&B's settings or in the netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     import wandb
 
     settings = wandb.setup().settings
-    # W&B reads its environment once; whoever sets WANDB_MODE next must be heard.
+    # W&B reads its environment only once; without this, a later change of WANDB_MODE would be ignored.
     wandb.teardown()
     try:
         keys = netrc.netrc(os.environ.get("NETRC") or Path.home() / ".netrc")
@@ -59,12 +59,12 @@ def _wandb_login() -> bool:
 
 
 def takes_pictures(logger: Any) -> bool:
-    """Whether a logger takes more than numbers."""
+    """Whether a logger accepts pictures and text besides numbers."""
     return type(logger).__name__ in ("WandbLogger", "TensorBoardLogger")
 
 
 def log_figure(logger: Any, name: str, path: Path, step: int | None = None) -> None:
-    """Send a picture to a logger that takes pictures."""
+    """Send a picture to a logger, if it accepts pictures."""
     if hasattr(logger, "log_image"):
         logger.log_image(key=name, images=[str(path)])
     elif takes_pictures(logger):
@@ -72,7 +72,7 @@ def log_figure(logger: Any, name: str, path: Path, step: int | None = None) -> N
 
 
 def log_table(logger: Any, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Send a table to a logger that takes tables."""
+    """Send a table to a logger, if it accepts tables or text."""
     if hasattr(logger, "log_table"):
         logger.log_table(key=name, columns=list(header), data=[list(row) for row in rows])
     elif takes_pictures(logger):
@@ -82,7 +82,7 @@ def log_table(logger: Any, name: str, header: Sequence[str], rows: Sequence[Sequ
 
 
 def close(logger: Any) -> None:
-    """Wait until a logger has written everything; W&B and TensorBoard do so beside this thread."""
+    """Wait until a logger has written everything; W&B and TensorBoard write in the background."""
     if type(logger).__name__ == "WandbLogger":
         logger.experiment.finish()
     elif takes_pictures(logger):
@@ -90,12 +90,12 @@ def close(logger: Any) -> None:
 
 
 class Journal(Callback):
-    """Pictures of each validation and tables of the test, from the first process, for W&B and TensorBoard.
+    """Pictures of the validations and tables of the test, sent to W&B or TensorBoard by the first process.
 
     Args:
-        folder: of the run; its ``config.yaml`` and ``provenance.json`` go along.
-        every_n_epochs: how often to draw the examples.
-        views: how many of them, each at a low and a high dose.
+        folder: folder of the run; its ``config.yaml`` and ``provenance.json`` are sent too.
+        every_n_epochs: number of epochs between two pictures of examples.
+        views: number of examples, each at a low and a high dose.
     """
 
     def __init__(self, folder: str, every_n_epochs: int = 1, views: int = 1) -> None:
@@ -106,14 +106,14 @@ class Journal(Callback):
         self.views = views
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write down where the run came from; W&B has been told."""
+        """Send configuration and provenance to TensorBoard; W&B receives them in :func:`logger`."""
         if trainer.is_global_zero and type(trainer.logger).__name__ == "TensorBoardLogger":
             for name in ("config.yaml", "provenance.json"):
                 text = (self.folder / name).read_text().replace("\n", "\n    ")
                 trainer.logger.experiment.add_text(name, f"    {text}")  # type: ignore[union-attr]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw a few examples."""
+        """Draw and send a few examples."""
         if not (trainer.is_global_zero and takes_pictures(trainer.logger)) or trainer.sanity_checking:
             return
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -124,7 +124,7 @@ class Journal(Callback):
                 log_figure(trainer.logger, "progress", figure, step=trainer.global_step)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tabulate the scores against dose, and which class was taken for which."""
+        """Send tables of the scores against dose and of the confusion of classes."""
         log = trainer.logger
         if not (trainer.is_global_zero and takes_pictures(log)):
             return
@@ -147,7 +147,7 @@ class Journal(Callback):
 
 
 def _log_curves(logger: Any, points: Sequence[tuple[float, float, float]]) -> None:
-    """F1 and position error in pm against dose; TensorBoard's steps are electrons per Å²."""
+    """Send curves of F1 and position error in pm against dose; TensorBoard's steps are electrons per Å²."""
     for number, quantity in ((1, "f1"), (2, "error_pm")):
         if type(logger).__name__ == "WandbLogger":
             import wandb

@@ -1,4 +1,4 @@
-"""A trainer in the precision that the processor is fast at."""
+"""A Lightning trainer with automatic choice of the precision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hrtem.inference.precision import choose_precision
 
 
 def trainer(precision: str = "auto", **settings: Any) -> lightning.Trainer:
-    """A Lightning trainer whose ``precision`` may be ``auto``.
+    """Create a Lightning trainer whose ``precision`` may be ``auto``.
 
     Args:
-        precision: ``auto``, see :func:`hrtem.inference.precision.choose_precision`, or any word that Lightning knows.
-        settings: of :class:`pytorch_lightning.Trainer`.
+        precision: ``auto``, see :func:`hrtem.inference.precision.choose_precision`, or any precision of Lightning.
+        settings: arguments of :class:`pytorch_lightning.Trainer`.
 
     Raises:
-        InputError: Lightning does not know one of them.
+        InputError: Lightning does not accept a setting.
     """
     if precision == "auto":
         precision = choose_precision(str(settings.get("accelerator", "auto")))

@@ -1,4 +1,4 @@
-"""What the peaks of a trained model mean, measured anew on images of its recipe as they are simulated today."""
+"""Recalibration of a trained model on images of its recipe, simulated with the present version of the code."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from hrtem.errors import InputError
 from hrtem.inference import Predictor, weights
 from hrtem.training.testsets import expose_example, simulate_structures
 
-#: Seed of the images that a model is calibrated with. Trainings count theirs from 0, tests have their own.
+#: Seed of the images for calibration. Trainings number their seeds from 0; test sets have a seed of their own.
 SEED = 19310624
-#: How many structures calibrate a model unless another number is said.
+#: Default number of structures for calibration.
 VIEWS = 96
 
 
 def calibrate(model: str | Path, views: int = VIEWS, seed: int = SEED) -> Path:
-    """Measure anew what the peaks of a trained model mean, and write that into the model.
+    """Recalibrate the probabilities and uncertainties of a trained model, and write the calibration into the model.
 
-    Images are those of its recipe as they are simulated today, of structures that neither a training nor a test set
-    has. Its weights stay as they are, and so does all that it finds; probabilities and uncertainties change.
+    The images follow the recipe of the model, simulated with the present code, and show structures that occur neither
+    in a training nor in a test set. The weights and the maps do not change; probabilities and uncertainties change.
 
     Args:
         model: name, folder or checkpoint file, see :func:`hrtem.models.find`.
-        views: number of structures, each shown at each of the doses that the tests of the model tell apart.
-        seed: of structures and images.
+        views: number of structures, each shown at each of the test doses of the model.
+        seed: random seed of structures and images.
 
     Returns:
-        The folder or the file.
+        The folder or file of the model.
 
     Raises:
-        InputError: there is no such model, it cannot be written, or the number of views is none.
+        InputError: the model does not exist or cannot be written, or ``views`` is less than 1.
     """
     if views < 1:
         raise InputError(f"views must be at least 1, got {views}.")
@@ -46,16 +46,16 @@ def calibrate(model: str | Path, views: int = VIEWS, seed: int = SEED) -> Path:
 
 
 def measure_calibration(path: Path, views: int, seed: int) -> dict[str, Tensor]:
-    """What a validation measures, of a model's folder or a checkpoint file; see :func:`calibrate`.
+    """Measure the calibration of a model's folder or a checkpoint file, as in a validation; see :func:`calibrate`.
 
     Returns:
         The buffers ``presence`` and ``uncertainty`` of :class:`hrtem.inference.network.ColumnNetwork`.
     """
-    # In the precision in which a model predicts.
+    # The predictor has the same precision here as in later predictions.
     predictor = Predictor.load(path)
     network = predictor.network
     data = simulate_structures(network, views, seed)
-    # At each dose that its tests tell apart: the ends of the range count as much as its middle.
+    # All test doses: the ends of the dose range count as much as its middle.
     doses = network.optics.test_doses
     images = data.images("test", views * len(doses), doses=doses)
     peaks, true = [], []

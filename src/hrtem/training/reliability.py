@@ -1,4 +1,4 @@
-"""Whether a trained network knows how sure it is, as a table and a picture of its run."""
+"""Reliability of a trained network as a JSON file and a picture in its run folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hrtem.report.drawing import save
 
 
 def save_reliability(diagrams: Mapping[str, Diagram], folder: Path) -> None:
-    """Write ``reliability.json``, the fields of each :class:`Diagram` by its name, and draw ``reliability.png``.
+    """Write ``reliability.json``, with the fields of each :class:`Diagram`, and draw ``reliability.png``.
 
     Args:
-        diagrams: of the test, under ``all`` and under each dose in e/Å².
-        folder: of the run.
+        diagrams: diagrams of the test, under ``all`` and under each dose in e/Å².
+        folder: folder of the run.
     """
     plain = {name: asdict(diagram) for name, diagram in diagrams.items()}
     (folder / "reliability.json").write_text(json.dumps(plain, indent=2) + "\n")
@@ -26,7 +26,7 @@ def save_reliability(diagrams: Mapping[str, Diagram], folder: Path) -> None:
 
 
 def _draw(diagrams: Mapping[str, Diagram], path: Path) -> None:
-    """What was there against what was said: of probabilities and of position errors, all and at each dose."""
+    """Draw observed against predicted probabilities and position errors, for all doses together and for each dose."""
     figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, diagram in diagrams.items():

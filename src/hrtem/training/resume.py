@@ -1,4 +1,4 @@
-"""Which checkpoint a training continues, and which processes may train together."""
+"""Continuation of a training from a checkpoint, initial weights, and checks of parallel processes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from hrtem.inference.weights import rename_classes
 
 
 def checkpoint_to_resume(config: DictConfig, folder: Path) -> str | None:
-    """The checkpoint that ``resume=`` names; ``resume=auto`` names the newest of this recipe that was not finished.
+    """Path of the checkpoint given by ``resume=``; ``resume=auto`` selects the newest unfinished run of this recipe.
 
     Args:
-        config: of the run.
-        folder: of the run; where it has a ``last.ckpt`` already, ``auto`` continues that.
+        config: configuration of the run.
+        folder: folder of the run; if it already has a ``last.ckpt``, ``auto`` continues it.
 
     Raises:
-        InputError: there is no such file, or it holds a network of another shape.
+        InputError: the file does not exist or is not a checkpoint, or it contains another network.
     """
     if config.resume is None:
         return None
@@ -49,7 +49,11 @@ def checkpoint_to_resume(config: DictConfig, folder: Path) -> str | None:
 
 
 def unfinished(config: DictConfig, folder: Path) -> str | None:
-    """The newest ``last.ckpt`` of a run beside ``folder`` with the same recipe and seed that has no test results."""
+    """Newest ``last.ckpt`` of an unfinished run with the same recipe and seed, or None.
+
+    A ``last.ckpt`` in ``folder`` itself has priority over runs in neighbouring folders. A run is unfinished if it has
+    no test results.
+    """
     own = folder / "checkpoints" / "last.ckpt"
     if own.is_file():
         return str(own)
@@ -67,11 +71,11 @@ def unfinished(config: DictConfig, folder: Path) -> str | None:
 
 
 def check_processes(trainer: Trainer) -> None:
-    """Refuse what several processes cannot do together.
+    """Refuse settings that do not work with several processes.
 
     Raises:
-        InputError: in a sweep, they would start the whole sweep again; where something else started them, each
-            would name its run folder by its own clock.
+        InputError: the run is part of a sweep, since each process would start the whole sweep again; or another program
+            has started the processes without a common run folder, since each would name its folder by its own clock.
     """
     hydra = HydraConfig.get()
     launcher = trainer.strategy.launcher
@@ -88,17 +92,17 @@ def check_processes(trainer: Trainer) -> None:
 
 
 def start_from(network: ColumnNetwork, model: str | Path) -> None:
-    """Give a network the weights of a trained network, to go on from what that has learnt.
+    """Initialise a network with the weights of a trained network.
 
-    What the trained network does not have, such as a part of ``model=folded_context`` that ``model=folded_segresnet``
-    lacks, begins as it would by itself.
+    Weights that the trained network lacks, such as those of ``model=folded_context`` that ``model=folded_segresnet``
+    does not have, keep their own initial values.
 
     Args:
-        network: to be trained.
+        network: network to be trained.
         model: name, folder or checkpoint file, see :func:`hrtem.models.find`.
 
     Raises:
-        InputError: there is no such model, or its network is another one.
+        InputError: the model does not exist, or its weights do not fit the network.
     """
     path = models.find(model)
     state, mine = ColumnNetwork.load(path).net.state_dict(), network.net.state_dict()

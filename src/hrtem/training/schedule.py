@@ -12,12 +12,12 @@ from hrtem.ranges import Range
 
 
 class WarmupCosine(LRScheduler):
-    """A linear rise to the optimizer's rate, then half a cosine down to nearly 0.
+    """Linear increase to the optimizer's learning rate, then a decrease to nearly 0 along half a cosine period.
 
     Args:
-        optimizer: whose rates are set, each step.
-        total_steps: length of the training.
-        warmup: share of the steps spent rising.
+        optimizer: the optimizer; its learning rates are set at each step.
+        total_steps: number of training steps.
+        warmup: share of the steps in which the rate increases.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, warmup: float) -> None:
@@ -27,7 +27,7 @@ class WarmupCosine(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        """Rates of the parameter groups at the current step."""
+        """Learning rates of the parameter groups at the current step."""
         step = self.last_epoch + 1
         if step <= self.rising:
             factor = step / self.rising

@@ -1,4 +1,4 @@
-"""The scores of a training's test: printed against dose, and as the ``metrics.json`` of its run folder."""
+"""Test scores of a training: a printed table against dose, and ``metrics.json`` in the run folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hrtem.metrics import Score
 
 
 def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:
-    """Print a table of the test's scores against dose."""
+    """Print a table of the test scores against dose."""
     table = Table(title="Test on simulated images")
     for name in ("dose (e/Å²)", "class", "precision", "recall", "F1", "error (pm)", "columns"):
         table.add_column(name, justify="left" if name == "class" else "right")
@@ -35,9 +35,9 @@ def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:
 
 
 def save_scores(scores: Mapping[float, Mapping[str, Score]], path: Path) -> None:
-    """Write the test's scores as JSON: ``{dose: {class: {precision, recall, f1, error_pm, found, true}}}``.
+    """Write the test scores as JSON: ``{dose: {class: {precision, recall, f1, error_pm, found, true}}}``.
 
-    Shares of right counts stand beside these where atoms were counted.
+    If atoms were counted, the shares of correct counts are added.
     """
     plain = {
         f"{dose:g}": {

@@ -1,4 +1,4 @@
-"""The Lightning task: simulate a batch, learn its maps, find columns and score them."""
+"""The Lightning task: simulate images, train the network on target maps, find columns and score them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
     """A network that learns to find columns of given classes in focal series.
 
     Args:
-        settings: those of :class:`hrtem.inference.network.ColumnNetwork`.
+        settings: arguments of :class:`hrtem.inference.network.ColumnNetwork`.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -36,7 +36,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
         self.target.check(self.loss)
         self.metrics: Any = torch.nn.ModuleDict(
             {
-                # "train" is taken by torch.nn.Module.
+                # Not "train", which is a method of torch.nn.Module.
                 "validation": ColumnMetrics(self.classes),
                 "testing": ColumnMetrics(self.classes, groups=len(self.optics.test_doses)),
                 "presence": Presence(self.find_peaks.sigma),
@@ -44,21 +44,21 @@ class Task(ColumnNetwork, lightning.LightningModule):
                 "reliability": Reliability(self.find_peaks.threshold, groups=len(self.optics.test_doses)),
             }
         )
-        # Lightning's own mean is wrong where processes have different numbers of images.
+        # Lightning's own mean is wrong if processes have different numbers of images.
         self.losses = torch.nn.ModuleDict({"val": MeanMetric(), "test": MeanMetric()})
-        #: Scores of the last test, for each dose under "all" and under each class.
+        #: Scores of the last test for each dose, under "all" and under each class.
         self.test_scores: dict[float, dict[str, Score]] = {}
-        #: Columns of the last test for each dose, true class by found class; the last index is "nothing there".
+        #: Confusion matrix of the last test for each dose, true class by found class; last index: "nothing there".
         self.test_confusion: dict[float, Tensor] = {}
         #: Reliability of the last test, under "all" and under each dose.
         self.test_reliability: dict[str, Diagram] = {}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let checkpoints load that were written before uncertainties and domains."""
+        """Complete checkpoints of older versions, which lack the calibration of uncertainties and the domain."""
         checkpoint["state_dict"] = complete(checkpoint["state_dict"])
 
     def on_train_start(self) -> None:
-        """Learn what training images look like; always of the same ones, so that a resumed run knows the same."""
+        """Fit the domain to training images, always the same images, so that a resumed run has the same domain."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.domain.known or data is None or data.epoch_size < ENOUGH:
             return
@@ -72,11 +72,11 @@ class Task(ColumnNetwork, lightning.LightningModule):
 
     @torch.no_grad()
     def simulate(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Images and targets of a collated batch of waves, on the batch's device.
+        """Simulate images and draw targets of a collated batch of waves, on the device of the batch.
 
         Returns:
-            ``counts`` and ``images`` (normalised) ``(B, F, Y, X)``, ``target`` ``(B, C, Y, X)``, and the
-            batch's ``positions``, ``labels``, ``atoms``, ``group`` and ``settings``.
+            ``counts`` and ``images`` (normalised) ``(B, F, Y, X)``, ``target`` ``(B, C, Y, X)``, and ``positions``,
+            ``labels``, ``atoms``, ``group`` and ``settings`` of the batch.
         """
         settings = batch["settings"]
         counts = simulate_counts(self.optics, self.noise, batch["wave"], settings, self.sampling, self.margin)
@@ -90,7 +90,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
         }
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Turn waves into images where the network runs."""
+        """Simulate images of the waves on the device of the network."""
         return self.simulate(batch)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -112,7 +112,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
         self.metrics["uncertainty"].update(peaks, sure, true, *size)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores, and keep the calibration of probabilities and standard deviations."""
+        """Log the scores, and store the calibration of probabilities and standard deviations."""
         metric = self.metrics["validation"]
         (scores,) = metric.scores()
         metric.reset()
@@ -131,7 +131,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
         self.metrics["reliability"].update(candidates, true, *size, groups=groups)
 
     def on_test_epoch_end(self) -> None:
-        """Keep the scores, the confusion and the reliability at each dose."""
+        """Store the scores, the confusion matrices and the reliability at each dose."""
         metric = self.metrics["testing"]
         self.test_scores = dict(zip(self.optics.test_doses, metric.scores(), strict=True))
         self.test_confusion = dict(zip(self.optics.test_doses, metric.compute()["confusion"].cpu(), strict=True))
@@ -143,7 +143,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
             self._log_scores(f"test/{dose:.0f}", scores)
 
     def _answer(self, batch: dict[str, Any], name: str) -> tuple[Tensor, list[Columns], tuple[float, float]]:
-        """Maps, true columns, and the largest x and y of a pixel's centre in Å; logs the loss."""
+        """Maps, true columns, and the largest x and y of a pixel centre in Å of a batch; also logs the loss."""
         logits = self.net(batch["images"].contiguous(memory_format=torch.channels_last)).float()
         mean = self.losses[name]
         assert isinstance(mean, MeanMetric)
@@ -166,7 +166,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
         """The optimizer of the recipe for the weights of the network."""
         settings = dict(self.settings["optimizer"])
         if "fused" in signature(get_class(settings["_target_"])).parameters:
-            # One pass over the weights in place of a dozen: on a CPU, a quarter of a step of a small network.
+            # One pass over the weights instead of a dozen saves a quarter of a step of a small network on a CPU.
             settings.setdefault("fused", True)
         return instantiate(settings, params=self.net.parameters(), _convert_="all")
 

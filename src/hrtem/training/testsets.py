@@ -1,8 +1,8 @@
-"""Simulated images that no training has seen, for any trained model: of its own recipe, or of one that is changed.
+"""Simulated test images for any trained model, according to its own recipe or a changed recipe.
 
-Structures and images draw from seeds of their own, see :data:`SEED`. Images are those that a microscope records,
-whatever approximation a model was trained with. What they are is summed up in a checksum of the truth and in the
-contrasts of the images, so that two results can be known to be of the same images.
+Structures and images have seeds of their own, see :data:`SEED`, and occur in no training. The images are simulated
+without the approximations of the model's training. A checksum of the truth and the contrasts of the images identify a
+test set, so that it can be verified that two results belong to the same images.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from hrtem.inference.network import ColumnNetwork
 from hrtem.recipes import compose
 from hrtem.training.data import Example, SimulatedImages, WaveDataModule, collate
 
-#: Seed of all test sets. Trainings count theirs from 0.
+#: Seed of all test sets. Trainings number their seeds from 0.
 SEED = 20180208
 #: Side of an image, px, as in training.
 PATCH = 128
-#: To this part of Å, e/Å² and so on the truth enters the checksum, far above what processors differ by.
+#: Number of decimals of Å, e/Å² etc. in the checksum; the rounding far exceeds differences between processors.
 DIGITS = 2
 
 
@@ -39,11 +39,11 @@ class TestSet:
     """Simulated views, each at several doses.
 
     Args:
-        name: of the set.
+        name: name of the set.
         images: the examples; number ``n`` is view ``n // len(doses)`` at ``doses[n % len(doses)]``.
     """
 
-    #: No test of its own, whatever the runner of tests makes of its name.
+    #: Prevents pytest from collecting the class because of its name.
     __test__ = False
 
     name: str
@@ -51,18 +51,18 @@ class TestSet:
 
     @property
     def doses(self) -> tuple[float, ...]:
-        """e/Å², of each image or of the whole series, as the model's optics say."""
+        """Doses in e/Å², of each image or of the whole series, depending on the model's optics."""
         return self.images.doses
 
     @property
     def totals(self) -> tuple[float, ...]:
-        """e/Å² of the whole series."""
+        """Total doses of the whole series in e/Å²."""
         optics = self.images.optics
         return tuple(optics.num_images * optics.image_dose(dose) for dose in self.doses)
 
     @property
     def extent(self) -> float:
-        """Largest x and y of a pixel's centre, Å."""
+        """Largest x and y of a pixel centre, Å."""
         return (self.images.side - 2 * self.images.margin - 1) * self.images.sampling
 
     def __iter__(self) -> Iterator[Example]:
@@ -70,7 +70,7 @@ class TestSet:
 
     @cached_property
     def contrasts(self) -> list[float]:
-        """Standard deviation of the expected images of each view, before the detector, whatever the dose."""
+        """Standard deviation of the expected images of each view, before the detector and independent of the dose."""
         images, answer = self.images, []
         for number in range(0, len(images), len(self.doses)):
             batch = collate([images[number]])
@@ -82,10 +82,10 @@ class TestSet:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 of the true columns, of the microscope and detector of each image, and of the images' mean contrast.
+        """SHA-256 of the true columns, of the microscope and detector of each image, and of the mean contrast.
 
-        All are rounded, to :data:`DIGITS` decimals and the contrast to one more. Of each image by itself the contrast
-        would differ between processors where it lies half-way between two roundings; see :attr:`contrasts`.
+        All values are rounded to :data:`DIGITS` decimals, the contrast to one more. The contrast of a single image
+        would differ between processors if it lies half-way between two rounded values; see :attr:`contrasts`.
         """
         digest = hashlib.sha256()
         for example in self:
@@ -99,7 +99,7 @@ class TestSet:
 
 
 def expose_example(images: SimulatedImages, example: Example) -> Tensor:
-    """The counts ``(1, F, Y, X)`` of one of the ``images``, with their margin, whatever a model was trained with."""
+    """Simulate the counts ``(1, F, Y, X)`` of an example with the optics, the noise and the margin of ``images``."""
     batch = collate([example])
     with torch.no_grad():
         return simulate_counts(
@@ -117,23 +117,23 @@ def simulate_test_set(
     scheduler: str = "inline",
     seed: int = SEED,
 ) -> TestSet:
-    """Simulate the test set of a trained model, where the cache lacks it.
+    """Simulate the test set of a trained model, as far as it is not in the cache.
 
-    Structures, microscope and detector are those that the model learnt from, at the doses of its own tests. Waves are
-    propagated as the default recipe of ``wave`` says.
+    Sample, microscope and detector are those of the model's training, at the doses of the model's own tests. Waves are
+    propagated with the default recipe of ``wave``.
 
     Args:
         network: the trained model.
-        name: of the set.
-        views: number of structures, of each of which one view is shown.
-        changes: other settings of its sample, its optics and its noise, such as ``{"sample": {"tilt": 0.0}}``.
-        doses: e/Å², of each image or of the series, as its optics say; those of its own tests if none are given.
-        patch: side of the images, px, :data:`PATCH` if none is given; the structures grow with it where they must.
+        name: name of the set.
+        views: number of structures, each with a single view.
+        changes: changed settings of sample, optics and noise, such as ``{"sample": {"tilt": 0.0}}``.
+        doses: e/Å², of each image or of the series, depending on the optics; by default the model's test doses.
+        patch: side of the images, px, by default :data:`PATCH`; structures are enlarged if necessary.
         scheduler: see :func:`hrtem.waves.workers.run_tasks`.
-        seed: of structures and images.
+        seed: random seed of structures and images.
 
     Raises:
-        InputError: a setting is unknown or out of its range, or the waves cannot be simulated.
+        InputError: a setting is unknown or out of range, or the waves cannot be simulated.
     """
     data = simulate_structures(network, views, seed, changes, patch, scheduler)
     doses = tuple(doses) or data.optics.test_doses
@@ -148,16 +148,16 @@ def simulate_structures(
     patch: int | None = None,
     scheduler: str = "inline",
 ) -> WaveDataModule:
-    """Simulate structures of the recipe of a trained model, where the cache lacks them.
+    """Simulate structures of the recipe of a trained model, as far as they are not in the cache.
 
     Args:
         network: the trained model.
-        number: how many there are.
-        seed: of structures and images.
+        number: number of structures.
+        seed: random seed of structures and images.
         changes, patch, scheduler: see :func:`simulate_test_set`.
 
     Returns:
-        What makes images of them, as its split ``test``.
+        A data module whose split ``test`` contains the structures.
 
     Raises:
         InputError: see :func:`simulate_test_set`.
@@ -166,7 +166,7 @@ def simulate_structures(
     unknown = set(changes or {}) - set(parts)
     if unknown:
         raise InputError(f"a test set may change sample, optics and noise, got {', '.join(sorted(unknown))}.")
-    # As a microscope records it, whatever the model was trained with.
+    # Exact partial coherence as in a microscope, whatever approximation the model was trained with.
     if "coherence" not in ((changes or {}).get("optics") or {}):
         parts["optics"]["coherence"] = "exact"
     patch = PATCH if patch is None else patch
@@ -174,7 +174,7 @@ def simulate_structures(
     needed = (patch + 2 * margin) * network.sampling
     parts["sample"]["extent"] = max(float(parts["sample"]["extent"]), needed)
     wave: Any = OmegaConf.to_container(compose().wave, resolve=True)
-    # The beam of the images, which changes of the optics may have changed.
+    # The beam energy of the images, which ``changes`` of the optics may affect.
     wave |= {"energy": parts["optics"]["energy"], "sampling": network.sampling, "scheduler": scheduler}
     data = WaveDataModule(
         **parts,
@@ -194,7 +194,7 @@ def simulate_structures(
 
 
 def _changed(part: str, settings: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings with those of ``changes[part]`` in their place; parts of a nested one are changed by name."""
+    """Settings updated with ``changes[part]``; a nested setting is updated by name."""
     answer = dict(settings)
     for name, value in ((changes or {}).get(part) or {}).items():
         old = answer.get(name)
