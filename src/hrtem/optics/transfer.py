@@ -35,7 +35,7 @@ class Lens(NamedTuple):
     """Coefficients of the transfer functions of a batch of microscopes, over batch ``B`` and focal series ``F``.
 
     Attributes:
-        weights: ``(B, F, 9)``, coefficients of the monomials in χ.
+        weights: ``(B, F, 9)``, coefficients of the :func:`_monomials` in χ.
         decay: ``(B,)``, coefficient of k⁴ in the quasi-coherent temporal envelope, Å⁴.
         cone: ``(B,)``, coefficient of ``|∇χ|²`` (gradient with respect to k) in the spatial envelope, 1/Å².
         highest: ``(B,)``, largest k² that the lens passes, 1/Å².

@@ -152,7 +152,7 @@ class Multislice:
             algorithm = abtem.multislice.FourierMultislice(order=PROPAGATOR_ORDER)
             wave: Any = abtem.PlaneWave(energy=self.energy).multislice(potential, lazy=False, algorithm=algorithm)
         behind = limit_band(np.asarray(wave.array), shape)
-        # abTEM's axes are (x, y); ours are (Y, X).
+        # abTEM's axes are (x, y), the axes here are (Y, X).
         return np.ascontiguousarray(self.propagated(behind, (width, height), plane - depth).T)
 
     def propagated(self, wave: np.ndarray, extent: tuple[float, float], distance: float) -> np.ndarray:
