@@ -61,8 +61,8 @@ class LocalMoments:
     """Local mean and variance of an image too large for memory: add every piece once, then normalise any piece.
 
     The result equals that of :class:`LocalContrast` on the whole image, up to rounding, and does not depend on how the
-    image is cut. The averages are stored on a grid that is finer than the neighbourhood but coarser than the pixels, and
-    need little memory.
+    image is cut. The averages are stored on a grid that is finer than the neighbourhood but coarser than the pixels,
+    and need little memory.
 
     Args:
         shape: size (Y, X) of the image, px.
