@@ -1,4 +1,4 @@
-"""The forward model behind the exit wave, in one place: from waves to the counts of a detector."""
+"""Forward model after the exit wave: from waves to detector counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hrtem.noise import record_counts
 
 
 def form_image(optics: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float) -> Tensor:
-    """Expected intensity ``(B, F, Y, X)`` of collated waves; arguments as of :func:`simulate_counts`."""
+    """Compute the expected intensity ``(B, F, Y, X)`` of collated waves; arguments as for :func:`simulate_counts`."""
     if wave.ndim == 3:
         return optics(wave, settings, sampling)
     number = wave.shape[1]
@@ -22,9 +22,10 @@ def form_image(optics: Any, wave: Tensor, settings: Mapping[str, Tensor], sampli
 def simulate_counts(
     optics: Any, noise: Any, wave: Tensor, settings: Mapping[str, Tensor], sampling: float, margin: int
 ) -> Tensor:
-    """Counts ``(B, F, Y, X)`` of collated waves, imaged with their margin and then cut by ``margin`` px.
+    """Simulate counts ``(B, F, Y, X)`` of collated waves, imaged with their margin and then cropped by ``margin`` px.
 
-    Waves ``(B, N, Y, X)`` are N snapshots of each vibrating structure, whose intensities add up. Missing images are 0.
+    Waves ``(B, N, Y, X)`` are N snapshots of each vibrating structure, whose intensities are averaged. Missing images
+    are 0.
     """
     counts = record_counts(noise, form_image(optics, wave, settings, sampling), settings, sampling, margin)
     return counts * settings["present"][..., None, None] if "present" in settings else counts

@@ -1,4 +1,4 @@
-"""Local contrast normalisation: what the network sees of a simulated or a real image."""
+"""Local contrast normalisation of simulated and real images, the input of the network."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from torch import Tensor
 
 from hrtem.ranges import parse_number
 
-#: How many points of the grid on which averages are known lie in one standard deviation of the neighbourhood.
+#: Number of points, per standard deviation of the neighbourhood, of the coarse grid on which averages are computed.
 POINTS = 6
-#: Smallest local variance, in units of that of the whole image: an empty corner is not blown up to pure noise.
+#: Smallest local variance, relative to the variance of the whole image, so that an empty corner is not amplified to
+#: pure noise.
 FLOOR = 1e-4
 
 
 class LocalContrast:
     """Subtract the local mean and divide by the local standard deviation.
 
-    Both are Gaussian averages over the neighbourhood and over all images of a focal series, so that the
-    ratios within a series are kept. Gain, offset and slow background drop out; windows that the image's
-    border cuts are renormalised, so that nothing is assumed of what lies outside. An image of a series all of whose
-    pixels are equal holds nothing: it counts for no average and becomes 0, which says to a network that it is missing.
+    Both are Gaussian averages over the neighbourhood and over all images of a focal series, so that the ratios within
+    a series are preserved. Gain, offset and slow background drop out. Windows cut by the border of the image are
+    renormalised, so that no assumption about the region outside is needed. If all pixels of an image in a series are
+    equal, the image is excluded from the averages and set to 0, which marks it as missing for the network.
 
     Args:
         sigma: standard deviation of the neighbourhood, Å.
@@ -33,7 +34,7 @@ class LocalContrast:
     def __call__(self, images: Tensor, sampling: float) -> Tensor:
         """Normalise ``images``, real ``(B, F, Y, X)`` at ``sampling`` Å/px, to the same shape."""
         if images.shape[1] > 1 and not bool((there := ~is_blank(images)).all()):
-            # A series at a time, without what is missing of it.
+            # One series at a time, without its missing images.
             answer = torch.zeros_like(images)
             for series, kept, result in zip(images, there, answer, strict=True):
                 if bool(kept.any()):
@@ -52,18 +53,19 @@ class LocalContrast:
         return (images - mean) * variance.clamp_min(FLOOR).rsqrt()
 
     def surroundings(self, shape: tuple[int, int], sampling: float) -> LocalMoments:
-        """The same for one image (or series) of ``shape`` (Y, X) px that is seen piece by piece."""
+        """Start the same normalisation for one image or series of ``shape`` (Y, X) px that arrives piece by piece."""
         return LocalMoments(shape, self.sigma / sampling)
 
 
 class LocalMoments:
-    """Local mean and variance of an image too large to be held: every piece is added once, then any is normalised.
+    """Local mean and variance of an image too large for memory: add every piece once, then normalise any piece.
 
-    How the image is cut matters only within rounding, and what comes out is what :class:`LocalContrast` makes of the
-    whole. What is kept between is on a grid much finer than the neighbourhood, and so small.
+    The result equals that of :class:`LocalContrast` on the whole image, up to rounding, and does not depend on how the
+    image is cut. The averages are stored on a grid that is finer than the neighbourhood but coarser than the pixels,
+    and need little memory.
 
     Args:
-        shape: (Y, X) px of the image.
+        shape: size (Y, X) of the image, px.
         width: standard deviation of the neighbourhood, px.
     """
 
@@ -77,8 +79,9 @@ class LocalMoments:
         """Add a piece.
 
         Args:
-            images: ``(F, h, w)``; a mean near 0 and a spread near 1 over all pieces keep rounding small.
-            top, left: its first pixel.
+            images: ``(F, h, w)``; a mean near 0 and a standard deviation near 1 over all pieces minimise rounding
+                errors.
+            top, left: position of the first pixel of the piece.
         """
         cuts = [_reached(axis[0], start, size) for axis, start, size in zip(
             self.axes, (top, left), images.shape[-2:], strict=True
@@ -90,7 +93,7 @@ class LocalMoments:
         self.sums += torch.stack([torch.tensor(float(exact.numel())).double(), exact.sum(), exact.square().sum()])
 
     def normalise(self, images: Tensor, top: int, left: int) -> Tensor:
-        """A piece ``(F, h, w)`` from pixel (top, left) on, normalised; all pieces must have been added."""
+        """Normalise a piece ``(F, h, w)`` with its first pixel at (top, left), after all pieces have been added."""
         number, total, squares = self.sums.tolist()
         offset = total / number
         spread2 = max(0.0, squares - number * offset**2) / max(1.0, number - 1.0) or 1.0
@@ -103,24 +106,24 @@ class LocalMoments:
         share = torch.outer(y @ mass[0][rows], x @ mass[1][columns])
         mean = y @ self.first[rows, columns] @ x.T / share
         variance = y @ self.second[rows, columns] @ x.T / share - mean.square()
-        # The floor is in units of the variance of the whole image, as where that has been divided out.
+        # The floor is relative to the variance of the whole image, which LocalContrast divides out beforehand.
         return (images - mean) * variance.clamp_min(FLOOR * spread2).rsqrt()
 
 
 def is_blank(images: Tensor) -> Tensor:
-    """Which of the images ``(..., Y, X)`` have no contrast at all, bool ``(...)``."""
+    """Whether all pixels of an image are equal, for images ``(..., Y, X)``: bool ``(...)``."""
     return images.amax(dim=(-2, -1)) == images.amin(dim=(-2, -1))
 
 
 def _average(images: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:
-    """Gaussian average of ``images`` ``(..., Y, X)``; of the image of ones, which it divides by, it is separable."""
+    """Gaussian average of ``images`` ``(..., Y, X)``, divided by the separable average of an image of ones."""
     mass = [enlarge @ weights.sum(dim=1) for weights, enlarge in (rows, columns)]
     known = rows[0] @ images @ columns[0].T
     return (rows[1] @ known @ columns[1].T) / torch.outer(*mass)
 
 
 def _reached(weights: Tensor, start: int, size: int) -> tuple[slice, Tensor]:
-    """The rows of ``weights`` whose columns ``start`` to ``start + size`` are not all 0, and their weights there."""
+    """Range of rows of ``weights`` with nonzero values in columns ``start`` to ``start + size``, and these weights."""
     cut = weights[:, start : start + size]
     (rows,) = torch.nonzero(cut.abs().amax(dim=1) > 0.0, as_tuple=True)
     reached = slice(int(rows[0]), int(rows[-1]) + 1)
@@ -129,16 +132,17 @@ def _reached(weights: Tensor, start: int, size: int) -> tuple[slice, Tensor]:
 
 @lru_cache(maxsize=16)
 def _axis(size: int, width: float, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """How an average over ``size`` pixels goes by way of K points.
+    """Weights of a Gaussian average along an axis of ``size`` pixels, by way of K points of a coarse grid.
 
-    A Gaussian average is so smooth that six points of a grid of a sixth of its width give what lies between them
-    within 2e-6; computing it there only costs as many times less as there are pixels between two points.
+    A Gaussian average is so smooth that interpolation between six points, spaced a sixth of its width, is accurate to
+    2e-6. Computing the average only at the points divides the cost by the number of pixels per point.
 
     Returns:
-        Weights ``(K, size)`` of the pixels at each point, those of a Gaussian of ``width`` pixels up to six times that,
-        and weights ``(size, K)`` of the points at each pixel, those of Lagrange's polynomials.
+        Weights ``(K, size)`` of the pixels in the average at each point, a Gaussian with a standard deviation of
+        ``width`` pixels cut at six standard deviations; and weights ``(size, K)`` of the points in the interpolation at
+        each pixel, by Lagrange polynomials.
     """
-    # Not as tensors of an inference, which training could not use afterwards.
+    # Training could not use tensors created in inference mode, so the mode is switched off here.
     with torch.inference_mode(mode=False):
         step = max(1, int(width / POINTS))
         pixels = torch.arange(size, dtype=torch.float64)

@@ -1,8 +1,8 @@
-"""What no method can beat: bounds on positions, decisions and numbers of atoms, from the forward model of the images.
+"""Lower bounds for any method on errors of positions, decisions and numbers of atoms, from the forward model.
 
-Two kinds of bound. An oracle knows the microscope and all columns but those in question, see
-:mod:`hrtem.limits.exposure`. An experimenter knows neither, see :mod:`hrtem.limits.joint`. Counts of electrons are
-Gaussian about their mean with the covariance of the detector.
+There are two kinds of bounds. For an oracle, the microscope and all other columns are known, see
+:mod:`hrtem.limits.exposure`. For an experimenter, neither is known, see :mod:`hrtem.limits.joint`. Electron counts are
+Gaussian with the expected image as mean and with the covariance of the detector.
 """
 
 from hrtem.limits.changes import Changes, Window, differentiate_series

@@ -1,7 +1,7 @@
-"""How the images of a focal series change with everything that an experimenter does not know.
+"""Derivatives of the images of a focal series with respect to everything that an experimenter does not know.
 
-Columns of the particle, its pose, the microscope and the camera, all by central differences of the forward model. Atoms
-that belong to no column, those of a support, are known.
+The unknowns are the columns of the particle, its pose, the microscope and the camera. Derivatives are central
+differences of the forward model. Atoms without a column, such as the atoms of a support, are known.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from hrtem.limits.particle import OF_COLUMN, vary_columns, vary_pose
 from hrtem.optics import filter_image
 from hrtem.waves.multislice import Multislice, find_exit_surface
 
-#: Side of the field in which the change by a column is imaged, Å: aberrations carry it some ångströms from the column.
+#: Side of the field in which the change by a column is imaged, Å; aberrations spread it over some ångströms.
 FIELD = 24.0
-#: Columns up to this far beyond the border of what is seen are sought too, Å; those farther away are known.
+#: Distance beyond the border of the visible area up to which columns are unknown, Å; columns farther away are known.
 RIM = 3.0
-#: Modes of the focal spread beyond those that the image of the whole needs; columns are smaller than the whole.
+#: Additional modes of the focal spread for single columns, beyond the modes that the image of the whole sample needs.
 MORE_MODES = 2
 
-#: Steps to either side of settings that all images share, in their own units.
+#: Steps to either side of settings that all images share, in the units of the settings.
 SHARED_STEPS = {"Cs": 1e3, "C5": 2e5, "focal_spread": 0.5, "vibration": 0.01}
-#: Those of settings that have a magnitude and an angle, along both components; and their folds.
+#: Steps of settings with a magnitude and an angle, along both components, and the order of their symmetry.
 POLAR_STEPS = {"astigmatism": (0.5, 2), "coma": (5.0, 1), "threefold": (5.0, 3), "drift": (0.01, 1)}
-#: Steps of each image's own settings, Å.
+#: Steps of settings that each image has for itself, Å.
 IMAGE_STEPS = {"defocus": 0.5, "shift": 0.01}
-#: Steps of the camera's MTF, where the detector has these settings.
+#: Steps of the settings of the camera's MTF, for detectors with these settings.
 CAMERA_STEPS = {"half": 2e-3, "power": 0.01}
 
 
 @dataclass(frozen=True)
 class Window:
-    """The square window of a wave that is imaged, of which all but a margin is seen.
+    """A square window of a wave that is imaged; the image without a margin is the visible area.
 
     Attributes:
-        row, column: of its first pixel in the wave.
-        side: of the window, px.
-        margin: further pixels on each side that are imaged and then cut off, part of ``side``, px.
+        row, column: position of its first pixel in the wave.
+        side: side of the window, px.
+        margin: pixels on each side that are imaged and then cropped, included in ``side``.
         sampling: Å/px.
     """
 
@@ -56,16 +56,16 @@ class Window:
     sampling: float
 
     def cut(self, wave: np.ndarray) -> np.ndarray:
-        """The window of waves or images ``(..., Y, X)``."""
+        """Cut the window out of waves or images ``(..., Y, X)``."""
         return wave[..., self.row : self.row + self.side, self.column : self.column + self.side]
 
     def seen(self, images: Tensor) -> Tensor:
-        """What is seen of images ``(..., side, side)``."""
+        """Crop images ``(..., side, side)`` to the visible area."""
         inner = slice(self.margin, self.side - self.margin)
         return images[..., inner, inner]
 
     def depth(self, places: np.ndarray) -> np.ndarray:
-        """How far inside the border of what is seen ``places`` ``(N, 2)`` Å lie, ``(N,)`` Å, negative outside."""
+        """Distance ``(N,)`` Å of ``places`` ``(N, 2)`` Å from the border of the visible area, negative outside."""
         low = (np.array([self.column, self.row]) + self.margin) * self.sampling
         high = low + (self.side - 2 * self.margin - 1) * self.sampling
         return np.minimum(places - low, high - places).min(axis=1)
@@ -73,15 +73,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Changes:
-    """Derivatives of the expected images with respect to all that is unknown.
+    """Derivatives of the expected images with respect to all unknown parameters.
 
     Attributes:
-        exposure: of the images; its dose does not matter.
-        names: of the ``P`` parameters; the first ``4 N`` are those of :data:`OF_COLUMN` of each column in turn.
-        images: ``(P, F, Y, X)``, intensity per unit of the parameter: Å, atoms, degrees, and what settings have.
-        expected: ``(F, Y, X)``, 1 in vacuum.
+        exposure: exposure of the images; its dose does not matter.
+        names: names of the ``P`` parameters; the first ``4 N`` are :data:`OF_COLUMN` for each column in turn.
+        images: ``(P, F, Y, X)``, intensity per unit of the parameter: Å, atoms, degrees, or the unit of the setting.
+        expected: expected intensity ``(F, Y, X)``, 1 in vacuum.
         columns: ``(N,)``, values of the atoms' array ``column``.
-        depth: ``(N,)``, how far inside the border of what is seen each column lies, Å.
+        depth: ``(N,)``, distance of each column from the border of the visible area, Å.
     """
 
     exposure: Exposure
@@ -93,16 +93,16 @@ class Changes:
 
 
 def differentiate_series(exposure: Exposure, wave: Multislice, atoms: Atoms, frame: Window) -> Changes:
-    """Derivatives of a focal series of one view.
+    """Compute the derivatives of a focal series of one view.
 
     Args:
         exposure: microscope and detector.
-        wave: propagates, without snapshots.
-        atoms: with the array ``column``, in which -1 is what stays known.
-        frame: what is seen of the wave.
+        wave: multislice simulation, without snapshots.
+        atoms: atoms with the array ``column``, which is -1 for known atoms.
+        frame: window of the wave.
 
     Raises:
-        InputError: no column lies in the frame, or the wave is one of snapshots.
+        InputError: no column lies in the frame, or the wave has snapshots.
     """
     if wave.frozen_phonons:
         raise InputError(f"wave.frozen_phonons must be 0 for limits, got {wave.frozen_phonons}.")
@@ -130,7 +130,7 @@ def differentiate_series(exposure: Exposure, wave: Multislice, atoms: Atoms, fra
     for name, image in _camera(exposure, expected):
         names.append(name)
         images.append(frame.seen(image)[None])
-    # Images that were not taken tell nothing.
+    # Missing images contain no information.
     present = torch.as_tensor(exposure.settings.get("present", np.ones(1))).double().reshape(-1, 1, 1)
     seen = frame.seen(expected).contiguous()
     return Changes(exposure, tuple(names), torch.cat(images) * present, seen, known[near], depth[near])
@@ -145,7 +145,7 @@ def _columns(
     whole: np.ndarray,
     modes: int,
 ) -> Tensor:
-    """What is seen of the changes of each column, ``(4 N, F, Y, X)``, under even illumination."""
+    """Derivatives of the visible images with respect to each column, ``(4 N, F, Y, X)``, under even illumination."""
     plane = find_exit_surface(atoms)
     rows, width = whole.shape
     size = min(round(FIELD / wave.sampling), rows, width)
@@ -159,7 +159,7 @@ def _columns(
         changes = np.zeros((len(waves), size, size), np.complex128)
         changes[:, around : around + waves.shape[1], around : around + waves.shape[2]] = waves
         local = _imaged_change(exposure, whole[np.ix_(*where)], changes, modes)
-        # Only the part of the field that is seen.
+        # Only the visible part of the field.
         start = (frame.row + frame.margin, frame.column + frame.margin)
         inside = [where[axis] - start[axis] for axis in (0, 1)]
         kept = [(one >= 0) & (one < side) for one in inside]
@@ -170,16 +170,16 @@ def _columns(
 
 
 def _imaged_change(exposure: Exposure, wave: np.ndarray, changes: np.ndarray, modes: int) -> Tensor:
-    """Derivatives of the image ``(N, F, Y, X)`` where those of the ``wave`` ``(Y, X)`` are ``changes`` ``(N, Y, X)``.
+    """Derivatives ``(N, F, Y, X)`` of the image from the derivatives ``changes`` ``(N, Y, X)`` of ``wave`` ``(Y, X)``.
 
-    The image is of second order in the wave, so that the central difference is exact whatever its step.
+    The image is quadratic in the wave, so that the central difference is exact for any step.
     """
     up, down = exposure.imaged(np.concatenate([wave + changes, wave - changes]), modes).chunk(2)
     return 0.5 * (up - down)
 
 
 def _optics(exposure: Exposure, middle: np.ndarray, modes: int) -> Iterator[tuple[str, Tensor]]:
-    """Changes ``(F, Y, X)`` with the settings of the microscope, from the wave ``(Y, X)`` of the window."""
+    """Derivatives ``(F, Y, X)`` with respect to microscope settings, from the wave ``(Y, X)`` of the window."""
     settings = {name: np.asarray(value, dtype=np.float64) for name, value in exposure.settings.items()}
 
     def difference(up: dict[str, np.ndarray], down: dict[str, np.ndarray], step: float) -> Tensor:
@@ -207,9 +207,9 @@ def _optics(exposure: Exposure, middle: np.ndarray, modes: int) -> Iterator[tupl
 
 
 def _camera(exposure: Exposure, expected: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Changes ``(F, Y, X)`` with the MTF, with the scale of all counts and with an offset to them.
+    """Derivatives ``(F, Y, X)`` with respect to the MTF, the scale of all counts and their offset.
 
-    What the MTF changes is said as the change of the expected image that the MTF would turn into it.
+    The derivative with respect to the MTF is given as an equivalent change of the expected image before the MTF.
     """
     yield "scale", expected
     yield "offset", torch.ones_like(expected)
@@ -226,13 +226,13 @@ def _camera(exposure: Exposure, expected: Tensor) -> Iterator[tuple[str, Tensor]
 
 
 def _polar(name: str, parts: np.ndarray, fold: int) -> dict[str, np.ndarray]:
-    """Settings of magnitude and angle whose two components are ``parts``."""
+    """Convert two components ``parts`` to settings of magnitude and angle."""
     angle = math.atan2(parts[1], parts[0]) / fold
     return {name: np.asarray(np.hypot(*parts)), f"{name}_angle": np.asarray(angle)}
 
 
 def _only(change: Tensor, image: int) -> Tensor:
-    """The change ``(F, Y, X)`` of one image alone."""
+    """Keep the change ``(F, Y, X)`` of a single image and set the others to 0."""
     alone = torch.zeros_like(change)
     alone[image] = change[image]
     return alone

@@ -1,8 +1,8 @@
-"""Bounds of an oracle that knows the microscope: on positions of columns and on decisions between two structures.
+"""Bounds for a known microscope, on positions of columns and on decisions between two structures.
 
-Counts are Gaussian about their mean with the covariance ``C = H diag(s) Hᵀ + r² I`` of the detector
-(see :mod:`hrtem.noise`). The microscope and all atoms but those in question are taken as known, so that these are
-bounds for an oracle; a network, which knows neither, need not reach them.
+Counts are Gaussian with the covariance ``C = H diag(s) Hᵀ + r² I`` of the detector (see :mod:`hrtem.noise`). The
+microscope and all other atoms are assumed to be known. The bounds therefore hold for an oracle; a network, which knows
+neither, need not reach them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from torch import Tensor
 from hrtem.optics import Optics, filter_image
 from hrtem.waves.multislice import Multislice
 
-#: Waves that are imaged at a time.
+#: Number of waves that are imaged together.
 BATCH = 64
 
-#: Columns are moved by this much to either side for derivatives, Å: far below the resolution, far above rounding.
+#: Displacement of columns to either side for derivatives, Å: far below the resolution, far above rounding errors.
 STEP = 0.05
 
 #: Relative residual at which the conjugate gradients stop.
@@ -37,7 +37,7 @@ class PositionLimits:
 
     Attributes:
         single: ``(N,)``, if all other columns are known.
-        joint: ``(N,)``, if the positions of all ``N`` columns are sought.
+        joint: ``(N,)``, if the positions of all ``N`` columns are estimated together.
     """
 
     single: np.ndarray
@@ -46,12 +46,12 @@ class PositionLimits:
 
 @dataclass(frozen=True)
 class Exposure:
-    """One focal series by a known microscope and detector.
+    """One focal series with a known microscope and detector.
 
     Args:
         optics: the microscope.
         noise: the detector.
-        settings: one draw of both, as ``optics.draw(rng) | noise.draw(rng)`` gives it.
+        settings: one draw of the settings of both, ``optics.draw(rng) | noise.draw(rng)``.
         sampling: Å/px.
     """
 
@@ -61,34 +61,34 @@ class Exposure:
     sampling: float
 
     def at(self, **settings: float) -> Exposure:
-        """The same exposure with other settings, such as ``dose``."""
+        """Return the same exposure with other values of some settings, such as ``dose``."""
         changed = {name: np.full_like(self.settings[name], value) for name, value in settings.items()}
         return Exposure(self.optics, self.noise, {**self.settings, **changed}, self.sampling)
 
     def expected(self, waves: np.ndarray, modes: int | None = None) -> Tensor:
         """Expected intensities ``(N, F, Y, X)``, in double precision, of the exit waves ``(N, Y, X)``.
 
-        All images have as many coherent ``modes`` as each other, since their differences matter; None is as many as the
-        most demanding one needs, see :meth:`hrtem.optics.Optics.modes_needed`.
+        All images have the same number of coherent ``modes``, because their differences matter; None takes the largest
+        number that any of them needs, see :meth:`hrtem.optics.Optics.modes_needed`.
         """
         images = self.imaged(waves, self.modes_needed(waves) if modes is None else modes)
         return self.noise.flaws.illuminated(images, self._batch(len(images)), self.sampling)
 
     def imaged(self, waves: np.ndarray, modes: int) -> Tensor:
-        """What :meth:`expected` gives where the illumination is even."""
+        """Expected intensities as from :meth:`expected`, but under even illumination."""
         return torch.cat(
             [self.optics(part, self._batch(len(part)), self.sampling, modes) for part in _doubles(waves).split(BATCH)]
         )
 
     def modes_needed(self, waves: np.ndarray) -> int:
-        """Coherent modes that the most demanding image of the exit waves ``(N, Y, X)`` needs."""
+        """Largest number of coherent modes that any image of the exit waves ``(N, Y, X)`` needs."""
         return max(
             self.optics.modes_needed(part, self._batch(len(part)), self.sampling)
             for part in _doubles(waves).split(BATCH)
         )
 
     def illumination(self, shape: tuple[int, int]) -> Tensor:
-        """What the intensity of an image of ``shape`` is multiplied by at each pixel, ``(1, 1, Y, X)``."""
+        """Relative illumination of each pixel of an image of ``shape``, ``(1, 1, Y, X)``."""
         return self.noise.flaws.illuminated(
             torch.ones(1, 1, *shape, dtype=torch.float64), self._batch(1), self.sampling
         )
@@ -103,12 +103,13 @@ class Exposure:
         return float(self.noise.readout_variance(self._batch(1), self.sampling)[0])
 
     def information(self, changes: Tensor, expected: Tensor, residual: float = RESIDUAL) -> np.ndarray:
-        """Fisher information ``(P, P)`` of the parameters that change the expected image.
+        """Compute the Fisher information ``(P, P)`` of parameters that change the expected image.
 
         Args:
             changes: derivatives of the expected intensity, ``(P, F, Y, X)``.
             expected: the expected intensity, ``(F, Y, X)``.
-            residual: relative one at which the conjugate gradients stop, which detectors with readout noise need.
+            residual: relative residual at which the conjugate gradients stop; only detectors with readout noise need
+                them.
         """
         one = self._batch(1)
         shot = self.noise.shot_variance(expected[None], one, self.sampling).clamp_min(1e-12)
@@ -128,7 +129,7 @@ class Exposure:
         def preconditioner(images: Tensor) -> Tensor:
             return filter_image(images, 1.0 / (mean * transfer**2 + readout))
 
-        # A few at a time, since the solver keeps half a dozen copies of them.
+        # In batches, because the solver keeps half a dozen copies of the images.
         solved = torch.cat([_solved(covariance, preconditioner, part, residual) for part in signal.split(BATCH)])
         return (signal.flatten(1) @ solved.flatten(1).T).numpy()
 
@@ -136,19 +137,19 @@ class Exposure:
         """Derivatives ``(2 N, F, Y, X)``, per Å, of the expected intensity with respect to column positions.
 
         Args:
-            moved: exit waves as :func:`move_columns` gives them, complex ``(N, 2, 2, Y, X)``.
+            moved: exit waves from :func:`move_columns`, complex ``(N, 2, 2, Y, X)``.
         """
         images = self.expected(moved.reshape(-1, *moved.shape[-2:])).unflatten(0, (-1, 2))
         return (images[:, 1] - images[:, 0]) / (2.0 * STEP)
 
     def position_limits(self, expected: Tensor, changes: Tensor) -> PositionLimits:
-        """Cramér-Rao bounds of column positions (Kay 1993, section 3.7).
+        """Compute the Cramér-Rao bounds of column positions (Kay 1993, section 3.7).
 
-        Both may be cut to a window, which then holds all that is seen. Neither depends on the dose.
+        Both arguments may be cropped to a window, which is then the whole visible image. Neither depends on the dose.
 
         Args:
             expected: the expected intensity, ``(F, Y, X)``.
-            changes: as :meth:`changes` gives them, ``(2 N, F, Y, X)``.
+            changes: derivatives from :meth:`changes`, ``(2 N, F, Y, X)``.
         """
         information = self.information(changes, expected)
         pairs = np.arange(len(changes)).reshape(-1, 2)
@@ -159,9 +160,9 @@ class Exposure:
         return PositionLimits(100.0 * single, 100.0 * joint)
 
     def separation(self, first: np.ndarray, second: np.ndarray) -> float:
-        """How many standard deviations of the noise lie between two exit waves ``(Y, X)``: the index d'.
+        """Detectability index d' of the difference between two exit waves ``(Y, X)``, in standard deviations of noise.
 
-        The noise is that of the mean of both images.
+        The noise is calculated for the mean of both images.
         """
         images = self.expected(np.stack([first, second]))
         return math.sqrt(self.information((images[1] - images[0])[None], images.mean(dim=0))[0, 0])
@@ -173,10 +174,10 @@ class Exposure:
 
 
 def compute_confusion(separation: float) -> float:
-    """Probability to take one of two equally likely structures for the other: ``Q(d'/2)``.
+    """Probability of confusing two equally likely structures: ``Q(d'/2)``.
 
-    The best test compares likelihoods (Neyman and Pearson); for Gaussian noise it errs in the tail beyond half the
-    separation.
+    The best test compares likelihoods (Neyman and Pearson); for Gaussian noise, its error probability is the tail
+    beyond half the separation.
     """
     return 0.5 * float(erfc(separation / (2.0 * math.sqrt(2.0))))
 
@@ -184,14 +185,14 @@ def compute_confusion(separation: float) -> float:
 def find_dose(error: float, separation: float, dose: float) -> float:
     """Dose at which two structures are confused with probability ``error``, given their ``separation`` at ``dose``.
 
-    Where shot noise decides, d' grows with the square root of the dose.
+    The separation d' is assumed to grow with the square root of the dose, as for shot noise.
     """
     needed = 2.0 * math.sqrt(2.0) * float(erfcinv(2.0 * error))
     return dose * (needed / separation) ** 2
 
 
 def move_columns(wave: Multislice, atoms: Atoms, columns: Sequence[int]) -> np.ndarray:
-    """Exit waves with each of the ``columns`` moved by ∓:data:`STEP` along x and y, ``(N, 2, 2, Y, X)``.
+    """Simulate exit waves with each of the ``columns`` moved by ∓:data:`STEP` along x and y, ``(N, 2, 2, Y, X)``.
 
     ``columns`` are values of the atoms' array ``column``.
     """
@@ -211,7 +212,7 @@ def _doubles(waves: np.ndarray) -> Tensor:
 
 
 def _solved(matrix: Any, preconditioner: Any, right: Tensor, relative: float) -> Tensor:
-    """``matrix⁻¹ right`` for each of the images ``(P, F, Y, X)``, by preconditioned conjugate gradients."""
+    """Solve for ``matrix⁻¹ right`` for each of the images ``(P, F, Y, X)`` by preconditioned conjugate gradients."""
 
     def dot(first: Tensor, second: Tensor) -> Tensor:
         return (first * second).flatten(1).sum(dim=1)[:, None, None, None]

@@ -1,13 +1,13 @@
-"""How well an experimenter, who knows neither structure nor microscope, could count the atoms of each column.
+"""Best precision of counting the atoms of each column for an experimenter without knowledge of structure or microscope.
 
-The Fisher information of a focal series about all that is unknown at once is ``F = Jᵀ C⁻¹ J`` (Kay 1993, section 3.9,
-for the mean of Gaussian counts; what their covariance tells by itself is left out). With a prior of precision Λ,
-``(F + Λ)⁻¹`` bounds the covariance of estimates (van Trees 1968, section 2.4). Counts are taken as continuous: the
-occupancies of both end atoms of each column are sought, and their sum is what counts. One who estimates without bias
-and as well as this bound, and takes the nearest whole number, is right where the Gaussian error stays below one half.
-It is not used that counts are whole numbers, that the columns of a particle form a crystal, or what its surface may
-look like; who uses these may do better. On the other hand the information is that beside the truth: it supposes that
-nobody takes one structure for another that is far from it.
+The Fisher information of a focal series about all unknown parameters together is ``F = Jᵀ C⁻¹ J`` (Kay 1993, section
+3.9, for the mean of Gaussian counts; the information in their covariance is neglected). With a prior of precision Λ,
+``(F + Λ)⁻¹`` bounds the covariance of estimates (van Trees 1968, section 2.4). Numbers of atoms are treated as
+continuous: the unknowns are the occupancies of both end atoms of each column, and their sum gives the change of the
+number. An unbiased estimate that reaches this bound and is rounded to the nearest whole number is correct if its
+Gaussian error stays below one half. The bound does not use that numbers of atoms are whole, that the columns of a
+particle form a crystal, or any knowledge of its surface; methods with this knowledge may do better. On the other hand,
+the information is local: it assumes that no structure is confused with another that differs strongly from it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from hrtem.errors import InputError
 from hrtem.limits.changes import Changes
 from hrtem.limits.particle import OF_COLUMN
 
-#: What an experimenter knows before, as standard deviations of independent Gaussians: Å for positions, defocus and
+#: Prior knowledge of an experimenter, as standard deviations of independent Gaussians: Å for positions, defocus and
 #: aberrations, atoms for the ends of columns, degrees, relative strain, scale and offset in units of the intensity in
-#: vacuum. Nearly all are much wider than what images of 1,000 e/Å² tell, and only make the information invertible: a
-#: rotation or a strain of the particle cannot be told from moves of all its columns. 0 would mean known, infinity
-#: nothing known.
+#: vacuum. Nearly all priors are much wider than the uncertainty from images of 1,000 e/Å² and only make the information
+#: invertible: a rotation or strain of the particle is equivalent to displacements of all its columns. 0 means that a
+#: parameter is known, infinity that nothing is known about it.
 PRIORS: Mapping[str, float] = {
     "x": 0.5,
     "y": 0.5,
@@ -52,10 +52,10 @@ PRIORS: Mapping[str, float] = {
     "power": 1.0,
 }
 
-#: Relative residual at which the conjugate gradients stop; standard deviations are then right to about 10⁻⁴.
+#: Relative residual at which the conjugate gradients stop; standard deviations are then accurate to about 10⁻⁴.
 RESIDUAL = 1e-3
 
-#: Only columns at least this far inside the border of what is seen count, Å; see :class:`JointLimits`.
+#: Smallest distance of evaluated columns from the border of the visible area, Å; see :class:`JointLimits`.
 INSIDE = 4.0
 
 
@@ -64,12 +64,12 @@ class JointLimits:
     """Smallest standard deviations of unbiased estimates from one focal series.
 
     Attributes:
-        columns: ``(N,)``, values of the atoms' array ``column``, of those that lie at least :data:`INSIDE` inside.
-        count: ``(N,)``, of the number of atoms, if all is sought at once.
-        single: ``(N,)``, of the number of atoms, if all but the column's two ends is known.
-        position: ``(N, 2)``, of x and y, pm, if all is sought at once.
-        others: of all that is not of a column, by its name, in the units of :data:`PRIORS`; what each image or each
-            component has of its own has as many.
+        columns: ``(N,)``, values of the atoms' array ``column`` for columns at least :data:`INSIDE` from the border.
+        count: ``(N,)``, standard deviation of the number of atoms, if all parameters are unknown.
+        single: ``(N,)``, standard deviation of the number of atoms, if all but the column's two ends is known.
+        position: ``(N, 2)``, standard deviation of x and y, pm, if all parameters are unknown.
+        others: standard deviations of parameters that do not belong to columns, by name, in the units of
+            :data:`PRIORS`; a parameter of each image or with two components has several values.
     """
 
     columns: np.ndarray
@@ -80,37 +80,38 @@ class JointLimits:
 
     @property
     def exact(self) -> np.ndarray:
-        """Chance that the number of each column is exact, ``(N,)``, if all is sought at once."""
+        """Probability that the number of atoms of each column is exact, ``(N,)``, if all parameters are unknown."""
         return exact_chance(self.count)
 
     @property
     def exact_single(self) -> np.ndarray:
-        """Chance that the number of each column is exact, ``(N,)``, if all but its ends is known."""
+        """Probability that the number of atoms of each column is exact, ``(N,)``, if all but its ends is known."""
         return exact_chance(self.single)
 
     @property
     def tilt(self) -> float:
-        """Standard deviation of the tilt about x or y, degrees, root mean square of both; NaN if it was known."""
+        """Standard deviation of the tilt, degrees, root mean square over x and y; NaN if the tilt is known."""
         return float(np.sqrt(np.mean(np.square(self.others["tilt"])))) if "tilt" in self.others else math.nan
 
 
 def exact_chance(deviation: np.ndarray) -> np.ndarray:
-    """Chance that a Gaussian error of this standard ``deviation`` stays below one half: ``erf(1 / (2 √2 σ))``."""
+    """Probability that a Gaussian error of standard ``deviation`` σ stays below one half: ``erf(1 / (2 √2 σ))``."""
     return erf(0.5 / (math.sqrt(2.0) * np.asarray(deviation)))
 
 
 def compute_joint_limits(
     changes: Changes, doses: Sequence[float] = (), priors: Mapping[str, float] | None = None
 ) -> list[JointLimits]:
-    """Limits at each of some doses.
+    """Compute the limits for each of the given doses.
 
     Args:
-        changes: as :func:`hrtem.limits.differentiate_series` gives them.
-        doses: of each image, e/Å²; that of the exposure if none are given.
-        priors: standard deviations that differ from :data:`PRIORS`.
+        changes: derivatives from :func:`hrtem.limits.differentiate_series`.
+        doses: doses of each image, e/Å²; the default is the dose of the exposure.
+        priors: standard deviations that replace entries of :data:`PRIORS`.
 
     Raises:
-        InputError: a prior is of nothing that is unknown, or negative; or without priors the images do not tell all.
+        InputError: the name of a prior is unknown, its value is negative, the ends of columns are fixed, or the images
+            do not determine all parameters with these priors.
     """
     for name, value in (priors or {}).items():
         if name not in PRIORS or not value >= 0.0:
@@ -132,10 +133,10 @@ def compute_joint_limits(
 
 
 def _limits(changes: Changes, information: np.ndarray, deviations: np.ndarray) -> JointLimits:
-    """Limits where images tell ``information`` ``(P, P)`` and there are priors of the standard ``deviations``."""
+    """Limits for a Fisher ``information`` ``(P, P)`` and priors with the standard ``deviations``."""
     sought = np.flatnonzero(deviations > 0.0)
     total = information[np.ix_(sought, sought)] + np.diag(deviations[sought] ** -2.0)
-    # Of the order of one, whatever the units are.
+    # Scales the diagonal to 1, independent of the units.
     scale = np.sqrt(total.diagonal())
     if not (scale > 0.0).all():
         raise InputError("the images tell nothing about some of the parameters, which need a prior.")

@@ -1,7 +1,7 @@
-"""How the exit wave of a particle changes with its columns and with its pose, by central differences.
+"""Derivatives of the exit wave of a particle with respect to its columns and its pose, by central differences.
 
-What a column changes stays near it, so that it is propagated in a small cell around the column; what the pose changes
-needs the whole wave. Atoms that belong to no column, those of a support, stay where they are.
+The change of the wave by a column is local and is propagated in a small cell around the column; a change of the pose
+needs the whole wave. Atoms without a column, such as the atoms of a support, do not move.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from scipy.spatial.transform import Rotation
 from hrtem.limits.exposure import STEP
 from hrtem.waves.multislice import Multislice
 
-#: Side of the cell in which the wave of a changed column is propagated, Å. Electrons that passed the column have seen
-#: little of what lies 6 Å away: behind 40 Å of gold the change of the image is right to 2 % of its root mean square.
+#: Side of the cell in which the wave of a changed column is propagated, Å. Electrons that passed the column are hardly
+#: affected by atoms 6 Å away: after 40 Å of gold, the change of the image is accurate to 2 % of its root mean square.
 CELL = 12.0
 
 #: Steps to either side of an end atom's occupancy.
 OCCUPANCY_STEP = 0.1
-#: Steps of the particle's pose to either side: degrees of tilt and rotation, relative strain.
+#: Steps of the particle's pose to either side: tilt and rotation in degrees, relative strain.
 POSE_STEPS = {"tilt": 0.05, "rotation": 0.05, "strain": 5e-4}
 
-#: What is unknown of each column, in this order: its place, and the occupancies of the atoms at its two ends.
+#: Unknown parameters of each column, in this order: its position, and the occupancies of the atoms at its two ends.
 OF_COLUMN = ("x", "y", "top", "bottom")
 
 
 def vary_columns(wave: Multislice, atoms: Atoms, column: int, plane: float) -> tuple[np.ndarray, tuple[int, int]]:
-    """How the wave changes with a column, in a small cell around it.
+    """Differentiate the wave with respect to a column, in a small cell around it.
 
-    The number of atoms changes by the occupancies of the two end atoms. Where the column is a single atom, both are its
-    own, and images tell their sum alone.
+    The number of atoms changes by the occupancies of the two end atoms. If the column is a single atom, both
+    occupancies belong to this atom, and images determine only their sum.
 
     Args:
-        wave: propagates.
+        wave: multislice simulation.
         atoms: all atoms.
         column: value of their array ``column``.
         plane: height at which waves are given, Å, see :meth:`Multislice.__call__`.
 
     Returns:
-        Derivatives ``(4, Y, X)`` per Å and per atom in the order of :data:`OF_COLUMN`, and row and column, which may be
+        Derivatives ``(4, Y, X)`` per Å and per atom in the order of :data:`OF_COLUMN`, and the row and column, possibly
         negative, of their first pixel in the wave of the whole periodic cell.
     """
     size = min(round(CELL / wave.sampling), *_shape(atoms, wave.sampling))
@@ -52,7 +52,7 @@ def vary_columns(wave: Multislice, atoms: Atoms, column: int, plane: float) -> t
     side = size * wave.sampling
     lengths = atoms.cell.lengths()
     local = atoms.copy()
-    # Each atom in that one of its periodic images which is nearest to the middle of the small cell.
+    # Wrap all atoms into the periodic cell that begins at the corner of the small cell.
     local.positions[:, :2] -= first * wave.sampling
     local.positions[:, :2] -= np.floor(local.positions[:, :2] / lengths[:2]) * lengths[:2]
     local = local[(local.positions[:, :2] < side - 1e-9).all(axis=1)]
@@ -68,7 +68,7 @@ def vary_columns(wave: Multislice, atoms: Atoms, column: int, plane: float) -> t
 def _difference(
     wave: Multislice, atoms: Atoms, plane: float, members: np.ndarray, axis: int | None, step: float
 ) -> np.ndarray:
-    """Central difference of the wave, ``(Y, X)``, by a move of some atoms along an axis, or by their occupancy."""
+    """Central difference of the wave, ``(Y, X)``, for atoms moved along an axis, or for a change of their occupancy."""
     waves = []
     for sign in (1.0, -1.0):
         changed = atoms.copy()
@@ -85,13 +85,13 @@ def _difference(
 def pose_particle(
     atoms: Atoms, tilt: tuple[float, float] = (0.0, 0.0), rotation: float = 0.0, strain: float = 0.0
 ) -> Atoms:
-    """The atoms with those that belong to a column turned and strained about their middle.
+    """Rotate and strain the atoms of all columns about their centre; other atoms do not move.
 
     Args:
-        atoms: with the array ``column``.
+        atoms: atoms with the array ``column``.
         tilt: rotation vector along x and y, degrees.
-        rotation: about the beam, degrees.
-        strain: relative, along all axes.
+        rotation: rotation about the beam, degrees.
+        strain: relative strain along all axes.
     """
     members = atoms.get_array("column") >= 0
     moved = atoms.copy()
@@ -102,9 +102,10 @@ def pose_particle(
 
 
 def vary_pose(wave: Multislice, atoms: Atoms, plane: float) -> Iterator[tuple[str, np.ndarray]]:
-    """How the whole wave changes with the pose: names of :data:`POSE_STEPS` and derivatives ``(Y, X)`` per their units.
+    """Differentiate the whole wave with respect to the pose.
 
-    Arguments are those of :func:`vary_columns`; tilt comes twice, about x and about y.
+    Arguments are as for :func:`vary_columns`. Yields names of :data:`POSE_STEPS` and derivatives ``(Y, X)`` per unit;
+    the tilt comes twice, about x and about y.
     """
     tilt, rotation, strain = POSE_STEPS["tilt"], POSE_STEPS["rotation"], POSE_STEPS["strain"]
     poses: list[tuple[str, dict[str, Any], dict[str, Any]]] = [

@@ -1,4 +1,4 @@
-"""Models of detectors."""
+"""Detector models."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Shape = tuple[int, int] | torch.Size
 
 
 class Noiseless:
-    """A detector without any noise: its electrons are the expected image.
+    """A detector without noise: the reported electrons are the expected image.
 
     Args:
-        flaws: see :class:`hrtem.noise.flaws.Flaws`, which every detector may have.
+        flaws: settings of :class:`hrtem.noise.flaws.Flaws`, available for every detector.
 
     Raises:
-        InputError: a setting is unknown, is no number or range, or not an allowed one.
+        InputError: a setting is unknown, is neither a number nor a range, or is outside the allowed interval.
     """
 
-    #: Whether each pixel's counts depend on that pixel alone, so that images may be cut before they are detected.
+    #: Whether the counts of each pixel depend on that pixel alone, so that images may be cropped before detection.
     pointwise = True
 
     def __init__(self, **flaws: Any) -> None:
@@ -41,17 +41,17 @@ class Noiseless:
         self.ranges: dict[str, Range] = {}
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Settings of one example, with the seed of its random numbers."""
+        """Draw the settings of one example, with the seed of its random numbers."""
         settings = {"seed": np.asarray(rng.integers(2**31))}
         settings |= {name: np.asarray(value.draw(rng), dtype=np.float32) for name, value in self.ranges.items()}
         return settings | self.flaws.draw(rng)
 
     def __call__(self, expected: Tensor, parameters: Parameters, sampling: float) -> Tensor:
-        """Counts of a batch.
+        """Simulate the counts of a batch.
 
         Args:
-            expected: intensity per focal image, 1 in vacuum, real ``(B, F, Y, X)``.
-            parameters: ``dose`` in e/Å² and what :meth:`draw` gives, with a leading batch axis.
+            expected: intensity of each focal image, 1 in vacuum, real ``(B, F, Y, X)``.
+            parameters: ``dose`` in e/Å² and the settings from :meth:`draw`, with a leading batch axis.
             sampling: Å/px of ``expected``.
 
         Returns:
@@ -64,19 +64,19 @@ class Noiseless:
         """MTF on the half plane of :func:`hrtem.optics.frequencies`, ``(B, 1, Y, X//2 + 1)``.
 
         Args:
-            shape: of the image, ``(Y, X)``.
-            parameters: as in :meth:`__call__`; the answer lies on their device.
+            shape: shape of the image, ``(Y, X)``.
+            parameters: as in :meth:`__call__`; the result is on their device.
             sampling: Å/px of the image.
         """
         dose = parameters["dose"]
         return torch.ones(len(dose), 1, shape[0], shape[1] // 2 + 1, device=dose.device)
 
     def noise_transfer(self, shape: Shape, parameters: Parameters, sampling: float) -> Tensor:
-        """What filters shot noise, in amplitude; arguments and shape as of :meth:`signal_transfer`."""
+        """Amplitude filter of the shot noise; arguments and shape as for :meth:`signal_transfer`."""
         return self.signal_transfer(shape, parameters, sampling)
 
     def mean(self, expected: Tensor, parameters: Parameters, sampling: float) -> Tensor:
-        """Electrons per pixel that are reported on average, ``(B, F, Y, X)``; arguments as of :meth:`__call__`."""
+        """Mean number of reported electrons per pixel, ``(B, F, Y, X)``; arguments as for :meth:`__call__`."""
         mtf = self.signal_transfer(expected.shape[-2:], parameters, sampling)
         return filter_image(expected, mtf) * _electrons(parameters, sampling)
 
@@ -85,11 +85,11 @@ class Noiseless:
         return torch.zeros_like(expected)
 
     def readout_variance(self, parameters: Parameters, sampling: float) -> Tensor:
-        """Variance of the white noise that is added last, e² per pixel of the image, ``(B,)``."""
+        """Variance of the white readout noise, e² per pixel of the image, ``(B,)``."""
         return torch.zeros_like(parameters["dose"])
 
     def _detected(self, lit: Tensor, parameters: Parameters, sampling: float) -> Tensor:
-        """Electrons per pixel, from the image as it is illuminated."""
+        """Electrons per pixel, from the expected image under the actual illumination."""
         return lit * _electrons(parameters, sampling)
 
 
@@ -105,13 +105,13 @@ class Poisson(Noiseless):
 
 
 class Madsen2018(Poisson):
-    """The chain of arXiv 1802.03008: shot noise first, then signal and noise through one MTF.
+    """The detector of arXiv 1802.03008: shot noise first, then one MTF for signal and noise.
 
     It implies a perfect detective quantum efficiency and is therefore optimistic. The transfer function is
     ``F(q) = (c0 - c1) / (1 + (q / 2 c2)^c3) + c1``. (The authors' code, PyQSTEM, filters by the root of F.)
 
     Args:
-        c0, c1, c2, c3: numbers or ranges.
+        c0, c1, c2, c3: constants of F(q), numbers or ranges.
         camera_sampling: size of a camera pixel at the specimen, Å; q is in cycles per camera pixel.
         flaws: see :class:`Noiseless`.
     """
@@ -129,7 +129,7 @@ class Madsen2018(Poisson):
         }
 
     def signal_transfer(self, shape: Shape, parameters: Parameters, sampling: float) -> Tensor:
-        """F(q), which filters the noise too, see :class:`Noiseless`."""
+        """The MTF F(q), which also filters the noise, see :class:`Noiseless`."""
         q = _cycles_per_pixel(shape, parameters, sampling)
         c0, c1, c2, c3 = (parameters[name][:, None, None, None] for name in ("c0", "c1", "c2", "c3"))
         return (c0 - c1) / (1.0 + (q / (2.0 * c2)) ** c3) + c1
@@ -140,16 +140,16 @@ class Madsen2018(Poisson):
 
 
 class Physical(Poisson):
-    """An integrating or counting camera: signal MTF, shot noise at the dose, noise transfer, readout.
+    """An integrating or counting camera: MTF of the signal, shot noise of the dose, noise transfer, readout noise.
 
-    The signal's MTF is ``1 / (1 + (q / half)^power)``. Shot noise is filtered by ``MTF^correlation / √dqe0``, so that
-    the detective quantum efficiency is ``dqe0 MTF^(2 - 2 correlation)`` where readout noise is small. Electrons that
-    a counting camera loses because they coincide are not modelled beyond what ``dqe0`` says.
+    The MTF of the signal is ``1 / (1 + (q / half)^power)``. Shot noise is filtered by ``MTF^correlation / √dqe0``, so
+    that the detective quantum efficiency is ``dqe0 MTF^(2 - 2 correlation)`` for small readout noise. The coincidence
+    loss of a counting camera is modelled only through ``dqe0``.
 
     Args:
         half: spatial frequency at which the MTF is one half, cycles per camera pixel.
         power: steepness of the MTF.
-        correlation: 0 is a counting camera whose noise stays white, 1 a scintillator that blurs signal and noise alike.
+        correlation: 0 is a counting camera with white noise, 1 a scintillator that blurs signal and noise equally.
         readout: standard deviation of the readout noise, electrons per camera pixel.
         camera_sampling: size of a camera pixel at the specimen, Å.
         dqe0: detective quantum efficiency at zero frequency; below 1, electrons are missed or weighted unequally.
@@ -194,12 +194,12 @@ class Physical(Poisson):
         return self._mean(expected, mtf, parameters, sampling)
 
     def shot_variance(self, expected: Tensor, parameters: Parameters, sampling: float) -> Tensor:
-        """The mean number of electrons behind the MTF, see :class:`Noiseless`."""
+        """The mean number of electrons after the MTF, see :class:`Noiseless`."""
         return self.mean(expected, parameters, sampling)
 
     def readout_variance(self, parameters: Parameters, sampling: float) -> Tensor:
         """See :class:`Noiseless`."""
-        # Readout noise is white per camera pixel, so its power in one of our pixels scales with area.
+        # Readout noise is white and given per camera pixel, so its variance in an image pixel scales with the area.
         return (parameters["readout"] * sampling / parameters["camera_sampling"]) ** 2
 
     def _detected(self, lit: Tensor, parameters: Parameters, sampling: float) -> Tensor:
@@ -221,7 +221,7 @@ class Physical(Poisson):
 
 
 def record_counts(noise: Noiseless, expected: Tensor, parameters: Parameters, sampling: float, margin: int) -> Tensor:
-    """Counts ``(B, F, Y, X)`` of ``expected`` images, cut by ``margin`` px as soon as the detector lets it."""
+    """Simulate counts ``(B, F, Y, X)`` of ``expected`` images and crop ``margin`` px, before detection if possible."""
     inner = slice(margin, expected.shape[-1] - margin)
     if noise.pointwise:
         return noise(expected[..., inner, inner].contiguous(), parameters, sampling)

@@ -1,4 +1,4 @@
-"""What any camera adds to its noise: uneven illumination, hot pixels, a gain and an offset."""
+"""Flaws of any camera beside noise: uneven illumination, hot pixels, a gain and an offset."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor
 from hrtem.optics import Parameters
 from hrtem.ranges import Range
 
-#: Plane waves that make up an uneven illumination.
+#: Number of plane waves in the field of an uneven illumination.
 WAVES = 24
 
 
 class Flaws:
-    """Flaws that all detectors share; each default leaves the image as it is.
+    """Flaws available for all detectors; the defaults do not change the image.
 
     Args:
         gain: counts per electron.
-        offset: counts of a pixel that no electron hits.
-        hot_pixels: share of the camera's pixels that are hot. One of them covers as many of the image's pixels, or as
-            much of one, as ``camera_sampling`` says.
-        hot_height: what a hot pixel adds, in multiples of its counts in vacuum.
+        offset: counts of a pixel without electrons.
+        hot_pixels: fraction of the camera pixels that are hot. A camera pixel may cover several image pixels or part of
+            one, depending on ``camera_sampling``.
+        hot_height: additional counts of a hot pixel, in multiples of its counts in vacuum.
         background: relative standard deviation of the illumination, a smooth random field that multiplies the dose.
         background_length: correlation length of that field, Å; its correlation is ``exp(-r²/2 length²)``.
 
     Raises:
-        InputError: a setting is no number or range, or not an allowed one.
+        InputError: a setting is neither a number nor a range, or is outside the allowed interval.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class Flaws:
         self.scaled = any(self.ranges[name] != Range(none, none) for name, none in (("gain", 1.0), ("offset", 0.0)))
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Settings of one example, with the plane waves of its illumination if that is uneven."""
+        """Draw the settings of one example, with the plane waves of an uneven illumination."""
         settings: dict[str, Any] = {name: value.draw(rng) for name, value in self.ranges.items()}
         if self.uneven:
-            # Random Fourier features: unlike a filtered field, they do not depend on the image's size or borders.
+            # Random Fourier features: unlike filtered noise, they do not depend on the size or borders of the image.
             wavevectors = rng.normal(scale=1.0 / settings["background_length"], size=(2, WAVES))
             phases = rng.uniform(0.0, 2.0 * math.pi, size=(1, WAVES))
             settings["background_waves"] = np.concatenate([wavevectors, phases])
         return {name: np.asarray(value, dtype=np.float32) for name, value in settings.items()}
 
     def illuminated(self, expected: Tensor, parameters: Parameters, sampling: float) -> Tensor:
-        """``expected`` ``(B, F, Y, X)`` under the example's illumination, which all images of a series share."""
+        """Multiply ``expected`` ``(B, F, Y, X)`` by the illumination, which all images of a series share."""
         if not self.uneven:
             return expected
         kx, ky, phase = parameters["background_waves"][:, :, None, :].unbind(1)
@@ -77,7 +77,7 @@ class Flaws:
         return expected * field.clamp_min(0.0)[:, None]
 
     def recorded(self, electrons: Tensor, parameters: Parameters, sampling: float) -> Tensor:
-        """Counts as a file has them, from electrons per pixel ``(B, F, Y, X)``."""
+        """Convert electrons per pixel ``(B, F, Y, X)`` to the counts in an image file."""
         if self.hot:
             electrons = electrons + self._hot_pixels(electrons, parameters, sampling)
         if not self.scaled:
@@ -86,9 +86,9 @@ class Flaws:
 
     @staticmethod
     def _hot_pixels(electrons: Tensor, parameters: Parameters, sampling: float) -> Tensor:
-        """Electrons that hot pixels add, ``(B, 1, Y, X)``: all images of a series are taken by one camera."""
+        """Additional electrons in hot pixels, ``(B, 1, Y, X)``, equal for all images of a series from one camera."""
         fractions, device = parameters["hot_pixels"], electrons.device
-        # Where nothing is said of the camera, its pixels are those of the image.
+        # Without a camera sampling, camera pixels are image pixels.
         pixels = parameters.get("camera_sampling", torch.full_like(fractions, sampling)) / sampling
         generator = torch.Generator(device=device)
         covered = []
@@ -102,7 +102,7 @@ class Flaws:
 
 
 def _overlaps(size: int, pixel: float, device: torch.device) -> Tensor:
-    """Share of each of ``size`` unit pixels that each camera pixel, ``pixel`` units wide, covers: ``(size, N)``."""
+    """Fraction of each of ``size`` unit pixels covered by each of N camera pixels of width ``pixel``, ``(size, N)``."""
     mine = torch.arange(size, device=device)[:, None]
     theirs = torch.arange(math.ceil(size / pixel), device=device)[None, :] * pixel
     return (torch.minimum(mine + 1.0, theirs + pixel) - torch.maximum(mine, theirs)).clamp_min(0.0)

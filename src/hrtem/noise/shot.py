@@ -1,4 +1,4 @@
-"""Random numbers of a batch, each example from a generator of its own seed."""
+"""Random numbers for a batch, with a separately seeded generator for each example."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: Electrons per pixel from which the fast approximation serves, see :func:`poisson`.
+#: Smallest number of electrons per pixel for the fast approximation, see :func:`poisson`.
 MANY = 30.0
 
 
 def poisson(mean: Tensor, seeds: Tensor) -> Tensor:
-    """Poisson random numbers of any ``mean`` ``(B, ...)``, whole numbers of the same shape.
+    """Draw Poisson random numbers of any ``mean`` ``(B, ...)``, whole numbers of the same shape.
 
-    Rejection sampling takes longer than all of the optics. From a mean of :data:`MANY` up a rounded normal
-    number with the Cornish-Fisher corrections of the Poisson distribution (Abramowitz & Stegun, 26.2.49) takes its
-    place; the variance that rounding adds is taken off first. Tests can't tell the two apart in 10⁶ numbers.
+    Rejection sampling takes longer than all of the optics. For means of :data:`MANY` and above, it is replaced by a
+    rounded normal number with the Cornish-Fisher corrections of the Poisson distribution (Abramowitz & Stegun,
+    26.2.49); the variance added by rounding is subtracted beforehand. Statistical tests with 10⁶ numbers do not
+    distinguish the two.
     """
     mean = mean.clamp(max=1e9)
     z = normal(mean, seeds)
@@ -32,7 +33,7 @@ def poisson(mean: Tensor, seeds: Tensor) -> Tensor:
 
 
 def normal(like: Tensor, seeds: Tensor) -> Tensor:
-    """Standard normal numbers of the shape of ``like`` ``(B, ...)``."""
+    """Draw standard normal random numbers in the shape of ``like`` ``(B, ...)``."""
     numbers = torch.empty_like(like)
     generator = torch.Generator(device=like.device)
     for image, seed in zip(numbers, seeds.tolist(), strict=True):
@@ -41,7 +42,7 @@ def normal(like: Tensor, seeds: Tensor) -> Tensor:
 
 
 def _each(images: Tensor, seeds: Tensor, make: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
-    """Apply ``make`` to each of ``images`` ``(B, ...)`` with a generator of its own seed ``(B,)``."""
+    """Apply ``make`` to each of ``images`` ``(B, ...)`` with a generator seeded by its entry in ``seeds`` ``(B,)``."""
     generator = torch.Generator(device=images.device)
     seeded = zip(images, seeds.tolist(), strict=True)
     return torch.stack([make(image, generator.manual_seed(seed)) for image, seed in seeded])

@@ -1,6 +1,6 @@
-"""From exit waves to the images that an ideal detector would see, in torch, for a whole batch.
+"""Image formation: from exit waves to the intensities on an ideal detector, in torch, for a whole batch.
 
-Aberrations follow abTEM: ``C10 = -defocus``, phase error χ in polar coordinates, transfer ``exp(-iχ)``.
+Aberrations follow abTEM: ``C10 = -defocus``, phase error χ in polar coordinates, transfer function ``exp(-iχ)``.
 """
 
 from hrtem.optics.fourier import filter_image, frequencies

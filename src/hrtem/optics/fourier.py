@@ -1,4 +1,4 @@
-"""Spatial frequencies, bands of them, and filters of real images."""
+"""Spatial frequencies, frequency bands, and filters of real images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def frequencies(
 ) -> tuple[Tensor, Tensor]:
     """Spatial frequencies kx ``(1, X)`` and ky ``(Y, 1)`` in 1/Å.
 
-    ``half`` keeps kx of a real transform, ``band`` the harmonics up to it.
+    ``half`` keeps only the kx of a real transform; ``band`` keeps only the harmonics up to this number.
     """
     rows, columns = shape
     along = torch.fft.rfftfreq if half else torch.fft.fftfreq
@@ -28,7 +28,7 @@ def frequencies(
 
 
 def inner(spectrum: Tensor, band: int | None) -> Tensor:
-    """The harmonics up to ``band`` of both last axes, in the order of the transform."""
+    """Select the harmonics up to ``band`` of the last two axes, in the order of the transform."""
     if band is None:
         return spectrum
     rows = torch.cat([spectrum[..., : band + 1, :], spectrum[..., -band:, :]], dim=-2)
@@ -36,7 +36,7 @@ def inner(spectrum: Tensor, band: int | None) -> Tensor:
 
 
 def spread(spectrum: Tensor, band: int | None, size: int) -> Tensor:
-    """Put harmonics up to ``band`` of the last axis into a transform of ``size``."""
+    """Pad the harmonics up to ``band`` of the last axis with zeros to a transform of ``size``."""
     if band is None:
         return spectrum
     whole = spectrum.new_zeros(*spectrum.shape[:-1], size)
@@ -46,5 +46,5 @@ def spread(spectrum: Tensor, band: int | None, size: int) -> Tensor:
 
 
 def filter_image(images: Tensor, response: Tensor) -> Tensor:
-    """Real ``images`` ``(..., Y, X)`` times a ``response`` given on the half plane of :func:`frequencies`."""
+    """Filter real ``images`` ``(..., Y, X)`` with a ``response`` on the half plane of :func:`frequencies`."""
     return torch.fft.irfft2(torch.fft.rfft2(images) * response, s=images.shape[-2:])

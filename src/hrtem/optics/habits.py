@@ -1,4 +1,4 @@
-"""Settings in a unit that the field uses by habit, where this package counts in Å and eV."""
+"""Detection of settings in customary units such as nm, mm and keV instead of the Å and eV of this package."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from hrtem.ranges import Range
 
 log = logging.getLogger(__name__)
 
-#: Below this, eV, no transmission microscope works.
+#: Smallest beam energy of a transmission electron microscope, eV.
 SMALLEST_ENERGY = 1e4
-#: Below this a spherical aberration, Å, is none that a lens has or a corrector sets; it is one in mm or µm.
+#: Smallest spherical aberration of real lenses and correctors, Å; smaller numbers are in mm or µm.
 SMALLEST_CS = 1e3
-#: A defocus within this, Å, is possible but rare; in nm it is frequent.
+#: Largest defocus, Å, that is suspiciously small: possible but rare in Å, common in nm.
 SMALL_DEFOCUS = 20.0
 
 
 def question_units(ranges: Mapping[str, Range], energy: float) -> None:
-    """Refuse numbers that only make sense in another unit, and warn of those that probably are in another one.
+    """Reject numbers that only make sense in another unit, and warn about numbers that are probably in another unit.
 
     Args:
-        ranges: of the settings ``Cs`` and ``defocus``, Å.
+        ranges: ranges of the settings ``Cs`` and ``defocus``, Å.
         energy: eV.
 
     Raises:
-        InputError: Cs is that of a lens in mm or µm, or the energy one in keV.
+        InputError: Cs is in mm or µm, or the energy in keV.
     """
     if energy < SMALLEST_ENERGY:
         raise InputError(

@@ -1,4 +1,4 @@
-"""A microscope whose settings vary from image to image."""
+"""The microscope: random settings for each focal series, and image formation from exit waves."""
 
 from __future__ import annotations
 
@@ -26,60 +26,60 @@ from hrtem.optics.transfer import (
 )
 from hrtem.ranges import Range, parse_choice, parse_number
 
-#: Complex pixels that are imaged at a time on a CPU, about a megabyte.
+#: Number of complex pixels that are imaged together on a CPU, about a megabyte.
 CACHED_PIXELS = 2**17
 
-#: How the focal spread enters: ``exact`` is the sum of intensities, ``envelope`` the quasi-coherent approximation.
+#: Treatment of the focal spread: ``exact`` is the sum of intensities, ``envelope`` the quasi-coherent approximation.
 COHERENCE = ("exact", "envelope")
 
-#: What :meth:`Optics.margin` keeps wrong at most, from how many draws, and what it is at least, Å.
+#: Largest error that :meth:`Optics.margin` allows, number of draws for its estimate, and smallest margin, Å.
 MARGIN_ERROR, MARGIN_DRAWS, LEAST_MARGIN = 0.01, 18, 5.0
 
-#: Aberrations that have a random azimuth, with the fold of their symmetry.
+#: Settings with a random azimuth, and the order of their rotational symmetry.
 ROTATED = {"astigmatism": 2, "threefold": 3, "coma": 1, "drift": 1, "series_drift": 1}
 
-#: What a dose may be the dose of.
+#: Reference of a dose: each image or the whole series.
 DOSE_PER = ("image", "series")
 
-#: Twofold astigmatism along the directions, in 24 steps of half a turn, that an operator looks at.
+#: Relative change of the defocus by twofold astigmatism in 24 directions over half a turn.
 TWOFOLD = np.cos(2.0 * np.linspace(0.0, math.pi, 24, endpoint=False))
 
 
 class Optics:
-    """A microscope whose settings vary from image to image.
+    """A microscope with random settings for each focal series.
 
-    A fixed setting is a number, a varying one a range ``[low, high]``; see :class:`hrtem.ranges.Range`.
-    Positions refer to the middle image of a series; all others may be shifted against it.
+    A fixed setting is a number, a variable setting a range ``[low, high]``; see :class:`hrtem.ranges.Range`.
+    Positions refer to the middle image of a series; all other images may be shifted relative to it.
 
     Args:
-        num_images: images in the focal series.
+        num_images: number of images in the focal series.
         energy: beam energy, eV.
-        defocus: of the middle of the series, Å; positive is underfocus.
-        defocus_step: from image to image, Å; not used for a single image.
+        defocus: defocus in the middle of the series, Å; positive is underfocus.
+        defocus_step: change of defocus from image to image, Å; unused for a single image.
         Cs: spherical aberration C30, Å (1 µm = 1e4 Å).
         astigmatism: magnitude of twofold astigmatism C12, Å; its angle is random.
         focal_spread: 1/e width of the defocus distribution, Å (√2 times its standard deviation).
         angular_spread: 1/e half-width of the illumination cone, mrad.
         vibration: standard deviation of the isotropic image blur, Å.
-        dose: electrons per Å² of what ``dose_per`` says, drawn on a log scale.
-        test_doses: doses that tests tell apart, e/Å² of the same.
-        lattice_spacing: of the fringes by which an operator judges the image, Å.
-        lattice_contrast: smallest share of the ideal phase contrast that these fringes must keep in every
-            direction, without changing sign from one to another; settings that show less are drawn again, as
-            an operator would. 0 keeps all.
+        dose: electrons per Å² of each image or series, see ``dose_per``, drawn on a log scale.
+        test_doses: doses at which tests report separate results, e/Å² of each image or series.
+        lattice_spacing: spacing of the lattice fringes by which an operator would judge the image, Å.
+        lattice_contrast: smallest allowed contrast of these fringes in every direction, as a fraction of the ideal
+            phase contrast; the contrast must have the same sign in all directions. Settings with less contrast are
+            drawn again, as an operator would readjust the microscope. 0 keeps all settings.
         C5: spherical aberration of fifth order C50, Å (1 mm = 1e7 Å).
         threefold: magnitude of threefold astigmatism C23, Å; its angle is random.
         coma: magnitude of axial coma C21, Å; its angle is random.
-        drift: length by which the image moves during each exposure, Å, in a random direction.
-        defocus_error: standard deviation of each image's defocus from its place in the series, Å.
-        misalignment: standard deviation, along x and y, of each image's shift against the middle one, Å.
-        series_drift: further shift from image to image, Å, in a random direction.
+        drift: distance by which the image moves during each exposure, Å, in a random direction.
+        defocus_error: standard deviation of each image's defocus from its nominal value in the series, Å.
+        misalignment: standard deviation, along x and y, of each image's shift relative to the middle image, Å.
+        series_drift: additional shift from image to image, Å, in a random direction.
         coherence: ``exact`` sums intensities over the focal spread, see :mod:`hrtem.optics.coherence`; ``envelope``
-            treats it as an envelope on the wave (quasi-coherent), which is wrong for strong objects.
-        dose_per: ``image``: doses are those of each image; ``series``: those of a whole series, of which each image
-            gets an equal share, so that series of different lengths cost the specimen the same.
-        missing: probability that an image of a series is not there, each by itself; one is always left. A network that
-            learns so can do without one.
+            multiplies the wave by an envelope (quasi-coherent), which is wrong for strong objects.
+        dose_per: ``image``: doses refer to each image; ``series``: doses refer to the whole series and are divided
+            equally among its images, so that series of different lengths expose the specimen to the same total dose.
+        missing: probability that an image of a series is missing, independent of the others; at least one image
+            remains. It trains a network to work with incomplete series.
     """
 
     def __init__(
@@ -145,13 +145,14 @@ class Optics:
         self.lattice_contrast = fixed("lattice_contrast", lattice_contrast, "", 0.0, 0.9)
 
     def image_dose(self, dose: float) -> float:
-        """What each image gets, e/Å², of a ``dose`` as the recipe means it; see ``dose_per``."""
+        """Dose of each image, e/Å², for a ``dose`` per image or series, see ``dose_per``."""
         return dose / self.num_images if self.dose_per == "series" else dose
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Settings of one focal series: ``defocus`` ``(F,)``, ``shift`` ``(F, 2)`` Å in x and y, others scalars.
+        """Draw the settings of one focal series.
 
-        ``dose`` is that of each image. Where images may be missing, ``present`` ``(F,)`` is 1 for those that are there.
+        ``defocus`` has the shape ``(F,)``, ``shift`` ``(F, 2)`` (Å, in x and y); other settings are scalars. ``dose``
+        refers to each image. If images may be missing, ``present`` ``(F,)`` is 1 for the existing images.
         """
         for _ in range(1000):
             settings = self._draw(rng)
@@ -165,9 +166,9 @@ class Optics:
     def visibility(self, settings: dict[str, np.ndarray]) -> float:
         """Phase contrast of the lattice fringes, from 0 to 1, in the worst direction of the best image.
 
-        An image whose fringes have opposite signs in two directions counts as 0: there, astigmatism moves the
-        pattern of a perfect lattice by half a cell, and no one could tell where the atoms are. Aberrations of
-        odd order move fringes without taking their contrast and are not counted.
+        An image whose fringes have opposite signs in two directions counts as 0: astigmatism then shifts the pattern of
+        a perfect lattice by half a cell, so that atoms cannot be located. Aberrations of odd order shift fringes
+        without reducing their contrast and are ignored.
         """
         k, length = 1.0 / self.lattice_spacing, wavelength(self.energy)
         focus = settings["astigmatism"] * TWOFOLD - settings["defocus"][:, None]
@@ -199,19 +200,18 @@ class Optics:
         return {name: np.asarray(value, dtype=np.float32) for name, value in settings.items()}
 
     def margin(self, sampling: float, said: int | str = "auto") -> int:
-        """Pixels that a window of the wave must be wider on each side than the patch of the image made from it.
+        """Margin, px, by which a window of the wave must exceed the image patch on each side.
 
-        Beyond it the optics carries so little that the border of a patch is wrong by :data:`MARGIN_ERROR` of the
-        contrast, as a root mean square over :data:`MARGIN_DRAWS` draws of the settings; see
-        :mod:`hrtem.optics.delocalisation`.
+        With this margin, the error at the border of a patch is at most :data:`MARGIN_ERROR` of the contrast, as a root
+        mean square over :data:`MARGIN_DRAWS` draws of the settings; see :mod:`hrtem.optics.delocalisation`.
 
         Args:
             sampling: Å/px.
-            said: in a recipe; a number is taken as it is, ``auto`` is what the optics needs.
+            said: setting of the recipe: a number of pixels, or ``auto`` for the margin that the optics needs.
 
         Raises:
-            InputError: ``said`` is neither ``auto`` nor a whole number from 0 up, or the optics carries more than that
-                farther than half the field that is looked at.
+            InputError: ``said`` is neither ``auto`` nor a whole number from 0 up, or the error exceeds the limit even
+                for a margin of half the field of the point spread functions.
         """
         if said != "auto":
             if isinstance(said, bool) or not isinstance(said, int) or said < 0:
@@ -234,17 +234,17 @@ class Optics:
         return 8 * math.ceil(max(float(enough[0]) * PIXEL, LEAST_MARGIN) / sampling / 8)
 
     def __call__(self, wave: Tensor, parameters: Parameters, sampling: float, modes: int | None = None) -> Tensor:
-        """Expected image intensity.
+        """Compute the expected image intensity.
 
         Args:
             wave: exit waves, complex ``(B, Y, X)``.
-            parameters: as :meth:`draw` gives them, with a leading batch axis.
+            parameters: settings from :meth:`draw`, with a leading batch axis.
             sampling: Å/px.
-            modes: number of coherent modes of each image, see :mod:`hrtem.optics.coherence`; None is as many as each
-                needs. Images whose difference matters must have as many as each other.
+            modes: number of coherent modes of each image, see :mod:`hrtem.optics.coherence`; None takes the number that
+                each image needs. Images that are subtracted from each other must have the same number of modes.
 
         Returns:
-            Intensity, real ``(B, F, Y, X)``, 1 where nothing scatters.
+            Intensity, real ``(B, F, Y, X)``, 1 in vacuum.
         """
         one = lens(parameters, self.energy)
         if self.coherence == "envelope":
@@ -257,11 +257,11 @@ class Optics:
 
     @property
     def _points(self) -> int:
-        """Of the recipe, not of the batch: an image must not depend on what it is made with."""
+        """Number of points for the modes; it follows from the recipe, so that an image does not depend on its batch."""
         return coherence.choose_points(0.5 * math.pi * wavelength(self.energy) * self.ranges["focal_spread"].high)
 
     def modes_needed(self, wave: Tensor, parameters: Parameters, sampling: float) -> int:
-        """Coherent modes that the most demanding of the images needs; arguments as of :meth:`__call__`."""
+        """Largest number of coherent modes that any of the images needs; arguments as for :meth:`__call__`."""
         if self.coherence == "envelope":
             return 1
         one = lens(parameters, self.energy)
@@ -276,7 +276,7 @@ class Optics:
         return transfer_function(lens(parameters, self.energy), (shape[0], shape[1]), None, sampling)
 
     def motion(self, shape: tuple[int, int] | torch.Size, parameters: Parameters, sampling: float) -> Tensor:
-        """What vibration, drift and shifts do to an image, ``(B, F, Y, X//2 + 1)``, complex if there are shifts."""
+        """Transfer function of vibration, drift and shifts, ``(B, F, Y, X//2 + 1)``, complex if there are shifts."""
         kx, ky = frequencies(shape, sampling, parameters["vibration"].device, True, dtype=parameters["vibration"].dtype)
         sigma, length, angle = (parameters[name][:, None, None] for name in ("vibration", "drift", "drift_angle"))
         blur = torch.exp(-2.0 * math.pi**2 * sigma**2 * (kx**2 + ky**2))
@@ -289,7 +289,7 @@ class Optics:
 
 
 def _summed(wave: Tensor, one: Lens, sampling: float, points: int, modes: int | None) -> Tensor:
-    """Intensity ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` behind the lens, summed over the focal spread."""
+    """Intensity ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` after the lens, summed over the focal spread."""
     shape = (wave.shape[-2], wave.shape[-1])
     coherent = _coherent(one)
     band = highest_harmonic(shape, sampling, coherent)
@@ -301,7 +301,8 @@ def _summed(wave: Tensor, one: Lens, sampling: float, points: int, modes: int | 
     else:
         numbers = [min(modes, table.shape[1])] * len(wave)
     table = coherence.cut(table, numbers).to(wave.real.dtype)
-    # One example at a time stays in a processor's cache and has no more modes than it needs; a GPU takes all at once.
+    # On a CPU, a single example fits into the cache and has only the modes that it needs; a GPU takes all examples at
+    # once.
     together = 1 if wave.device.type == "cpu" else len(wave)
     images = []
     for first in range(0, len(wave), together):
@@ -317,29 +318,29 @@ def _summed(wave: Tensor, one: Lens, sampling: float, points: int, modes: int | 
 
 
 def _coherent(one: Lens) -> Lens:
-    """The lens without its focal spread, which passes all beams that count."""
+    """The lens without its focal spread; it passes all beams up to the highest beam of the modes."""
     highest = torch.full_like(one.highest, coherence.HIGHEST_BEAM**2)
     return one._replace(decay=torch.zeros_like(one.decay), highest=highest)
 
 
 def _squared(beams: Tensor, shape: tuple[int, int], band: int | None) -> Tensor:
     """Squared magnitude ``(B, F, Y, X)`` of the wave of ``beams``, the harmonics up to ``band``."""
-    # Nothing passes beyond the band, so its rows are transformed first and all others stay zero.
+    # The spectrum is zero outside the band, so only the rows in the band need the first transform.
     if band is None:
         wave = torch.fft.ifft2(beams)
     else:
         rows = torch.fft.ifft(spread(beams, band, shape[1]))
         wave = torch.fft.ifft(spread(rows.mT, band, shape[0])).mT
-    # Several times faster than the square of abs(), which guards against overflow.
+    # Several times faster than the square of abs(), which includes protection against overflow.
     return torch.addcmul(wave.real.square(), wave.imag, wave.imag)
 
 
 def _quasi_coherent(wave: Tensor, one: Lens, sampling: float) -> Tensor:
-    """Squared magnitude ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` behind the lens and its envelope."""
+    """Squared magnitude ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` after the lens and its envelope."""
     shape = (wave.shape[-2], wave.shape[-1])
     band = highest_harmonic(shape, sampling, one)
     spectrum = inner(torch.fft.fft2(wave), band)[:, None]
-    # A few examples at a time stay in a processor's cache, which is twice as fast; a GPU takes all at once.
+    # On a CPU, a few examples at a time fit into the cache, which is twice as fast; a GPU takes all examples at once.
     step = max(1, CACHED_PIXELS // spectrum[0].numel()) if wave.device.type == "cpu" else len(wave)
     images = []
     for first in range(0, len(wave), step):

@@ -1,10 +1,10 @@
-"""Aberrations and envelopes: what the objective lens does to a wave at each spatial frequency.
+"""Transfer function of the objective lens: aberrations and envelopes.
 
-The phase error in abTEM's terms (Kirkland 2010, section 2.6; α = λ k the scattering angle, φ its azimuth)::
+The phase error in abTEM's notation (Kirkland 2010, section 2.6; α = λ k is the scattering angle, φ its azimuth)::
 
     χ = 2π/λ [ α²/2 (C10 + C12 cos 2(φ-φ12)) + α³/3 (C21 cos(φ-φ21) + C23 cos 3(φ-φ23)) + α⁴/4 C30 + α⁶/6 C50 ]
 
-It is a sum of monomials in kx and ky, so that a batch of microscopes is one small matrix product.
+It is a sum of monomials in kx and ky, so that the phase errors of a batch of microscopes are one small matrix product.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def wavelength(energy: float) -> float:
 
 
 class Lens(NamedTuple):
-    """What a batch of microscopes does to waves, as tensors over batch ``B`` and focal series ``F``.
+    """Coefficients of the transfer functions of a batch of microscopes, over batch ``B`` and focal series ``F``.
 
     Attributes:
-        weights: ``(B, F, 9)`` of the :func:`monomials` in χ.
-        decay: ``(B,)`` of k⁴ in the quasi-coherent temporal envelope, Å⁴.
-        cone: ``(B,)`` of ``|∇χ|²`` (gradient with respect to k) in the spatial envelope, 1/Å².
-        highest: ``(B,)`` k² beyond which nothing passes, 1/Å².
+        weights: ``(B, F, 9)``, coefficients of the :func:`_monomials` in χ.
+        decay: ``(B,)``, coefficient of k⁴ in the quasi-coherent temporal envelope, Å⁴.
+        cone: ``(B,)``, coefficient of ``|∇χ|²`` (gradient with respect to k) in the spatial envelope, 1/Å².
+        highest: ``(B,)``, largest k² that the lens passes, 1/Å².
     """
 
     weights: Tensor
@@ -47,12 +47,12 @@ class Lens(NamedTuple):
     highest: Tensor
 
     def of(self, part: slice) -> Lens:
-        """The lenses of some examples."""
+        """Select the lenses of some examples of the batch."""
         return Lens(*(values[part] for values in self))
 
 
 def lens(parameters: Parameters, energy: float) -> Lens:
-    """The lens of settings as :meth:`hrtem.optics.Optics.draw` gives them, with a leading batch axis."""
+    """Convert settings from :meth:`hrtem.optics.Optics.draw`, with a leading batch axis, to a :class:`Lens`."""
     length = wavelength(energy)
     defocus = parameters["defocus"]
     shared = [
@@ -71,13 +71,13 @@ def lens(parameters: Parameters, energy: float) -> Lens:
 
 
 def _polar(parameters: Parameters, name: str, fold: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine part of an aberration that is ``fold``-fold in azimuth."""
+    """Cosine and sine components of an aberration with ``fold``-fold symmetry in azimuth."""
     angle = fold * parameters[f"{name}_angle"]
     return parameters[name] * torch.cos(angle), parameters[name] * torch.sin(angle)
 
 
 def highest_harmonic(shape: tuple[int, int], sampling: float, lens: Lens) -> int | None:
-    """Highest harmonic that any of the lenses passes in a square field, or None if all may pass."""
+    """Highest harmonic that any of the lenses passes in a square field, or None if all harmonics may pass."""
     k2 = lens.highest.minimum((-math.log(PASSED) / lens.decay.clamp_min(1e-30)).sqrt())
     highest = math.sqrt(float(k2.max()))
     if shape[0] != shape[1] or not highest * sampling < 0.5:
@@ -87,9 +87,9 @@ def highest_harmonic(shape: tuple[int, int], sampling: float, lens: Lens) -> int
 
 
 def transfer_function(lens: Lens, shape: tuple[int, int], band: int | None, sampling: float) -> Tensor:
-    """Coherent transfer with its envelopes, complex ``(B, F, Y, X)`` over the harmonics of a band."""
+    """Coherent transfer function with its envelopes, complex ``(B, F, Y, X)`` over the harmonics of a band."""
     weights = lens.weights
-    # A microscope seldom has all aberrations; what is zero for the whole batch costs nothing.
+    # Aberrations that are zero for the whole batch are skipped.
     used = tuple(torch.nonzero((weights != 0).flatten(0, -2).any(dim=0)).flatten().tolist())
     grid = (shape, band, sampling, weights.device, weights.dtype)
     chi = torch.tensordot(weights[..., used], _monomials(*grid)[list(used)], dims=1)

@@ -1,4 +1,4 @@
-"""Structures to simulate: each sample turns a random generator into atoms and their columns."""
+"""Structures to simulate: each sample draws atoms and their columns from a random generator."""
 
 from hrtem.samples.base import Sample
 from hrtem.samples.file import StructureFile

@@ -1,4 +1,4 @@
-"""Amorphous carbon: what lies under a particle and what soils a sheet."""
+"""Amorphous carbon, for support films under particles and for contamination on sheets."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from scipy.spatial import cKDTree
 #: Carbon atoms per Å³ at 1 g/cm³.
 ATOMS_PER_DENSITY = 0.050141
 
-#: No two atoms come closer, Å; between the bonds of graphite (1.42) and of diamond (1.54).
+#: Smallest distance between two atoms, Å; between the bond lengths of graphite (1.42) and of diamond (1.54).
 BOND = 1.48
 
 
 def amorphous_carbon(
     box: Sequence[float], rng: np.random.Generator, density: float = 2.0, steps: int = 60
 ) -> np.ndarray:
-    """Positions of carbon atoms that fill a box at random, no two closer than a bond.
+    """Fill a box with randomly placed carbon atoms, no two closer than a bond length.
 
-    Random points push each other apart until they keep the distance of a bond. That gives the density and the
-    first shell, which decide the granular contrast of a thin film; angles are not modelled.
+    Random points repel each other until they are a bond length apart. This reproduces the density and the first
+    coordination shell, which determine the granular contrast of a thin film; bond angles are not modelled.
 
     Args:
-        box: width, height and thickness, Å; the film is periodic in the first two.
-        rng: generator.
+        box: width, height and thickness, Å; the film is periodic along its width and height.
+        rng: random generator.
         density: g/cm³; evaporated films have 1.8 to 2.1.
-        steps: rounds of pushing.
+        steps: largest number of repulsion steps.
 
     Returns:
-        ``(N, 3)`` Å.
+        Positions ``(N, 3)`` Å.
     """
     size = np.asarray(box, dtype=float)
     positions = rng.random((round(float(np.prod(size)) * density * ATOMS_PER_DENSITY), 3)) * size
-    period = np.array([size[0], size[1], 0.0])  # 0 is not periodic
+    period = np.array([size[0], size[1], 0.0])  # 0: not periodic
     for _ in range(steps):
         pairs = cKDTree(positions, boxsize=period).query_pairs(BOND, output_type="ndarray")
         if not len(pairs):
@@ -41,13 +41,13 @@ def amorphous_carbon(
         between = positions[pairs[:, 1]] - positions[pairs[:, 0]]
         between[:, :2] -= size[:2] * np.round(between[:, :2] / size[:2])
         distance = np.linalg.norm(between, axis=1, keepdims=True)
-        # A little more than half the overlap: neighbours in a crowd push back.
+        # A little more than half the overlap, because neighbours in a dense region push back.
         push = 0.55 * (BOND - distance) * between / np.maximum(distance, 1e-9)
         for end, sign in ((0, -1.0), (1, 1.0)):
             for axis in range(3):
                 positions[:, axis] += sign * np.bincount(pairs[:, end], push[:, axis], len(positions))
         positions[:, :2] %= size[:2]
-        # A point that is a rounding below zero wraps to the far side itself.
+        # A point below zero by a rounding error wraps exactly onto the far border.
         positions[:, :2] = np.where(positions[:, :2] >= size[:2], 0.0, positions[:, :2])
         positions[:, 2] = np.clip(positions[:, 2], 0.0, size[2])
     return positions

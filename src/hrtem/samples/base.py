@@ -1,4 +1,4 @@
-"""What every sample is: a name, classes, a square field of view, and a draw."""
+"""Base class of all samples: a name, classes, a square field of view, and a method that draws structures."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Sample(ABC):
     """A family of random structures.
 
     Args:
-        name: what the sample is called in run folders and tables.
+        name: name of the sample in run folders and tables.
         classes: class names, in the order of the output channels.
         extent: side of the square field of view in Å.
         rms_displacement: one-dimensional root mean square thermal displacement of each element, Å.
     """
 
-    #: Class names that this sample can label; ``classes`` must be these, in any order.
+    #: Class names that this sample can label; ``classes`` must contain exactly these names, in any order.
     known_classes: tuple[str, ...] = ()
 
-    #: What decides the draws besides the settings, such as the checksum of a file; hashed into the key of the cache.
+    #: Text that identifies inputs besides the settings, such as the checksum of a file; part of the cache key.
     fingerprint: str = ""
 
     def __init__(self, name: str, classes: Sequence[str], extent: float, rms_displacement: Mapping[str, float]) -> None:
@@ -48,13 +48,13 @@ class Sample(ABC):
         """Draw one structure.
 
         Returns:
-            The atoms in a cell ``(extent, extent, thickness)`` Å that the beam crosses along +z, and the
-            columns that an image shows. Each atom carries ``rms_displacement`` (Å) and ``column``, the index of
-            its column or -1 where it belongs to none, as in a support.
+            The atoms in a cell ``(extent, extent, thickness)`` Å, which the beam crosses along +z, and the
+            columns visible in an image. Each atom carries ``rms_displacement`` (Å) and ``column``, the index of
+            its column or -1 for an atom without a column, for example in a support.
         """
 
     def in_cell(self, atoms: Atoms, thickness: float) -> Atoms:
-        """The atoms that lie in the field of view, centred along z in its cell of ``thickness`` Å."""
+        """Select the atoms in the field of view and centre them along z in a cell of ``thickness`` Å."""
         x, y = atoms.positions[:, 0], atoms.positions[:, 1]
         atoms = atoms[(x >= 0) & (x < self.extent) & (y >= 0) & (y < self.extent)]
         atoms.set_cell([self.extent, self.extent, thickness])
@@ -70,24 +70,24 @@ class Sample(ABC):
         return atoms
 
     def label(self, name: str) -> int:
-        """Index of the class called ``name``."""
+        """Index of the class ``name``."""
         return self.classes.index(name)
 
 
 def rotation(angle: float) -> np.ndarray:
-    """Matrix ``(2, 2)`` that turns row vectors: ``positions @ rotation(angle)`` is anticlockwise in (x, y)."""
+    """Rotation matrix ``(2, 2)`` for row vectors: ``positions @ rotation(angle)`` turns anticlockwise in (x, y)."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.array([[cosine, sine], [-sine, cosine]])
 
 
 def smooth_noise(points: np.ndarray, length: float, rng: np.random.Generator, waves: int = 24) -> np.ndarray:
-    """A Gaussian random field of unit variance at ``points``.
+    """Evaluate a Gaussian random field of unit variance at ``points``.
 
     Args:
         points: ``(N, 2)`` Å.
         length: correlation length, Å; the field's correlation is ``exp(-r²/2 length²)``.
-        rng: generator.
-        waves: number of plane waves summed (random Fourier features).
+        rng: random generator.
+        waves: number of plane waves in the sum (random Fourier features).
 
     Returns:
         ``(N,)`` values.

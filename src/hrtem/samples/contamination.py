@@ -1,4 +1,4 @@
-"""Patches of amorphous carbon on a sheet, as on every real one."""
+"""Contamination of a sheet: patches of amorphous carbon, as found on real sheets."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from hrtem.ranges import Range, parse_number
 from hrtem.samples.amorphous import amorphous_carbon
 from hrtem.samples.base import smooth_noise
 
-#: Distance of the film from the outermost atoms of the sheet, Å: somewhat less than between the layers of graphite.
+#: Distance of the film from the outermost atoms of the sheet, Å; slightly less than the layer spacing of graphite.
 GAP = 3.0
 
-#: Width of the wall that a hollow patch is left with, Å.
+#: Width of the wall of a hollow patch, Å.
 WALL = 2.0
 
-#: Pixel of the map of thickness, Å.
+#: Pixel size of the thickness map, Å.
 PITCH = 0.5
 
 
 class Contamination:
-    """Amorphous carbon that covers part of a field, on one side or on both.
+    """Amorphous carbon that covers part of the field, on one side of a sheet or on both.
 
-    A patch ends in a ragged rim, where its thickness rises from zero. A hollow one is a bubble or a cage: a steep
-    wall with a smooth outline, seen edge-on, and nothing within. The columns below keep their labels, so that the
-    probability that a network learns tells how well they are seen; a thin film hides little, and no thickness tells
-    seen from unseen at every dose. ``labelled_under`` sets one all the same.
+    A patch has a ragged rim, from which its thickness rises from zero. A hollow patch is a bubble or a cage: a steep
+    wall with a smooth outline, seen edge-on, around an empty interior. Columns under a patch keep their labels, so
+    that a network learns probabilities that reflect their visibility. A thin film hides little, and no single
+    thickness separates visible from invisible columns at every dose; ``labelled_under`` nevertheless sets such a limit.
 
     Args:
-        probability: that there is any.
-        share: of the field that is covered, a number or a range.
-        thickness: of a patch, Å, a number or a range.
+        probability: probability that a field is contaminated.
+        share: covered fraction of the field, a number or a range.
+        thickness: thickness of a patch, Å, a number or a range.
         size: correlation length of the outline, Å, a number or a range.
-        taper: distance from the rim at which a patch is as thick as it gets, Å, a number or a range.
+        taper: distance from the rim at which a patch reaches its full thickness, Å, a number or a range.
         hollow: probability that a patch is hollow.
-        both_sides: probability that both sides are soiled.
-        density: g/cm³, a number or a range; hydrogen is left out.
-        labelled_under: columns below more film than this are not labelled, Å; all are if it is null.
+        both_sides: probability that both sides are contaminated.
+        density: density of the carbon, g/cm³, a number or a range; hydrogen is neglected.
+        labelled_under: largest film thickness under which columns are labelled, Å; null labels all columns.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Contamination:
         """Draw the contamination of one field.
 
         Args:
-            points: ``(N, 2)`` Å, where columns stand.
+            points: positions of the columns, ``(N, 2)`` Å.
             extent: side of the field, Å.
-            rng: generator.
+            rng: random generator.
 
         Returns:
-            Carbon atoms ``(M, 3)`` Å, their heights counted from the surface of the sheet they lie on, positive above
-            and negative below; and for each of the points whether its column is labelled, bool ``(N,)``.
+            Carbon atoms ``(M, 3)`` Å, with heights relative to the covered surface of the sheet, positive above and
+            negative below; and whether the column at each point is labelled, bool ``(N,)``.
         """
         atoms, cover = np.zeros((0, 3)), np.zeros(len(points))
         if rng.random() < self.probability:
@@ -92,7 +92,7 @@ class Contamination:
         return atoms, cover <= self.labelled_under
 
     def _thickness(self, extent: float, rng: np.random.Generator) -> np.ndarray:
-        """Map ``(Y, X)`` of the thickness of one patch, Å."""
+        """Draw the thickness map ``(Y, X)`` of one patch, Å."""
         number = max(2, round(extent / PITCH))
         y, x = np.mgrid[:number, :number].reshape(2, -1) * PITCH
         points = np.column_stack([x, y])
@@ -109,12 +109,12 @@ class Contamination:
         return thickness * np.minimum(inward / taper, 1.0) * np.clip(lumps, 0.3, 1.7)
 
     def _film(self, thickness: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Atoms ``(M, 3)`` Å of a film on a plane, below the surface that a map of thickness describes."""
+        """Draw the atoms ``(M, 3)`` Å of a film that lies on the plane z = 0 and has the given thickness map."""
         rows, columns = np.nonzero(thickness)
         if not len(rows):
             return np.zeros((0, 3))
         corner = np.array([columns.min(), rows.min()]) * PITCH
-        # Amorphous carbon is made in a periodic box, which must hold its shortest period twice.
+        # The periodic box of the amorphous carbon must be more than two bond lengths wide.
         size = np.maximum(np.array([np.ptp(columns) + 1, np.ptp(rows) + 1]) * PITCH, 4.0)
         box = [*size, float(thickness.max())]
         atoms = amorphous_carbon(box, rng, density=self.density.draw(rng), steps=20)
@@ -123,5 +123,5 @@ class Contamination:
 
 
 def _at(points: np.ndarray, thickness: np.ndarray) -> np.ndarray:
-    """A map ``(Y, X)`` at points ``(N, 2)`` Å, by linear interpolation."""
+    """Interpolate a thickness map ``(Y, X)`` linearly at points ``(N, 2)`` Å."""
     return np.asarray(map_coordinates(thickness, points[:, ::-1].T / PITCH, order=1, mode="nearest"))

@@ -1,4 +1,4 @@
-"""Crystals of the fcc and bcc metals: their sites, facets, stacking and thermal motion."""
+"""Crystals of fcc and bcc metals: their sites, facets, stacking and thermal motion."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from hrtem.errors import InputError
 
 Direction = tuple[int, int, int]
 
-#: Zone axes, and for each a direction across it that serves as y before the in-plane rotation.
+#: Zone axes, each with the perpendicular direction that becomes y before the in-plane rotation.
 ZONE_AXES: dict[Direction, Direction] = {(1, 0, 0): (0, 1, 0), (1, 1, 0): (0, 0, 1), (1, 1, 1): (1, -1, 0)}
 
-#: Normals of the {111} planes of fcc whose reversed stacking leaves the columns along a zone axis straight: planes
-#: along [110], and the one across [111]; each with the Shockley partial, in a/6, that turns fcc into hcp stacking.
+#: Normals of the {111} planes of fcc whose reversed stacking leaves the columns along a zone axis straight: the planes
+#: parallel to [110] and the plane perpendicular to [111]. Each normal is followed by the Shockley partial, in a/6, that
+#: turns fcc into hcp stacking.
 TWIN_PLANES: dict[Direction, list[tuple[Direction, Direction]]] = {
     (1, 0, 0): [],
     (1, 1, 0): [((1, -1, 1), (1, -1, -2)), ((1, -1, -1), (1, -1, 2))],
@@ -25,7 +26,8 @@ TWIN_PLANES: dict[Direction, list[tuple[Direction, Direction]]] = {
 }
 
 #: Debye-Waller factors B = 8π² u² at 280 K, Å²: L.-M. Peng, G. Ren, S. L. Dudarev and M. J. Whelan, Acta Cryst. A52
-#: (1996) 456, table 1; Rh and Ir, which it lacks, by Debye's model with the temperatures 480 and 420 K.
+#: (1996) 456, table 1. Rh and Ir are missing there and follow from the Debye model with Debye temperatures of 480 and
+#: 420 K.
 DEBYE_WALLER = {
     "Al": 0.746, "V": 0.546, "Cr": 0.239, "Fe": 0.310, "Ni": 0.340, "Cu": 0.526, "Nb": 0.429, "Mo": 0.205,
     "Rh": 0.146, "Pd": 0.425, "Ag": 0.702, "Ta": 0.308, "W": 0.153, "Ir": 0.102, "Pt": 0.356, "Au": 0.593,
@@ -34,7 +36,7 @@ DEBYE_WALLER = {
 
 
 def _family(*indices: int) -> list[Direction]:
-    """All directions that the indices give in any order and with any signs."""
+    """All directions with these indices in cyclic order and with any signs."""
     signed = product(*({index, -index} for index in indices))
     turned = {tuple(np.roll(normal, shift).tolist()) for normal in signed for shift in range(3)}
     return sorted(turned)
@@ -42,17 +44,17 @@ def _family(*indices: int) -> list[Direction]:
 
 @dataclass(frozen=True)
 class Crystal:
-    """An fcc or bcc lattice, in integers of a/6, a unit that holds twins as well.
+    """An fcc or bcc lattice with integer coordinates in units of a/6, in which twins have integer coordinates too.
 
     Attributes:
         structure: ``fcc`` or ``bcc``.
-        facets: ``(F, 3)`` normals, the closest packed planes and {100}.
-        atoms_per_cell: in the cubic cell.
-        bond: neighbours are closer than this, a/6; in bcc those of the second shell, 15 % farther, count as well.
-        coordination: neighbours of an atom inside.
-        held: an atom on top of a closest packed facet has so many neighbours; with fewer it does not stay.
-        epitaxy: zone axis and facet that lie along the [110] and on the (111) of a fluorite support: parallel for fcc,
-            in the orientation of Nishiyama and Wassermann for bcc.
+        facets: ``(F, 3)`` normals of the closest packed planes and of {100}.
+        atoms_per_cell: number of atoms in the cubic cell.
+        bond: largest distance of bonded neighbours, a/6; in bcc the second shell, 15 % farther away, counts as well.
+        coordination: number of neighbours of an atom in the bulk.
+        held: number of neighbours of an atom on top of a closest packed facet; an atom with fewer is removed.
+        epitaxy: zone axis parallel to [110] and facet parallel to (111) of a fluorite support: cube on cube for fcc,
+            the Nishiyama-Wassermann orientation for bcc.
     """
 
     structure: str
@@ -74,7 +76,7 @@ class Crystal:
         return 3 * cells[np.sum(cells**2, axis=1) <= (reach / 3) ** 2]
 
     def spacing(self, axis: Direction) -> float:
-        """Distance of two atoms of a column along ``axis``, a/6."""
+        """Distance between neighbouring atoms of a column along ``axis``, a/6."""
         joined = sum(axis) % 2 == 0 if self.structure == "fcc" else len({index % 2 for index in axis}) == 1
         return float(3 * np.linalg.norm(axis)) * (1 if joined else 2)
 
@@ -84,10 +86,10 @@ BCC = Crystal("bcc", np.array(_family(1, 1, 0) + _family(1, 0, 0)), 2, 6.1, 14, 
 
 
 def crystal_of(element: str) -> tuple[Crystal, float]:
-    """The crystal of an ``element`` and its lattice constant in Å, from the table of ASE.
+    """Look up the crystal of an ``element`` and its lattice constant in Å in ASE's table.
 
     Raises:
-        InputError: not the symbol of an element, or one that is neither fcc nor bcc.
+        InputError: ``element`` is not the symbol of an element, or the element is neither fcc nor bcc.
     """
     known = {"fcc": FCC, "bcc": BCC}
     state: Any = reference_states[atomic_numbers.get(element, 0)] or {}
@@ -99,9 +101,9 @@ def crystal_of(element: str) -> tuple[Crystal, float]:
 
 
 def room_temperature_displacement(element: str) -> float | None:
-    """One-dimensional root mean square displacement of a metal's atoms at 293 K, Å; None where it is not tabulated.
+    """One-dimensional root mean square displacement of a metal's atoms at 293 K, Å; None if it is not tabulated.
 
-    Far above the Debye temperature it grows as the root of the temperature.
+    The tabulated value is scaled from 280 K with the square root of the temperature, the high-temperature limit.
     """
     factor = DEBYE_WALLER.get(element)
     return None if factor is None else float(np.sqrt(factor * (293.0 / 280.0) / (8.0 * np.pi**2)))
@@ -110,34 +112,34 @@ def room_temperature_displacement(element: str) -> float | None:
 def restack(
     sites: np.ndarray, normal: Direction, partial: Direction, planes: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reverse the stacking of the {111} layers of fcc at each of some twin planes.
+    """Reverse the stacking of the {111} layers of fcc at each of the given twin planes.
 
-    Two planes side by side are an intrinsic stacking fault.
+    Two adjacent twin planes form an intrinsic stacking fault.
 
     Args:
         sites: ``(N, 3)`` int, a/6.
-        normal, partial: of the layers, as in :data:`TWIN_PLANES`.
-        planes: numbers of the layers that are mirror planes; layer 0 holds the origin.
+        normal, partial: normal of the layers and Shockley partial, as in :data:`TWIN_PLANES`.
+        planes: indices of the layers that are mirror planes; layer 0 contains the origin.
 
     Returns:
-        The sites ``(N, 3)`` int, a/6, and which of them belong to mirrored layers, bool ``(N,)``.
+        The sites ``(N, 3)`` int, a/6, and whether each site belongs to a mirrored layer, bool ``(N,)``.
     """
     layer = sites @ np.array(normal) // 6
     layers = np.arange(layer.min(), layer.max() + 1)
     mirrored = np.searchsorted(np.sort(planes), layers) % 2 == 1
-    # Each reversed step moves what lies above by one partial; three of them are a lattice vector.
+    # Each reversed step shifts all layers above by one partial; three partials add up to a lattice vector.
     shift = (np.cumsum(mirrored) + 1) % 3 - 1
     own = layer - layers[0]
     return sites + shift[own][:, None] * np.array(partial), mirrored[own]
 
 
 def mirror_images(normals: np.ndarray, plane: Direction) -> np.ndarray:
-    """Mirror images of ``normals`` ``(F, 3)`` in the plane with that normal."""
+    """Mirror ``normals`` ``(F, 3)`` in the plane whose normal is ``plane``."""
     across = np.array(plane) / np.linalg.norm(plane)
     return normals - 2.0 * (normals @ across)[:, None] * across
 
 
 def frame(axis: Direction, down: Direction) -> np.ndarray:
-    """Rotation ``(3, 3)``: ``positions @ frame`` has ``axis`` along z and ``down`` along y, which must be normal."""
+    """Rotation ``(3, 3)``: ``positions @ frame`` has ``axis`` along z and ``down``, perpendicular to it, along y."""
     z, y = (np.array(vector) / np.linalg.norm(vector) for vector in (axis, down))
     return np.stack([np.cross(y, z), y, z], axis=1)

@@ -1,4 +1,4 @@
-"""Any structure that ASE reads, as a thin crystal along a zone axis or as the finished model that it is."""
+"""Structures from files that ASE reads, as a thin crystal along a zone axis or as a finished model."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ from hrtem.samples.base import VACUUM, rotation
 from hrtem.samples.projection import Projection
 from hrtem.samples.sheet import Sheet
 
-#: The class of any column, whatever it is made of.
+#: Class name for columns of any composition.
 COLUMN = "column"
 
 #: Heaviest element whose scattering is tabulated.
 LAWRENCIUM = 103
 
-#: What contamination is made of.
+#: Atomic number of the contamination.
 CARBON = 6
 
-#: Atoms that are closer than this are alternatives of a disordered structure, Å; H₂ measures 0.74.
+#: Two atoms closer than this are alternative sites of a disordered structure, Å; the bond of H₂ is 0.74 long.
 CLOSEST = 0.5
 
 
 class StructureFile(Sheet):
     """A crystal that fills the field, or a finished model, read from a file.
 
-    The beam travels along +z and along the zone axis [u v w]: seen along the beam, as an image with x to the
-    right and y down shows it, [u v w] points away. Mirror images are never made, so a crystal keeps its hand.
+    The beam travels along +z, which is parallel to the zone axis [u v w]: in an image with x to the right and y
+    down, [u v w] points away from the viewer. Structures are never mirrored, so a crystal keeps its handedness.
 
-    Columns follow from the projection, see :class:`Projection`. With the class ``column`` all of them are
-    labelled; otherwise the classes are compositions of columns, as ``Sr`` and ``TiO``, and other columns are
-    background. A column keeps its class where the surface cuts it or atoms are missing.
+    Columns follow from the projection, see :class:`Projection`. With the class ``column``, all columns are
+    labelled; otherwise the classes are compositions of columns, such as ``Sr`` and ``TiO``, and other columns are
+    background. A column keeps its class if a surface cuts it or atoms are missing.
 
-    A file with several structures is a family of which each draw takes one. Of sites that elements share at
-    random ASE reads the most frequent element.
+    From a file with several structures, each draw takes one structure at random. For sites with mixed occupancy,
+    ASE reads the most frequent element.
 
     Args:
-        name: the sample's name.
+        name: name of the sample.
         classes: ``("column",)`` or compositions that occur.
         extent: side of the field of view, Å.
-        rms_displacement: thermal displacement of elements, Å; ``default`` holds for all others.
-        structure: file; a relative path starts where the command does.
-        repeat: continue the crystal without end; False takes a finished model as it is, whole and in the
-            middle of the field.
-        zone_axes: directions [u v w] along the beam; each draw takes one. They refer to the lattice vectors, and
+        rms_displacement: thermal displacement of elements, Å; ``default`` applies to elements that are not listed.
+        structure: path of the file; a relative path refers to the working directory of the command.
+        repeat: repeat the unit cell as an infinite crystal; False keeps a finished model as it is, complete and
+            centred in the field.
+        zone_axes: directions [u v w] along the beam; each draw takes one. They refer to the lattice vectors, or
             with ``repeat=False`` to the cartesian axes of the file.
-        thickness: of the crystal along the beam, Å, a number or a range; None takes one period as it is, for
-            the cell of a sheet or a slab with its vacuum.
+        thickness: thickness of the crystal along the beam, Å, a number or a range; None keeps one period along the
+            beam, for a sheet or slab with vacuum in its cell.
         merge: atoms whose projections are closer than this share a column, Å.
-        rotation: angle from x towards y of the projected first lattice vector (of the second, if the first lies
-            along the beam), degrees, a number or a range.
+        rotation: angle from x towards y of the projected first lattice vector (or of the second, if the first is
+            parallel to the beam), degrees, a number or a range.
         tilt: angle between zone axis and beam, degrees, a number or a range; its azimuth is random.
         vacancy: fraction of the atoms that are missing, a number or a range.
         rattle: standard deviation of random static displacements along each axis, Å, a number or a range.
-        sheet: strain, shear and contamination, and of crystals holes, edges and corrugation, see :class:`Sheet`.
+        sheet: strain, shear and contamination, and for crystals holes, edges and corrugation, see :class:`Sheet`.
     """
 
     def __init__(
@@ -144,9 +144,11 @@ class StructureFile(Sheet):
     def _crystal(
         self, view: Projection, tilt: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """Positions ``(M, 3)`` Å about the middle, their atoms of the cell, their columns, and the thickness, Å.
+        """Build a crystal larger than the field; it also extends beyond the surfaces at which it is cut later.
 
-        The crystal is grown beyond the field, and beyond its surfaces where it will be cut along the beam.
+        Returns:
+            Positions ``(M, 3)`` Å about the centre, the index in the cell and the column of each atom, and the
+            thickness, Å.
         """
         thickness = np.inf if self.thickness is None else self.thickness.draw(rng)
         height = view.period if self.thickness is None else thickness
@@ -167,7 +169,7 @@ class StructureFile(Sheet):
         return positions[keep], atom[keep], column[keep], thickness
 
     def _labels(self, view: Projection) -> np.ndarray:
-        """Class of the column of each atom of the cell; -1 is background."""
+        """Class of the column to which each atom of the cell belongs; -1 is background."""
         if self.classes == (COLUMN,):
             return np.zeros(len(view.names), int)
         index = {name: label for label, name in enumerate(self.classes)}
@@ -175,7 +177,7 @@ class StructureFile(Sheet):
 
 
 def _with_columns(atoms: Atoms, classes: tuple[str, ...]) -> tuple[Atoms, Columns]:
-    """Count ``column`` anew from 0 and give the columns, whose class is the ``label`` of their atoms."""
+    """Renumber ``column`` from 0 and return the atoms and columns; a column's class is the ``label`` of its atoms."""
     label, column = atoms.arrays.pop("label"), atoms.arrays["column"]
     inside = column >= 0
     _, example, column[inside], counts = np.unique(
@@ -186,7 +188,7 @@ def _with_columns(atoms: Atoms, classes: tuple[str, ...]) -> tuple[Atoms, Column
 
 
 def _read(path: Path, periodic: bool) -> tuple[list[Atoms], str]:
-    """The structures in a file, and its checksum."""
+    """Read the structures in a file, and its checksum."""
     if not path.is_file():
         raise InputError(f"sample.structure must be a file, and {path} does not exist.")
     try:
@@ -205,7 +207,7 @@ def _read(path: Path, periodic: bool) -> tuple[list[Atoms], str]:
 
 
 def _check(atoms: Atoms, path: Path, periodic: bool) -> None:
-    """Refuse what cannot be simulated."""
+    """Raise an error if a structure cannot be simulated."""
     if not len(atoms) or not np.isfinite(atoms.positions).all():
         raise InputError(f"sample.structure must hold atoms at finite positions, and {path} does not.")
     unknown = {
@@ -228,7 +230,7 @@ def _check(atoms: Atoms, path: Path, periodic: bool) -> None:
 
 
 def _zone_axes(value: Any) -> list[list[int]]:
-    """Directions of three integers each."""
+    """Parse a list of directions of three integers each."""
     try:
         axes = [[float(index) for index in axis] for axis in value]
     except (TypeError, ValueError):
@@ -242,7 +244,7 @@ def _zone_axes(value: Any) -> list[list[int]]:
 
 
 def _known(classes: Sequence[str], projections: Sequence[Projection], where: str, name: str) -> tuple[str, ...]:
-    """The ``classes``, if a sample may have them."""
+    """Return ``classes`` if they are ``column`` alone or compositions that occur in the projections."""
     found: dict[str, None] = {}
     for projection in projections:
         weight = np.bincount(projection.first, projection.numbers, len(projection.numbers))[projection.first]
@@ -256,7 +258,7 @@ def _known(classes: Sequence[str], projections: Sequence[Projection], where: str
 
 
 def _displacements(given: Mapping[str, float], elements: Sequence[str]) -> dict[str, float]:
-    """A displacement for each of the ``elements`` that is named or has a default."""
+    """Displacement of each element, as ``given`` or from its default."""
     for symbol, value in given.items():
         if symbol != "default" and symbol not in atomic_numbers:
             raise InputError(f"sample.rms_displacement must name elements or default, got {symbol!r}.")

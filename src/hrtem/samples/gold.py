@@ -1,4 +1,4 @@
-"""Gold nanoparticles seen close to a zone axis, in vacuum or on a support, and those of any fcc or bcc metal."""
+"""Nanoparticles of gold or any other fcc or bcc metal, seen close to a zone axis, in vacuum or on a support."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from hrtem.samples.crystal import ZONE_AXES, Direction, frame
 from hrtem.samples.particle import Particle
 from hrtem.samples.support import Support
 
-#: No atom of the particle lies closer to the border of the field, Å.
+#: Smallest distance of the particle's atoms from the border of the field, Å.
 BORDER = 1.0
 
 
 class Gold(Particle):
-    """A particle close to a zone axis, alone, on a film of carbon or beside ceria.
+    """A particle close to a zone axis, in vacuum, on a carbon film or on ceria.
 
-    On ceria the particle stands on a closest packed facet, parallel to the (111) surface, and shows the zone axis of
-    its epitaxy along ceria's [110] and the beam. Only the particle's columns are labelled.
+    On ceria, the particle stands on a closest packed facet parallel to the (111) surface. The zone axis of its epitaxy
+    is parallel to the [110] of ceria and to the beam. Only the columns of the particle are labelled.
 
     Args:
-        name, classes, extent, rms_displacement: see :class:`Particle`. The particle always lies in the field as a
-            whole: one whose shape is too long is drawn again 5 % smaller.
+        name, classes, extent, rms_displacement: see :class:`Particle`. The particle always lies entirely in the field:
+            a particle that is too long is drawn again with a 5 % smaller diameter.
         zone_axes: directions along the beam, of the families [1, 0, 0], [1, 1, 0] and [1, 1, 1]; each particle
-            takes one of them with equal chance.
+            takes one of them with equal probability.
         tilt: angle between zone axis and beam, degrees, a number or a range; its azimuth is random. Ceria tilts with
             its particle.
-        rotation: of the whole about the beam, degrees, a number or a range; at 0 ceria fills the side of large y.
-        offset: distance of the particle's centre from the centre of the field, Å, a number or a range; less where the
-            particle would leave the field.
+        rotation: rotation of particle and support about the beam, degrees, a number or a range; at 0, ceria fills the
+            side of large y.
+        offset: distance of the particle's centre from the centre of the field, Å, a number or a range; it is reduced
+            if the particle would leave the field.
         support, carbon_thickness, carbon_edge, ceria_thickness, ceria_step, ceria_vacancy: see :class:`Support`.
         particle: element, lattice, size, shape and surface, see :class:`Particle`.
 
     Raises:
         InputError: a setting is out of its range, the particle is larger than the field, the element has no known
-            structure or displacement, or ``zone_axes`` lacks the one that ceria needs.
+            structure or displacement, or ``zone_axes`` lacks the zone axis that ceria needs.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Gold(Particle):
         return scene.structure(scene.sites)
 
     def scene(self, rng: np.random.Generator) -> ParticleScene:
-        """Draw a particle with its surroundings and the way that they are seen."""
+        """Draw a particle, its support and its orientation relative to the beam."""
         kind = self.support.draw(rng)
         axis = self.crystal.epitaxy[0] if kind == "ceria" else self.zone_axes[rng.integers(len(self.zone_axes))]
         view = self._view(rng)
@@ -100,14 +101,14 @@ class Gold(Particle):
         if kind == "carbon":
             rest = self.support.carbon(particle + place, self.extent, rng)
         elif kind == "ceria":
-            # As far as the farthest corner of the field, so that the slab fills it whichever way it is turned.
+            # Up to the farthest corner of the field, so that the slab fills the field at every rotation.
             reach = np.hypot(*(self.extent / 2 + np.abs(place[:2] - self.extent / 2)))
             rest = self.support.ceria(upright, float(reach), rng)
             rest.positions = view.apply(rest.positions) + place
         return ParticleScene(self, axis, sites, basis, middle, view, place, rest)
 
     def _view(self, rng: np.random.Generator) -> Rotation:
-        """How the structure is turned about the beam, and then tilted."""
+        """Draw the rotation of the structure: first about the beam, then the tilt."""
         tilt, azimuth = np.radians(self.tilt.draw(rng)), rng.uniform(0.0, 2.0 * np.pi)
         lean = Rotation.from_rotvec(tilt * np.array([np.cos(azimuth), np.sin(azimuth), 0.0]))
         return lean * Rotation.from_rotvec([0.0, 0.0, np.radians(self.rotation.draw(rng))])
@@ -115,10 +116,12 @@ class Gold(Particle):
     def _in_the_field(
         self, axis: Direction, supported: bool, view: Rotation, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Sites and positions, ``(N, 3)`` a/6 and Å, of a particle that fits into the field in this view.
+        """Draw a particle that fits into the field in this view.
 
-        The positions have their mean at the origin, the zone axis along z and a support on the side of large y. What
-        leads from sites to them follows: a basis ``(3, 3)`` and the mean ``(3,)`` that was taken off, Å.
+        Returns:
+            Sites ``(N, 3)`` a/6; their upright positions ``(N, 3)`` Å, with the mean at the origin, the zone axis along
+            z and a support on the side of large y; and the basis ``(3, 3)`` and mean ``(3,)``, both Å, for which
+            ``positions = sites @ basis - mean``.
         """
         a, diameter = self.cell(rng), self.diameter.draw(rng)
         down = self.crystal.epitaxy[1] if supported else ZONE_AXES[axis]
@@ -133,7 +136,7 @@ class Gold(Particle):
             diameter *= 0.95
 
     def _place(self, particle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Where the origin of the ``particle`` ``(N, 3)`` Å comes to lie in the field, ``(3,)`` Å."""
+        """Draw the position in the field, ``(3,)`` Å, of the origin of the ``particle`` ``(N, 3)`` Å."""
         direction = rng.uniform(0.0, 2.0 * np.pi)
         wanted = self.extent / 2 + self.offset.draw(rng) * np.array([np.cos(direction), np.sin(direction)])
         low = BORDER - particle[:, :2].min(axis=0)
@@ -143,15 +146,16 @@ class Gold(Particle):
 
 @dataclass(frozen=True)
 class ParticleScene:
-    """A particle with its surroundings, whose sites may be filled otherwise.
+    """A particle and its support, for which structures with other filled sites can be built.
 
     Attributes:
-        sample: what drew it.
+        sample: the sample that drew the scene.
         axis: zone axis.
-        sites: ``(N, 3)`` int, a/6, the atoms that were drawn.
-        basis, middle: ``(3, 3)`` and ``(3,)`` Å; ``sites @ basis - middle`` is upright, a support at large y.
-        view: how the upright structure is seen.
-        place: ``(3,)`` Å, where its origin lies in the field.
+        sites: sites of the atoms that were drawn, ``(N, 3)`` int, a/6.
+        basis, middle: ``(3, 3)`` and ``(3,)`` Å; ``sites @ basis - middle`` are the positions in the upright
+            orientation, with a support at large y.
+        view: rotation of the upright structure relative to the beam.
+        place: position of the particle's origin in the field, ``(3,)`` Å.
         rest: the support in the field, without the particle.
     """
 
@@ -165,11 +169,11 @@ class ParticleScene:
     rest: Atoms
 
     def positions(self, sites: np.ndarray) -> np.ndarray:
-        """Where ``sites`` ``(N, 3)`` a/6 lie in the field, ``(N, 3)`` Å, along z up to a constant."""
+        """Positions ``(N, 3)`` Å of ``sites`` ``(N, 3)`` a/6 in the field; z is defined up to a constant."""
         return self.view.apply(sites @ self.basis - self.middle) + self.place
 
     def structure(self, sites: np.ndarray) -> tuple[Atoms, Columns]:
-        """Atoms and columns with these ``sites`` ``(N, 3)`` a/6 filled; see :class:`Sample`."""
+        """Build the atoms and columns with the given ``sites`` ``(N, 3)`` a/6 filled; see :class:`Sample`."""
         sample = self.sample
         particle = self.positions(sites)
         atoms = Atoms([sample.element] * len(particle), particle) + self.rest
@@ -192,7 +196,7 @@ def _listed(zone_axes: Any) -> list[Any]:
 
 
 def _zone_axis(axis: Any) -> Direction:
-    """The member of the direction's family that :data:`ZONE_AXES` names."""
+    """The representative in :data:`ZONE_AXES` of the family of a direction."""
     try:
         u, v, w = sorted((abs(index) for index in axis), reverse=True)
     except (TypeError, ValueError):

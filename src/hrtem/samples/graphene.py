@@ -20,28 +20,28 @@ from hrtem.samples.sheet import RIM, Sheet
 #: Height of a carbon atom on a bridge site, Å (Lehtinen et al., Phys. Rev. Lett. 91, 017202, 2003).
 ADATOM_HEIGHT = 1.87
 
-#: How many bonds of a divacancy are rotated, and how often: 5-8-5, 555-777, 5555-6-7777.
+#: Probabilities that 0, 1 or 2 bonds of a divacancy are rotated: 5-8-5, 555-777, 5555-6-7777 rings.
 RECONSTRUCTIONS = (0.4, 0.4, 0.2)
 
-#: Least length of a bond in a loop, in units of that of graphene.
+#: Shortest allowed bond in a loop, in units of the bond length of graphene.
 SHORTEST = 0.89
 
 
 class CarbonSheet(Sheet):
-    """A sheet of three-bonded carbon, drawn as a network of rings, see :class:`RingNetwork`.
+    """A sheet of three-coordinated carbon, drawn as a network of rings, see :class:`RingNetwork`.
 
     Args:
-        name: the sample's name.
-        classes: ``("C",)`` in any sample of one class.
+        name: name of the sample.
+        classes: ``("C",)``.
         extent: side of the field of view, Å.
         rms_displacement: thermal displacement of C, Å.
         lattice_constant: 2.46 Å for graphene.
         bond_rotation: fraction of the bonds that are rotated (Stone-Wales), a number or a range.
-        divacancy: fraction of the atoms that are missing in pairs, each closed to 5-8-5, 555-777 or 5555-6-7777
-            rings, a number or a range.
-        vacancy: fraction of the atoms that are missing one by one and leave their bonds open, a number or a range.
-        adatom: carbon atoms on bridge sites above or below, as a fraction of the atoms, a number or a range. They
-            stand too near to two atoms of the sheet to be told from them, and belong to no column.
+        divacancy: fraction of the atoms that are missing in pairs, a number or a range; each pair is reconstructed to
+            5-8-5, 555-777 or 5555-6-7777 rings.
+        vacancy: fraction of the atoms that are missing one by one and leave open bonds, a number or a range.
+        adatom: number of carbon atoms on bridge sites above or below the sheet, as a fraction of its atoms, a number or
+            a range. Adatoms are too close to two atoms of the sheet to be resolved, and belong to no column.
         sheet: holes, edges, strain, corrugation, tilt and contamination, see :class:`Sheet`.
     """
 
@@ -71,7 +71,7 @@ class CarbonSheet(Sheet):
 
     @abstractmethod
     def _rings(self, a: float, rng: np.random.Generator) -> tuple[RingNetwork, float | None]:
-        """RingNetwork over the field of view and its rim, and the angle of a zigzag direction if there is one."""
+        """Draw the ring network over the field of view and its rim, and the angle of a zigzag direction, if any."""
 
     def __call__(self, rng: np.random.Generator) -> tuple[Atoms, Columns]:
         """Draw one sheet; see :class:`Sample`."""
@@ -101,7 +101,7 @@ class CarbonSheet(Sheet):
                 rings.rotate(first, second)
 
     def _remove_pairs(self, rings: RingNetwork, rng: np.random.Generator) -> None:
-        """Divacancies at random places among hexagons."""
+        """Make divacancies at random places among hexagons."""
         number = rng.poisson(0.5 * self.divacancy.draw(rng) * len(rings.triangles))
         if not number:
             return
@@ -117,11 +117,11 @@ class Graphene(CarbonSheet):
     """A sheet of graphene: one crystal or several grains, with closed loops of five- and seven-membered rings.
 
     Args:
-        grain_boundary: probability that the field holds two or three grains.
+        grain_boundary: probability that the field contains two or three grains.
         loop: probability of a grain boundary loop (Cockayne et al., Phys. Rev. B 83, 195425, 2011): an elliptic piece
-            of the lattice, turned by 30° about a ring, a bond or an atom. The smallest, seven rings about a ring, is
-            the flower defect of six pentagons and six heptagons.
-        loop_radius: geometric mean of the semi-axes of the piece, Å, a number or a range.
+            of the lattice, rotated by 30° about the centre of a ring, a bond or an atom. The smallest loop, a rotated
+            piece of seven rings, is the flower defect of six pentagons and six heptagons.
+        loop_radius: geometric mean of the semi-axes of the rotated piece, Å, a number or a range.
         loop_aspect: ratio of the semi-axes, a number or a range.
         sheet: see :class:`CarbonSheet`.
     """
@@ -169,10 +169,10 @@ class Graphene(CarbonSheet):
         return rings, angle if grains == 1 else None
 
     def _looped(self, centres: np.ndarray, a: float, rng: np.random.Generator) -> np.ndarray:
-        """The ring centres after a piece of the lattice has been turned by 30 degrees.
+        """Rotate a piece of the lattice by 30 degrees and return the ring centres.
 
-        A piece whose outline leaves other rings than pentagons and heptagons, or bonds that are far too short, is
-        drawn again.
+        The piece is drawn again if its outline produces rings with fewer than five or more than seven sides, or bonds
+        that are far too short.
         """
         for _ in range(20):
             away = np.linalg.norm(centres - rng.uniform(0.0, self.extent, size=2), axis=1)
@@ -195,7 +195,7 @@ class Graphene(CarbonSheet):
 
 
 def _physical(rings: RingNetwork, a: float, radius: float) -> bool:
-    """Whether the rings within ``radius`` of the origin have five to seven sides and relax without crowding."""
+    """Whether all rings within ``radius`` of the origin have five to seven sides and relax without short bonds."""
     inside = np.linalg.norm(rings.centres, axis=1) < radius
     if np.any(np.abs(rings.sizes[inside] - 6) > 1):
         return False
@@ -206,7 +206,7 @@ def _physical(rings: RingNetwork, a: float, radius: float) -> bool:
 
 
 def _reconstruct(rings: RingNetwork, large: int, rng: np.random.Generator) -> None:
-    """Rotate a bond between a large ring and a hexagon with two hexagons at its ends, if there is one."""
+    """Rotate a bond between a large ring and a hexagon that has hexagons at both ends, if such a bond exists."""
     sizes = rings.sizes
     pairs = rings.neighbours
     hexagons = pairs[(pairs == large).any(axis=1)].sum(axis=1) - large
@@ -218,7 +218,7 @@ def _reconstruct(rings: RingNetwork, large: int, rng: np.random.Generator) -> No
 
 
 def _held(keep: np.ndarray, bonds: np.ndarray) -> np.ndarray:
-    """The atoms to ``keep``, bool ``(N,)``, but those on a single bond, which would not survive the beam."""
+    """``keep``, bool ``(N,)``, without atoms that have fewer than two bonds and would not survive the beam."""
     while True:
         alive = keep[bonds].all(axis=1)
         coordination = np.bincount(bonds[alive].ravel(), minlength=len(keep))

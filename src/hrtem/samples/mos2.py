@@ -1,4 +1,4 @@
-"""A single layer of 1H-MoS2, or of its relatives, with vacancies and antisites on both sublattices."""
+"""A single layer of 1H-MoS2 or a related dichalcogenide, with vacancies and antisites on both sublattices."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hrtem.ranges import Range, parse_number
 from hrtem.samples.base import rotation
 from hrtem.samples.sheet import RIM, Sheet
 
-#: Lattice constant and distance of the chalcogen planes, Å. The first are those of the bulk 2H crystals at room
-#: temperature (Wilson and Yoffe, Adv. Phys. 18, 193, 1969), the others are calculated for single layers (PBE, Ding et
-#: al., Physica B 406, 2254, 2011, and the Computational 2D Materials Database). The 1H tellurides of W, Nb and Ta,
-#: which nature prefers distorted, are calculated altogether. All hold within about a percent.
+#: Lattice constant and distance of the chalcogen planes, Å. The lattice constants were measured on bulk 2H crystals at
+#: room temperature (Wilson and Yoffe, Adv. Phys. 18, 193, 1969); the plane distances are calculated for single layers
+#: (PBE, Ding et al., Physica B 406, 2254, 2011, and the Computational 2D Materials Database). For the 1H tellurides of
+#: W, Nb and Ta, which prefer distorted structures in nature, both values are calculated. All are accurate to about 1 %.
 LATTICES = {
     ("Mo", "S"): (3.16, 3.13),
     ("Mo", "Se"): (3.29, 3.34),
@@ -37,44 +37,45 @@ LATTICES = {
 #: Sublattices, the first axis of all arrays of sites.
 METAL, CHALCOGEN = 0, 1
 
-#: What stands at a site, and how many atoms that is.
+#: Occupation of a site, and the number of atoms of each occupation.
 EMPTY, ONE_METAL, ONE_CHALCOGEN, TWO_CHALCOGENS = range(4)
 COUNTS = np.array([0, 1, 1, 2])
 
 
 class MoS2(Sheet):
-    """A 1H sheet across the beam: Mo columns of one atom, S2 columns of two, or any other metal and chalcogen.
+    """A 1H sheet perpendicular to the beam: Mo columns of one atom, S2 columns of two, or another metal and chalcogen.
 
-    A column's class says what stands there, on whichever sublattice: a Mo atom on a site of S2 is of class Mo. A
-    chalcogen site that lost one of its atoms, above or below, is an S column. A site that lost all of its atoms is a
-    column of count 0, labelled as a vacancy, as long as two of its three nearest sites hold atoms to tell where it is
-    and the third holds them or is a vacancy too. Within a hole, beyond an edge or in a large cluster of vacancies there
-    is nothing to label. Atoms do not relax about a defect.
+    The class of a column describes its atoms, independent of the sublattice: a Mo atom on an S2 site has the class Mo.
+    A chalcogen site that lost its upper or lower atom is an S column. A site that lost all of its atoms is a column of
+    count 0 and is labelled as a vacancy if at least two of its three nearest sites are occupied and the third is
+    occupied or a vacancy too. Holes, the region beyond an edge, and large clusters of vacancies carry no labels. Atoms
+    do not relax around a defect.
 
-    Sites are arrays ``(2, n, n)`` of sublattice and lattice vectors, so neighbours need no search.
+    Sites are stored in arrays ``(2, n, n)`` over sublattice and lattice vectors, so neighbours need no search.
 
     Args:
-        name: the sample's name.
+        name: name of the sample.
         classes: ``("Mo", "S2", "S", "Mo vacancy", "S2 vacancy")`` in any order, with ``metal`` for Mo and
             ``chalcogen`` for S.
         extent: side of the field of view, Å.
         rms_displacement: thermal displacement of each element, Å.
         metal: element.
         chalcogen: element.
-        lattice_constant: a, Å, a number or a range; that of :data:`LATTICES` if it is null.
-        thickness: distance of the two chalcogen planes, Å; that of :data:`LATTICES` if it is null.
+        lattice_constant: a, Å, a number or a range; null takes the value of :data:`LATTICES`.
+        thickness: distance of the two chalcogen planes, Å; null takes the value of :data:`LATTICES`.
         metal_vacancy: fraction of the metal atoms that are missing, a number or a range.
-        single_chalcogen_vacancy: fraction of the chalcogen columns that miss one atom, a number or a range.
-        double_chalcogen_vacancy: fraction of the chalcogen columns that miss both, a number or a range.
-        metal_antisite: fraction of the chalcogen sites that hold a metal atom, a number or a range.
-        chalcogen_antisite: fraction of the metal sites that hold one or two chalcogen atoms, a number or a range.
-        disorder: fraction of the sites that hold metal or chalcogen at random, a number or a range. At 1, no
-            neighbour tells what a column is; an empty site is still named after its sublattice.
-        disorder_probability: share of the sheets that are disordered at all.
+        single_chalcogen_vacancy: fraction of the chalcogen columns that lack one atom, a number or a range.
+        double_chalcogen_vacancy: fraction of the chalcogen columns that lack both atoms, a number or a range.
+        metal_antisite: fraction of the chalcogen sites occupied by a metal atom, a number or a range.
+        chalcogen_antisite: fraction of the metal sites occupied by one or two chalcogen atoms, a number or a range.
+        disorder: fraction of the sites occupied by metal or chalcogen at random, a number or a range. At 1, the
+            neighbours of a column carry no information about its species; a vacancy is still named after its
+            sublattice.
+        disorder_probability: fraction of the sheets to which ``disorder`` applies.
         sheet: holes, edges, strain, corrugation, tilt and contamination, see :class:`Sheet`.
     """
 
-    #: Records of other rules are not read.
+    #: Part of the cache key, so that records drawn under other labelling rules are not read.
     fingerprint = "vacancies beside one vacancy are labelled"
 
     def __init__(
@@ -143,13 +144,13 @@ class MoS2(Sheet):
         sites, orientation = self._sites(rng)
         occupant = self._occupants(sites.shape[:3], rng)
         removed = self.torn(sites.reshape(-1, 2), rng, orientation).reshape(occupant.shape)
-        # No atom hangs on a single bond at a rim, and none floats within a cluster of vacancies.
+        # Remove atoms with a single bond at a rim, and isolated atoms within a cluster of vacancies.
         present = _bound(_bound(~removed, bonds=2) & (occupant != EMPTY), bonds=1)
         empty = (occupant == EMPTY) & ~removed
         vacant = empty & (_neighbours(present) >= 2) & (_neighbours(present | empty) == 3)
         occupant = np.where(present, occupant, EMPTY)
         shown = present | vacant
-        # A lone chalcogen sits above or below with equal chance.
+        # A single chalcogen sits above or below with equal probability.
         above = rng.random(occupant.shape) < 0.5
         two, one = occupant == TWO_CHALCOGENS, occupant == ONE_CHALCOGEN
         planes = [
@@ -164,7 +165,7 @@ class MoS2(Sheet):
         order = np.cumsum(shown.ravel()).reshape(shown.shape) - 1
         column = np.concatenate([order[where] for _, where, _ in planes])
         metal, pair, single, no_metal, no_pair = (self.label(each) for each in self.known_classes)
-        # Rows are sublattices, entries are what stands there.
+        # Class by sublattice (rows) and occupation (columns).
         names = np.array([[no_metal, metal, single, pair], [no_pair, metal, single, pair]])
         labels = names[np.nonzero(shown)[0], occupant[shown]]
         return self.laid_out(symbols, positions, column, sites[shown], labels, rng)
@@ -175,7 +176,7 @@ class MoS2(Sheet):
         deformation = self.deformation(rng)
         angle = rng.uniform(0.0, 2.0 * np.pi)
         vectors = a * np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]]) @ deformation @ rotation(angle)
-        # Rows of the lattice are √3/2 a apart, or somewhat less where strain pushes them together.
+        # Lattice rows are √3/2 a apart, or slightly less under compressive strain.
         spacing = np.sqrt(0.75) * a * np.linalg.eigvalsh(deformation)[0]
         reach = int(np.ceil((self.extent / np.sqrt(2.0) + RIM) / spacing)) + 1
         steps = np.arange(-reach, reach + 1) + rng.random((2, 1))
@@ -183,7 +184,7 @@ class MoS2(Sheet):
         return np.stack([metal, metal + vectors.sum(axis=0) / 3.0]), angle
 
     def _occupants(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """What stands at each site of an endless sheet, int ``(2, n, n)``."""
+        """Draw the occupation of each site of an infinite sheet, int ``(2, n, n)``."""
         metal = np.zeros(shape, bool)
         metal[METAL] = True
         chance = rng.random(shape)
@@ -199,7 +200,7 @@ class MoS2(Sheet):
         chance = rng.random(shape)
         no_metal, single, double = self.metal_vacancy.draw(rng), self.single.draw(rng), self.double.draw(rng)
         missing = (chance < double + single).astype(int) + (chance < double)
-        # One or two chalcogens replace a metal atom with equal chance.
+        # One or two chalcogens replace a metal atom with equal probability.
         missing = np.where(swapped & ~disordered & ~metal, np.maximum(missing, rng.integers(2, size=shape)), missing)
         return np.where(
             metal, np.where(chance < no_metal, EMPTY, ONE_METAL), (TWO_CHALCOGENS - missing) * (missing < 2)
@@ -207,7 +208,7 @@ class MoS2(Sheet):
 
 
 def _neighbours(present: np.ndarray) -> np.ndarray:
-    """How many of its three nearest sites are ``present``, for each site ``(2, n, n)``."""
+    """Number of ``present`` sites among the three nearest neighbours of each site, ``(2, n, n)``."""
     metal, chalcogen = present.astype(int)
     return np.stack(
         [
@@ -218,7 +219,7 @@ def _neighbours(present: np.ndarray) -> np.ndarray:
 
 
 def _bound(present: np.ndarray, bonds: int) -> np.ndarray:
-    """The sites ``present`` that keep at least so many ``bonds`` when all others are lost, as bool ``(2, n, n)``."""
+    """Remove sites with fewer than ``bonds`` present neighbours until none is left; returns bool ``(2, n, n)``."""
     while np.any(loose := present & (_neighbours(present) < bonds)):
         present = present & ~loose
     return present

@@ -24,35 +24,37 @@ from hrtem.samples.crystal import (
 class Particle(Sample):
     """An fcc or bcc particle.
 
-    The shape follows Wulff's construction: each facet lies at a distance from the centre that is proportional
-    to its surface energy, here with a random factor for each facet, since particles on a support are seldom
-    in equilibrium. A twin's facets are the mirror images of the others. Then the surface loses atoms, the ones with
-    the fewest bonds first of all, and gains islands and short columns of adatoms.
+    The shape follows Wulff's construction: the distance of each facet from the centre is proportional to its surface
+    energy, here times a random factor for each facet, since particles on a support are seldom in equilibrium. The
+    facets of a twin are the mirror images of the others. Afterwards, the surface loses atoms, preferably atoms with
+    few bonds, and gains islands and short columns of adatoms.
 
     Args:
-        name, classes, extent: see :class:`Sample`; the one class is the element.
-        rms_displacement: thermal displacement of each element, Å; a metal that is left out has its tabulated one.
+        name, classes, extent: see :class:`Sample`; the only class is the element.
+        rms_displacement: thermal displacement of each element, Å; the tabulated value is used for a metal that is not
+            listed.
         support_elements: further elements that must have a displacement.
         element: symbol of an fcc or bcc metal.
-        lattice_constant: cubic, Å, a number or a range; None is that of ASE's table.
+        lattice_constant: cubic lattice constant, Å, a number or a range; None takes the value of ASE's table.
         strain: relative change of the lattice constant, a number or a range.
-        diameter: of the sphere of equal volume before erosion, Å, a number or a range.
-        longest: atoms in a column through the middle of the particle, a number or a range; the Wulff shape is
-            stretched or flattened along the beam to that, which makes its inclined facets stepped. None leaves the
-            shape as it is.
-        stretched: share of the particles in which that is so; the others keep their shape.
-        thickest: of a shape that is stretched, Å along the beam; ``longest`` ends there.
-        surface_energy_ratio: energy of a {100} facet over that of the closest packed, a number or a range.
-        facet_spread: each facet's distance varies by at most this fraction to either side, a number or a range.
+        diameter: diameter of the sphere of equal volume before erosion, Å, a number or a range.
+        longest: number of atoms in a column through the centre of the particle, a number or a range; the Wulff shape
+            is stretched or flattened along the beam to this length, which makes its inclined facets stepped. None
+            keeps the shape.
+        stretched: fraction of the particles to which ``longest`` applies; the others keep their shape.
+        thickest: largest thickness of a stretched shape along the beam, Å; it limits ``longest``.
+        surface_energy_ratio: energy of a {100} facet over that of the closest packed facet, a number or a range.
+        facet_spread: largest random change of each facet's distance to either side, as a fraction, a number or a range.
         contact: distance of the support's surface from the centre over that of a free facet (Winterbottom's
             construction), a number or a range.
-        twin: probability of a twin plane, or of a stacking fault, two planes side by side; several may follow. Only in
-            fcc along [1, 1, 0] (planes along the beam) and [1, 1, 1] (planes across it), where columns stay straight.
-        roughness: in each of three rounds of erosion an atom with n of 12 bonds (bcc: of 14) is lost with the
+        twin: probability of a twin plane or of a stacking fault (two adjacent twin planes); several may follow. Twins
+            occur only in fcc along [1, 1, 0] (planes parallel to the beam) and [1, 1, 1] (planes perpendicular to it),
+            where columns stay straight.
+        roughness: in each of three rounds of erosion, an atom with n of 12 bonds (bcc: of 14) is lost with the
             probability ``roughness (1 - n/12)``; a number or a range.
         terraces: number of islands one layer high, a number or a range.
-        adatoms: number of short columns on facets that are seen edge-on, a number or a range.
-        adatom_length: atoms in each of these, a number or a range.
+        adatoms: number of short adatom columns on facets seen edge-on, a number or a range.
+        adatom_length: number of atoms in each adatom column, a number or a range.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class Particle(Sample):
         self.thickest = parse_number("sample.thickest", thickest, unit="Å", minimum=5.0, maximum=500.0)
 
     def cell(self, rng: np.random.Generator) -> float:
-        """The lattice constant of one particle, Å."""
+        """Draw the lattice constant of one particle, Å."""
         return self.lattice_constant.draw(rng) * (1.0 + self.strain.draw(rng))
 
     def sites(
@@ -125,10 +127,10 @@ class Particle(Sample):
 
         Args:
             a: lattice constant, Å.
-            diameter: Å.
-            axis: along the beam.
-            supported: the particle is cut where the support begins, on the crystal's facet of epitaxy.
-            rng: generator.
+            diameter: diameter of the sphere of equal volume, Å.
+            axis: zone axis along the beam.
+            supported: whether the particle is cut at the surface of a support, on its epitaxial facet.
+            rng: random generator.
 
         Returns:
             ``(N, 3)`` int, a/6, with the centre of the Wulff shape near the origin.
@@ -139,7 +141,7 @@ class Particle(Sample):
         stretch = self._stretch(a, diameter, axis, rng)
         sites = self.crystal.sites(max(1.0, stretch) * diameter / unit + SHELL)
         if stretch > 1.0:
-            # A rod fills little of the sphere around it.
+            # A rod fills only a small part of the sphere around it.
             across = np.linalg.norm(np.cross(sites, axis), axis=1) / np.linalg.norm(axis)
             sites = sites[across <= diameter / unit + SHELL]
 
@@ -162,7 +164,7 @@ class Particle(Sample):
         limit = smallest(size, number)
         near = (size <= limit + SHELL) & (below <= limit)
         sites, filled, below = sites[near], size[near] <= limit, below[near]
-        # Those within half a layer of the lowest atoms stand on the support.
+        # Sites within half a layer of the lowest atoms stand on the support.
         braced = below > below[filled].max() - 2.0 if supported else np.zeros(len(sites), bool)
         cluster = Cluster(self.crystal, sites, filled, braced)
         cluster.erode(self.roughness.draw(rng), rng)
@@ -173,22 +175,22 @@ class Particle(Sample):
         return sites[cluster.filled]
 
     def _stretch(self, a: float, diameter: float, axis: Direction, rng: np.random.Generator) -> float:
-        """How many times longer along the beam a particle is than its Wulff shape."""
+        """Draw the factor by which a particle is stretched along the beam relative to its Wulff shape."""
         if self.longest is None or rng.random() >= self.stretched:
             return 1.0
         length = self.longest.draw(rng) * self.crystal.spacing(axis) * (a / 6.0)
         return min(length, self.thickest) / diameter
 
     def _energies(self, rng: np.random.Generator) -> np.ndarray:
-        """Surface energies of the facets, ``(F,)``, relative to the closest packed one."""
+        """Draw the surface energies of the facets, ``(F,)``, relative to the closest packed facet."""
         spread = self.facet_spread.draw(rng)
         cube = np.abs(self.crystal.facets).sum(axis=1) == 1
         energies = np.where(cube, self.surface_energy_ratio.draw(rng), 1.0)
         return energies * rng.uniform(1.0 - spread, 1.0 + spread, size=len(energies))
 
     def _planes(self, diameter: float, rng: np.random.Generator) -> list[int]:
-        """Layers that are twin planes, for a ``diameter`` in lattice constants."""
-        # From the centre to a {111} facet there are √3/2 times as many layers as lattice constants across.
+        """Draw the indices of the layers that are twin planes, for a ``diameter`` in lattice constants."""
+        # The number of layers from the centre to a {111} facet is √3/2 times the diameter in lattice constants.
         layers = max(1, int(0.6 * np.sqrt(0.75) * diameter))
         planes: list[int] = []
         while rng.random() < self.twin:
@@ -199,7 +201,7 @@ class Particle(Sample):
 
 
 def _compressed(sites: np.ndarray, axis: Direction, stretch: float) -> np.ndarray:
-    """``sites`` ``(N, 3)`` of a shape that is ``stretch`` times too long along ``axis``, brought to its own length."""
+    """Compress ``sites`` ``(N, 3)`` along ``axis`` by the factor ``stretch``, back to the unstretched shape."""
     if stretch == 1.0:
         return sites
     along = np.array(axis) / np.linalg.norm(axis)
@@ -207,7 +209,7 @@ def _compressed(sites: np.ndarray, axis: Direction, stretch: float) -> np.ndarra
 
 
 def _whole_numbers(name: str, value: Any, minimum: int) -> Range:
-    """A range up to 20 whose ends are whole numbers."""
+    """Parse a range of whole numbers up to 20."""
     numbers = Range.parse(name, value, minimum=minimum, maximum=20)
     if numbers.low % 1 or numbers.high % 1:
         raise InputError(f"{name} must be a whole number or a range of whole numbers, got {value!r}.")
@@ -215,11 +217,11 @@ def _whole_numbers(name: str, value: Any, minimum: int) -> Range:
 
 
 def _drawn(numbers: Range, rng: np.random.Generator) -> int:
-    """One of the whole numbers of a range, each as likely as another."""
+    """Draw a whole number of a range with equal probability."""
     return int(rng.integers(int(numbers.low), int(numbers.high) + 1))
 
 
 def _with_displacement(displacements: Mapping[str, float], element: str) -> dict[str, float]:
-    """``displacements`` with the tabulated one of ``element``, where there is one and none is given."""
+    """Add the tabulated displacement of ``element`` to ``displacements`` unless they contain the element."""
     tabulated = room_temperature_displacement(element)
     return ({} if tabulated is None else {element: tabulated}) | dict(displacements)

@@ -1,4 +1,4 @@
-"""A structure seen along a direction: its atoms in the frame of the beam, and the columns they project onto."""
+"""Projection of a structure along a direction: atoms in the frame of the beam, and their columns."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from hrtem.errors import InputError
 
 @dataclass(frozen=True)
 class Projection:
-    """Atoms in a frame whose z axis is the direction of view; the beam travels along it.
+    """Atoms in a frame whose z axis is the direction of view, along which the beam travels.
 
-    A column goes by its first atom and by the cell that this atom lies in. So it is by the periodicity of the
-    lattice that atoms share a column, whatever tilt or strain does to them later.
+    A column is identified by its first atom and the unit cell of this atom. The assignment of atoms to columns thus
+    follows from the periodicity of the lattice and does not depend on later tilt or strain.
 
     Attributes:
-        positions: ``(N, 3)`` Å, of one cell of a crystal, or of a whole model about its middle.
+        positions: ``(N, 3)`` Å, positions in one cell of a crystal, or in a complete model relative to its centre.
         numbers: ``(N,)`` atomic numbers.
         across: ``(2, 3)`` Å, two lattice vectors whose projections span the lattice of the columns.
-        period: of the crystal along the beam, Å.
-        first: ``(N,)`` the first atom in the column of each atom.
-        cell: ``(N, 2)`` steps along ``across`` from the cell of each atom to that of the first.
-        names: ``(N,)`` composition of the column of each atom.
+        period: period of the crystal along the beam, Å.
+        first: ``(N,)``, index of the first atom in the column of each atom.
+        cell: ``(N, 2)``, steps along ``across`` from the cell of each atom to the cell of the column's first atom.
+        names: ``(N,)``, composition of the column of each atom.
     """
 
     positions: np.ndarray
@@ -45,19 +45,19 @@ class Projection:
 
     @classmethod
     def of_crystal(cls, atoms: Atoms, axis: Sequence[int], merge: float) -> Projection:
-        """A periodic structure seen along [u v w] of its own lattice vectors.
+        """Project a periodic structure along [u v w] of its own lattice vectors.
 
-        The projection of its first lattice vector is x, or that of its second where the first lies along the beam.
-        A column is called by its composition along one period, its numbers divided by what is common to all
-        columns: Sr, TiO and O of SrTiO₃ along [001], whether the file holds one cell or eight.
+        The x axis is the projection of the first lattice vector, or of the second if the first is parallel to the
+        beam. The name of a column is its composition along one period, divided by the greatest common divisor of all
+        columns: Sr, TiO and O for SrTiO₃ along [001], whether the file contains one cell or eight.
 
         Args:
-            atoms: with a cell of three dimensions.
-            axis: integers, not all 0.
+            atoms: structure with a three-dimensional cell.
+            axis: three integers, not all 0.
             merge: atoms whose projections are closer than this share a column, Å.
 
         Raises:
-            InputError: columns merge into rows without end.
+            InputError: columns merge into infinite rows.
         """
         vectors = _unimodular(axis) @ atoms.cell.array
         frame = _frame(vectors[2], atoms.cell.array)
@@ -76,10 +76,10 @@ class Projection:
 
     @classmethod
     def of_model(cls, atoms: Atoms, axis: Sequence[int], merge: float) -> Projection:
-        """A finished model seen along a cartesian direction.
+        """Project a finished model along a cartesian direction.
 
-        The projection of the cartesian x axis is x, or that of y. A column is called by its elements alone, since
-        in a particle each has its own length.
+        The x axis is the projection of the cartesian x axis, or of y if x is parallel to the beam. The name of a
+        column lists its elements without numbers, since the columns of a particle differ in length.
         """
         positions = atoms.positions @ _frame(np.array(axis, dtype=float), np.eye(3)).T
         positions -= (positions.min(axis=0) + positions.max(axis=0)) / 2
@@ -88,17 +88,17 @@ class Projection:
         return cls(positions, atoms.numbers, np.zeros((0, 3)), 0.0, first, cell, names)
 
     def sites(self, radius: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One period of an endless crystal, in a disc about a random point.
+        """Build one period of an infinite crystal, in a disc around a random point.
 
-        It begins and ends at the widest gap along the beam: where there is vacuum in the cell of a sheet or a slab.
+        The period begins and ends at the widest gap along the beam, which is the vacuum in the cell of a sheet or slab.
 
         Args:
-            radius: of the disc, Å.
-            rng: of the point.
+            radius: radius of the disc, Å.
+            rng: random generator for the point.
 
         Returns:
-            Positions ``(M, 3)`` Å about the point, with z from 0 to the period; the atom of the cell ``(M,)``; and
-            the column ``(M,)``, counted from 0.
+            Positions ``(M, 3)`` Å relative to the point, with z from 0 to the period; the index ``(M,)`` of each atom
+            in the cell; and the index ``(M,)`` of its column, from 0.
         """
         plane = self.across[:, :2]
         reach = np.ceil(radius * np.linalg.norm(np.linalg.inv(plane), axis=0)).astype(int) + 2
@@ -117,13 +117,13 @@ class Projection:
 
 
 def _unimodular(axis: Sequence[int]) -> np.ndarray:
-    """Integers ``(3, 3)`` of determinant 1 whose last row is the primitive [u v w] along ``axis``."""
+    """Integer matrix ``(3, 3)`` of determinant 1 whose last row is the primitive [u v w] along ``axis``."""
     u, v, w = (int(index) // gcd(*axis) for index in axis)
     g, p, q = _bezout(u, v)
     if g == 0:
         return np.array([[1, 0, 0], [0, w, 0], [0, 0, w]])
     _, s, t = _bezout(g, w)
-    # In the basis (u/g, v/g, 0), (-q, p, 0), (0, 0, 1) the last row is (g, 0, w); the others complete it.
+    # In the basis (u/g, v/g, 0), (-q, p, 0), (0, 0, 1) the last row is (g, 0, w); the other rows complete the matrix.
     return np.array([[-t * u // g, -t * v // g, s], [q, -p, 0], [u, v, w]])
 
 
@@ -136,7 +136,7 @@ def _bezout(a: int, b: int) -> tuple[int, int, int]:
 
 
 def _frame(direction: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Rows x, y, z of a right-handed frame: z along ``direction``, x the first candidate that lies across it."""
+    """Right-handed frame with rows x, y, z: z along ``direction``, x along the first candidate not parallel to it."""
     z = direction / np.linalg.norm(direction)
     across = candidates - (candidates @ z)[:, None] * z
     lies_across = np.linalg.norm(across, axis=1) > 1e-3 * np.linalg.norm(candidates, axis=1)
@@ -146,7 +146,7 @@ def _frame(direction: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 
 def _reduced(vectors: np.ndarray) -> np.ndarray:
-    """The same lattice ``(2, 3)`` with the shortest projections on the plane (Lagrange's reduction)."""
+    """Reduce a lattice ``(2, 3)`` to vectors with the shortest projections on the plane (Lagrange's reduction)."""
     one, two = vectors
     while True:
         if two[:2] @ two[:2] < one[:2] @ one[:2]:
@@ -158,17 +158,18 @@ def _reduced(vectors: np.ndarray) -> np.ndarray:
 
 
 def _columns(points: np.ndarray, lattice: np.ndarray, merge: float) -> tuple[np.ndarray, np.ndarray]:
-    """Join projected atoms that are closer than ``merge``, directly or through others.
+    """Group projected atoms into columns: atoms closer than ``merge``, directly or through a chain of others.
 
     Args:
         points: ``(N, 2)`` Å, within one cell.
-        lattice: ``(2, 2)`` Å, a reduced lattice of columns, or ``(0, 2)`` where nothing is periodic.
-        merge: Å.
+        lattice: ``(2, 2)`` Å, a reduced lattice of columns, or ``(0, 2)`` for a model that is not periodic.
+        merge: largest distance of joined atoms, Å.
 
     Returns:
-        ``first`` and ``cell`` of :class:`Projection`; ``first`` is -1 where a column holds two images of an atom.
+        ``first`` and ``cell`` of :class:`Projection`; ``first`` is -1 if a column contains two periodic images of an
+        atom.
     """
-    # Home first. Two cells to each side hold every neighbour of a reduced cell.
+    # The home cell comes first. Two cells to each side contain every neighbour of a reduced cell.
     cells = np.array(sorted(product(range(-2, 3), repeat=len(lattice)), key=lambda cell: np.abs(cell).sum()), dtype=int)
     images = ((cells @ lattice)[:, None] + points).reshape(-1, 2)
     pairs = cKDTree(images).query_pairs(merge, output_type="ndarray")
@@ -185,7 +186,7 @@ def _columns(points: np.ndarray, lattice: np.ndarray, merge: float) -> tuple[np.
 
 
 def _compositions(numbers: np.ndarray, first: np.ndarray, counted: bool) -> np.ndarray:
-    """Names ``(N,)`` of the columns, in the order of the periodic table: TiO, S2."""
+    """Names ``(N,)`` of the columns, such as TiO and S2, in the order of the periodic table."""
     columns, column = np.unique(first, return_inverse=True)
     elements, element = np.unique(numbers, return_inverse=True)
     table = np.zeros((len(columns), len(elements)), int)

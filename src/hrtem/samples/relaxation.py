@@ -1,29 +1,29 @@
-"""Where the atoms of a flat carbon network come to rest."""
+"""Elastic relaxation of a flat carbon network."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize
 
-#: Stiffness of bonds and of angles, eV/Å².
+#: Stiffness of bonds (α) and of angles (β), eV/Å².
 STRETCH, BEND = 26.060, 5.511
 
 
 def relax(positions: np.ndarray, bonds: np.ndarray, length: float, steps: int = 100) -> np.ndarray:
-    """Positions of least elastic energy, every bond keeping its two atoms.
+    """Minimise the elastic energy of a network with fixed bonds.
 
-    ``E = 3/16 α/d² Σ (r² - d²)² + 3/8 β d² Σ (θ - 2π/3)²`` over all bonds r and all angles θ between two bonds of an
-    atom: Keating's form, with the constants that Jain et al. (J. Phys. Chem. C 119, 9646, 2015, arXiv 1510.08317)
-    fitted to density functional calculations of defects; the sheet stays flat here.
+    ``E = 3/16 α/d² Σ (r² - d²)² + 3/8 β d² Σ (θ - 2π/3)²`` sums over all bonds r and all angles θ between two bonds of
+    an atom. This is Keating's form with the constants that Jain et al. (J. Phys. Chem. C 119, 9646, 2015, arXiv
+    1510.08317) fitted to density functional calculations of defects; here the sheet stays flat.
 
     Args:
-        positions: ``(N, 2)`` Å, near enough that no atom lies on the wrong side of a bond.
-        bonds: ``(B, 2)`` indices.
+        positions: starting positions, ``(N, 2)`` Å, close enough that no atom lies on the wrong side of a bond.
+        bonds: ``(B, 2)`` indices of bonded atoms.
         length: length d of an unstrained bond, Å.
-        steps: iterations of L-BFGS at most.
+        steps: largest number of L-BFGS iterations.
 
     Returns:
-        ``(N, 2)`` Å.
+        Relaxed positions ``(N, 2)`` Å.
     """
     if not len(bonds):
         return positions
@@ -42,7 +42,7 @@ def relax(positions: np.ndarray, bonds: np.ndarray, length: float, steps: int = 
         bent = np.arctan2(np.abs(cross), dot) - 2.0 * np.pi / 3.0
         turn = 2.0 * bend * bent * np.sign(cross)
         per_u, per_v = turn / (ux**2 + uy**2), turn / (vx**2 + vy**2)
-        # Turning u towards v closes the angle.
+        # Rotating u towards v closes the angle.
         forces = []
         for b, u, v in ((bx, per_u * uy, -per_v * vy), (by, -per_u * ux, per_v * vx)):
             total = np.bincount(second, pull * b, number) - np.bincount(first, pull * b, number)
@@ -50,7 +50,7 @@ def relax(positions: np.ndarray, bonds: np.ndarray, length: float, steps: int = 
             forces.append(total)
         return float(stretch * np.sum(excess**2) + bend * np.sum(bent**2)), np.concatenate(forces)
 
-    # At forces of 0.01 eV/Å the atoms are within 3 pm of where they come to rest.
+    # At forces of 0.01 eV/Å, the atoms are within 3 pm of their equilibrium positions.
     result = minimize(
         energy, positions.T.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps, "gtol": 1e-2, "maxcor": 20}
     )
@@ -58,7 +58,7 @@ def relax(positions: np.ndarray, bonds: np.ndarray, length: float, steps: int = 
 
 
 def _angles(bonds: np.ndarray, number: int) -> np.ndarray:
-    """All pairs of bonds that share an atom, ``(A, 3)``: the atom and its two neighbours."""
+    """All angles between bonds, ``(A, 3)`` indices: the central atom and its two neighbours."""
     both = np.concatenate([bonds, bonds[:, ::-1]])
     both = both[np.argsort(both[:, 0], kind="stable")]
     degree = np.bincount(both[:, 0], minlength=number)

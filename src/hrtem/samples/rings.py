@@ -1,8 +1,8 @@
-"""Carbon sheets as networks of rings, and the elementary changes that make their defects.
+"""Carbon sheets as networks of rings, and the elementary changes that create defects.
 
-A flat sheet whose atoms all have three bonds is the dual of a triangulation: its corners are the centres of rings,
-its triangles are atoms, and triangles that share an edge are bonded. Whatever is done to the triangulation, no bond
-is left open. Graphene is the dual of a triangular lattice.
+A flat sheet in which every atom has three bonds is the dual of a triangulation: the vertices of the triangulation are
+ring centres, the triangles are atoms, and triangles that share an edge are bonded. Changes of the triangulation
+therefore never leave an open bond. Graphene is the dual of a triangular lattice.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ class RingNetwork:
     """A triangulation of ring centres.
 
     Args:
-        centres: ``(R, 2)`` Å.
-        spacing: distance of the centres of hexagons, Å, the lattice constant of graphene.
+        centres: ring centres, ``(R, 2)`` Å.
+        spacing: distance between the centres of adjacent hexagons, Å: the lattice constant of graphene.
     """
 
     def __init__(self, centres: np.ndarray, spacing: float) -> None:
         self.centres = centres.copy()
         self.triangles = Delaunay(centres).simplices
-        # Slivers on the hull have no counterpart in a sheet. Within it, long edges bridge gaps between grains.
+        # Slivers on the hull have no counterpart in a sheet. Long edges in the interior bridge gaps between grains.
         while True:
             edges, owners, shared = self._edges()
             free = np.ones(len(edges), bool)
@@ -34,7 +34,7 @@ class RingNetwork:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Sides of each ring, int ``(R,)``; a ring on the hull counts fewer."""
+        """Number of sides of each ring, int ``(R,)``; rings on the hull have fewer sides."""
         return np.bincount(self.triangles.ravel(), minlength=len(self.centres))
 
     @property
@@ -44,10 +44,10 @@ class RingNetwork:
         return edges[:-1][shared]
 
     def bond(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
-        """The bond that two rings share: its atoms, and the rings at their far sides.
+        """Find the two atoms of the bond that two rings share, and the two rings at its ends.
 
         Returns:
-            Indices of triangles and of rings; two of each, fewer on the hull or if the rings share no bond.
+            Indices of triangles (atoms) and of rings; two each, or fewer on the hull or if the rings share no bond.
         """
         of_first, of_second = self.triangles == first, self.triangles == second
         atoms = np.flatnonzero(of_first.any(axis=1) & of_second.any(axis=1))
@@ -56,7 +56,7 @@ class RingNetwork:
     def rotate(self, first: int, second: int) -> None:
         """Rotate the bond that two rings share by 90° (Stone and Wales).
 
-        Each of the two loses a side; the rings at the ends of the bond each gain one.
+        Both rings lose a side; the two rings at the ends of the bond gain a side each.
         """
         (one, other), (near, far) = self.bond(first, second)
         self.triangles[one] = [near, far, first]
@@ -65,7 +65,7 @@ class RingNetwork:
     def remove(self, first: int, second: int) -> None:
         """Remove both atoms of the bond that two rings share, and close the four open bonds in pairs.
 
-        The two rings become one. Among hexagons that is the 5-8-5 divacancy. The ring ``second`` is left empty.
+        The two rings merge; among hexagons, this gives the 5-8-5 divacancy. The ring ``second`` becomes empty.
         """
         atoms, _ = self.bond(first, second)
         self.triangles = np.delete(self.triangles, atoms, axis=0)
@@ -73,19 +73,21 @@ class RingNetwork:
         self.centres[first] = self.centres[[first, second]].mean(axis=0)
 
     def among_hexagons(self, first: int, second: int) -> bool:
-        """Whether the four rings at the sides and ends of the bond that two rings share, and all next to them, are
-        hexagons, so that a defect made there stands alone."""
+        """Whether a defect at the bond that two rings share would be isolated.
+
+        It is isolated if the four rings at the sides and ends of the bond, and all their neighbours, are hexagons.
+        """
         _, ends = self.bond(first, second)
         touching = np.isin(self.triangles, [first, second, *ends]).any(axis=1)
         return len(ends) == 2 and bool(np.all(self.sizes[self.triangles[touching]] == 6))
 
     def mend(self, inside: np.ndarray) -> None:
-        """Rotate bonds until five- and seven-membered rings have replaced all others among the rings ``inside``.
+        """Rotate bonds until the rings ``inside`` have five to seven sides.
 
-        A rotation is made where it lowers the sum of (size - 6)², as long as there is one.
+        Each step makes the rotation that lowers the sum of (size - 6)² most, until no rotation lowers it.
 
         Args:
-            inside: bool ``(R,)``, away from the hull.
+            inside: rings away from the hull, bool ``(R,)``.
         """
         for _ in range(100):
             sizes = self.sizes
@@ -93,7 +95,7 @@ class RingNetwork:
             pairs = self.neighbours
             around = odd[pairs].any(axis=1)
             apexes = [(pair, self.bond(*pair)[1]) for pair in pairs[around]]
-            # From (s - 6)² to (s - 7)² for the two rings, to (s - 5)² for those at the ends.
+            # The two rings change from (s - 6)² to (s - 7)², the rings at the ends of the bond to (s - 5)².
             gains = [
                 (int(2 * (sizes[pair] - 6).sum() - 2 * (sizes[ends] - 6).sum() - 4), pair)
                 for pair, ends in apexes
@@ -105,12 +107,12 @@ class RingNetwork:
             self.rotate(*best)
 
     def atoms(self) -> tuple[np.ndarray, np.ndarray]:
-        """Atoms before they relax, ``(T, 2)`` Å, and their bonds ``(B, 2)``."""
+        """Unrelaxed positions of the atoms, ``(T, 2)`` Å, and their bonds ``(B, 2)``."""
         _, owners, shared = self._edges()
         return self.centres[self.triangles].mean(axis=1), np.column_stack([owners[:-1][shared], owners[1:][shared]])
 
     def _edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All edges of all triangles in order, ``(E, 2)``, their triangles, and where an edge is that of the next."""
+        """Sorted edges of all triangles, ``(E, 2)``, their triangles, and whether each edge equals the next one."""
         edges = np.sort(self.triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
         order = np.argsort(edges[:, 0] * len(self.centres) + edges[:, 1], kind="stable")
         edges = edges[order]
@@ -118,7 +120,7 @@ class RingNetwork:
 
 
 def spread(centres: np.ndarray, spacing: float, steps: int = 30) -> np.ndarray:
-    """Push ring centres ``(R, 2)`` that are closer than ``spacing`` apart, so that pieces meet without overlap."""
+    """Push apart ring centres ``(R, 2)`` closer than ``spacing``, so that adjacent pieces do not overlap."""
     for _ in range(steps):
         pairs = cKDTree(centres).query_pairs(0.999 * spacing, output_type="ndarray")
         between = centres[pairs[:, 1]] - centres[pairs[:, 0]]
@@ -131,13 +133,13 @@ def spread(centres: np.ndarray, spacing: float, steps: int = 30) -> np.ndarray:
 
 
 def even_out(points: np.ndarray) -> np.ndarray:
-    """One step of Lloyd's algorithm: each point moves to the centroid of its Voronoi cell; outermost points stay.
+    """Make one step of Lloyd's algorithm: each point moves to the centroid of its Voronoi cell; outermost points stay.
 
     Args:
         points: ``(R, 2)`` Å.
 
     Returns:
-        ``(R, 2)`` Å.
+        Moved points ``(R, 2)`` Å.
     """
     cells = Voronoi(points)
     ends = np.array(cells.ridge_vertices)
@@ -145,7 +147,7 @@ def even_out(points: np.ndarray) -> np.ndarray:
     moment, area = np.zeros_like(points), np.zeros(len(points))
     for side in range(2):
         owner = cells.ridge_points[:, side]
-        # A cell is made of the triangles between its point and its sides.
+        # A cell consists of the triangles between its point and its sides.
         one, two = (cells.vertices[ends[closed, end]] - points[owner[closed]] for end in range(2))
         share = 0.5 * np.abs(one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0])
         area += np.bincount(owner[closed], share, len(points))

@@ -1,4 +1,4 @@
-"""What sheets one layer thick have in common: holes, edges, strain, ripples, tilt and contamination."""
+"""Base class of single-layer sheets: holes, edges, strain, ripples, tilt and contamination."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from hrtem.ranges import Range, parse_number
 from hrtem.samples.base import VACUUM, Sample, smooth_noise
 from hrtem.samples.contamination import Contamination
 
-#: A sheet is grown this far beyond the field of view, so that its rim never shows; Å.
+#: Width by which a sheet extends beyond the field of view, so that its rim is never visible, Å.
 RIM = 8.0
 
 
 class Sheet(Sample):
-    """A single layer across the beam.
+    """A single layer perpendicular to the beam.
 
     Args:
         name, classes, extent, rms_displacement: see :class:`Sample`.
         hole: probability of a hole; several may follow.
-        hole_radius: its radius, Å, a number or a range.
+        hole_radius: radius of a hole, Å, a number or a range.
         edge: probability that the sheet ends within the field.
         edge_roughness: root mean square roughness of the edge, Å, a number or a range.
         strain: isotropic strain, a number or a range.
         shear: magnitude of an additional pure shear, a number or a range.
         corrugation: root mean square height of the ripples, Å, a number or a range.
         tilt: angle between the beam and the sheet's normal, degrees, a number or a range; its azimuth is random.
-        contamination: settings of :class:`Contamination`; none if it is left out.
+        contamination: settings of :class:`Contamination`; no contamination if omitted.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class Sheet(Sample):
             ) from error
 
     def torn(self, points: np.ndarray, rng: np.random.Generator, orientation: float | None = None) -> np.ndarray:
-        """Which parts of the sheet lie within a hole or beyond an edge.
+        """Draw holes and edges, and find the points within a hole or beyond an edge.
 
         Args:
             points: ``(N, 2)`` Å.
-            rng: generator.
-            orientation: angle of a zigzag direction, radians. If it is given, every other edge runs along a zigzag
-                or an armchair direction, as real ones prefer to.
+            rng: random generator.
+            orientation: angle of a zigzag direction, radians. If it is given, half of the edges run along a zigzag
+                or an armchair direction, which real edges prefer.
 
         Returns:
             bool ``(N,)``.
@@ -95,13 +95,13 @@ class Sheet(Sample):
         return gone
 
     def deformation(self, rng: np.random.Generator) -> np.ndarray:
-        """Symmetric matrix ``(2, 2)`` of a homogeneous strain; row vectors are multiplied by it."""
+        """Draw the symmetric matrix ``(2, 2)`` of a homogeneous strain, which multiplies row vectors."""
         isotropic, shear, angle = self.strain.draw(rng), self.shear.draw(rng), rng.uniform(0.0, 2.0 * np.pi)
         pure = shear * np.array([[np.cos(angle), np.sin(angle)], [np.sin(angle), -np.cos(angle)]])
         return np.eye(2) * (1.0 + isotropic) + pure
 
     def ripples(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Heights ``(N,)`` Å of the sheet at the points ``(N, 2)`` Å."""
+        """Draw the heights ``(N,)`` Å of a rippled sheet at the points ``(N, 2)`` Å."""
         return self.corrugation.draw(rng) * smooth_noise(points, 15.0, rng)
 
     def laid_out(
@@ -113,18 +113,18 @@ class Sheet(Sample):
         labels: np.ndarray,
         rng: np.random.Generator,
     ) -> tuple[Atoms, Columns]:
-        """Ripple, soil and tilt a flat sheet, and cut the field of view out of it.
+        """Add contamination, ripples and tilt to a flat sheet, and cut out the field of view.
 
         Args:
-            symbols: of the N atoms.
-            positions: ``(N, 3)`` Å, heights counted from the middle of the sheet.
-            column: ``(N,)`` index of each atom's column, -1 for none.
-            sites: ``(M, 2)`` Å of all columns; it counts where a column is empty.
-            labels: ``(M,)`` classes of the columns.
-            rng: generator.
+            symbols: chemical symbols of the N atoms.
+            positions: ``(N, 3)`` Å, heights relative to the middle of the sheet.
+            column: index of each atom's column, ``(N,)``, -1 for none.
+            sites: positions of all columns in the flat sheet, ``(M, 2)`` Å; they define the places of empty columns.
+            labels: classes of the columns, ``(M,)``.
+            rng: random generator.
 
         Returns:
-            What :class:`Sample` promises.
+            Atoms and columns, see :class:`Sample`.
         """
         film, labelled = self.contamination(sites, self.extent, rng)
         half = np.abs(positions[:, 2]).max(initial=0.0)
@@ -139,11 +139,11 @@ class Sheet(Sample):
         counts = np.bincount(column[owned], minlength=number)
         means = np.column_stack([np.bincount(column[owned], atoms[owned, axis], number) for axis in range(2)])
         places = np.where(counts[:, None] > 0, means / np.maximum(counts, 1)[:, None], empty)
-        # A column at the border is whole or gone.
+        # A column at the border is kept with all of its atoms or removed.
         inside = _within(places, self.extent)
         inside[column[owned & ~_within(atoms, self.extent)]] = False
         shown = inside & labelled
-        # What belongs to no column, index -1, finds the last entry.
+        # Atoms without a column have the index -1, which selects the last entry.
         stays = np.append(inside, True)[column]
         renamed = np.append(np.where(shown, np.cumsum(shown) - 1, -1), -1)
 
@@ -158,7 +158,7 @@ class Sheet(Sample):
         return made, Columns(places[shown], labels[shown], self.classes, counts=counts[shown])
 
     def _tilted(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Points ``(N, 3)`` Å turned about an axis in the sheet through the middle of the field."""
+        """Rotate points ``(N, 3)`` Å about a random axis in the sheet through the centre of the field."""
         angle, azimuth = np.radians(self.tilt.draw(rng)), rng.uniform(0.0, 2.0 * np.pi)
         turn = Rotation.from_rotvec(angle * np.array([np.cos(azimuth), np.sin(azimuth), 0.0]))
         middle = np.array([self.extent / 2, self.extent / 2, 0.0])
@@ -166,5 +166,5 @@ class Sheet(Sample):
 
 
 def _within(points: np.ndarray, extent: float) -> np.ndarray:
-    """Which points lie in the field of view, bool ``(N,)``."""
+    """Whether each point lies in the field of view, bool ``(N,)``."""
     return np.all((points[:, :2] >= 0.0) & (points[:, :2] < extent), axis=1)

@@ -1,4 +1,4 @@
-"""What a particle rests on: nothing, a film of amorphous carbon across the beam, or ceria seen edge-on."""
+"""Supports of a particle: none, a film of amorphous carbon perpendicular to the beam, or ceria seen edge-on."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from hrtem.samples.amorphous import amorphous_carbon
 from hrtem.samples.base import smooth_noise
 from hrtem.samples.crystal import frame
 
-#: Kinds of support and the elements that each is made of.
+#: Kinds of support and their elements.
 KINDS: dict[str, tuple[str, ...]] = {"vacuum": (), "carbon": ("C",), "ceria": ("Ce", "O")}
 
 #: Cubic lattice constant of CeO2, Å.
 CERIA = 5.411
 
-#: Distance of two O-Ce-O trilayers along [111], Å.
+#: Spacing of the O-Ce-O trilayers along [111], Å.
 TRILAYER = CERIA / np.sqrt(3.0)
 
-#: A carbon film begins this far from the particle, Å.
+#: Distance between a carbon film and the particle, Å.
 CARBON_GAP = 2.2
 
 #: Range of the distance between the planes of metal and of oxygen at the interface with ceria, Å.
 CERIA_GAP = (2.2, 2.6)
 
-#: No atom of a support comes closer to the particle, Å.
+#: Smallest distance of the atoms of ceria from the particle, Å.
 CLEARANCE = 2.1
 
 
@@ -38,13 +38,13 @@ class Support:
     """Draws supports.
 
     Args:
-        support: kinds to choose from with equal chance, of ``vacuum``, ``carbon`` and ``ceria``; one named twice is
-            twice as frequent.
-        carbon_thickness: of the film, Å, a number or a range.
+        support: list of kinds, of ``vacuum``, ``carbon`` and ``ceria``, from which each draw takes one with equal
+            probability; a kind listed twice is twice as frequent.
+        carbon_thickness: thickness of the film, Å, a number or a range.
         carbon_edge: probability that the film ends within the field.
-        ceria_thickness: of the slab along the beam, Å, a number or a range.
-        ceria_step: probability of a step of one trilayer, up or down, on either side of the particle.
-        ceria_vacancy: fraction of the atoms of the surface's trilayer that are missing, a number or a range.
+        ceria_thickness: thickness of the slab along the beam, Å, a number or a range.
+        ceria_step: probability of a step of one trilayer, up or down, on each side of the particle.
+        ceria_vacancy: fraction of missing atoms in the surface trilayer, a number or a range.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class Support:
 
     @property
     def elements(self) -> tuple[str, ...]:
-        """Elements of all kinds that may be drawn."""
+        """Elements of all kinds of support that may be drawn."""
         return tuple(dict.fromkeys(element for kind in self.kinds for element in KINDS[kind]))
 
     def draw(self, rng: np.random.Generator) -> str:
-        """One of the kinds."""
+        """Draw a kind of support."""
         return self.kinds[rng.integers(len(self.kinds))]
 
     def carbon(self, particle: np.ndarray, extent: float, rng: np.random.Generator) -> Atoms:
-        """A film across the field, behind or before the ``particle`` ``(N, 3)`` Å as the beam passes."""
+        """Draw a film across the field, upstream or downstream of the ``particle`` ``(N, 3)`` Å along the beam."""
         thickness = self.carbon_thickness.draw(rng)
-        # Fewer rounds of pushing than by default leave bonds 0.2 % short and take a third of the time.
+        # With fewer repulsion steps than the default, bonds are 0.2 % too short, in a third of the time.
         positions = amorphous_carbon((extent, extent, thickness), rng, steps=20)
         if rng.random() < self.carbon_edge:
             angle = rng.uniform(0.0, 2.0 * np.pi)
@@ -96,12 +96,12 @@ class Support:
         return Atoms(["C"] * len(positions), positions)
 
     def ceria(self, particle: np.ndarray, reach: float, rng: np.random.Generator) -> Atoms:
-        """A slab below the ``particle``, its (111) surface edge-on, its [110] along the beam.
+        """Draw a slab below the ``particle``, with its (111) surface edge-on and its [110] along the beam.
 
         Args:
-            particle: ``(N, 3)`` Å; it stands on the slab with what it has at its largest y.
-            reach: the slab extends this far from the origin, in x to either side and in y, Å.
-            rng: generator.
+            particle: ``(N, 3)`` Å; the atoms with the largest y stand on the slab.
+            reach: extent of the slab from the origin, to both sides in x and in y, Å.
+            rng: random generator.
         """
         thickness = self.ceria_thickness.draw(rng)
         foot = particle[particle[:, 1] > particle[:, 1].max() - 1.0]
@@ -110,7 +110,7 @@ class Support:
         positions += rng.uniform(0.0, 1.0, size=3) * [CERIA * np.sqrt(1.5), 0.0, CERIA / np.sqrt(2.0)]
         trilayer = np.round(positions[:, 1] / TRILAYER)
         x, z = positions[:, 0], positions[:, 2]
-        # The uppermost trilayer: 0 under the particle, one more or less beyond a step.
+        # Index of the uppermost trilayer: 0 under the particle, ±1 beyond a step.
         level = np.zeros(len(positions))
         for beyond in (x > foot[:, 0].max() + rng.uniform(2.0, 25.0), x < foot[:, 0].min() - rng.uniform(2.0, 25.0)):
             if rng.random() < self.ceria_step:
@@ -120,7 +120,7 @@ class Support:
         for side in (z, -z):
             keep &= side < thickness / 2 + 1.5 * smooth_noise(positions[:, :2], 10.0, rng)
         numbers, positions = numbers[keep], positions[keep]
-        # The origin of y was the Ce plane of the top trilayer, a quarter of a trilayer below its oxygen.
+        # The origin of y was the Ce plane of the top trilayer, a quarter of a trilayer spacing below its O plane.
         shift = (particle[:, 2].max() + particle[:, 2].min()) / 2 + rng.uniform(-0.2, 0.2) * thickness
         positions += [0.0, surface + TRILAYER / 4, shift]
         away, _ = cKDTree(particle).query(positions, distance_upper_bound=CLEARANCE)
@@ -128,9 +128,12 @@ class Support:
 
 
 def _fluorite(width: float, depth: float, half: float) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and positions of CeO2 in ``|x| < width``, ``-TRILAYER < y < depth``, ``|z| < half``, Å.
+    """Build CeO2 in at least ``|x| < width``, ``-TRILAYER < y < depth``, ``|z| < half``, Å.
 
-    x is along [1 -1 -2], y across (111) with Ce planes at multiples of :data:`TRILAYER`, z along [1 1 0].
+    x is along [1 -1 -2], y normal to (111) with Ce planes at multiples of :data:`TRILAYER`, z along [1 1 0].
+
+    Returns:
+        Atomic numbers and positions, Å.
     """
     quarters = np.mgrid[[slice(-8, 9)] * 3].reshape(3, -1).T
     cerium = np.all(quarters % 2 == 0, axis=1) & (quarters.sum(axis=1) % 4 == 0)
@@ -148,7 +151,7 @@ def _fluorite(width: float, depth: float, half: float) -> tuple[np.ndarray, np.n
 
 
 def _bound(atoms: Atoms) -> Atoms:
-    """``atoms`` of CeO2 without O that has lost all but one of its 4 Ce, and Ce that has lost over half of its 8 O."""
+    """Remove from CeO2 the O atoms with fewer than 2 of 4 Ce neighbours and the Ce atoms with fewer than 4 of 8 O."""
     for _ in range(2):
         pairs = cKDTree(atoms.positions).query_pairs(2.6, output_type="ndarray")  # Ce-O 2.34, O-O 2.71
         bonds = np.bincount(pairs.ravel(), minlength=len(atoms))

@@ -1,4 +1,4 @@
-"""Random networks of carbon: graphene-like sheets in which no neighbour tells where an atom must be."""
+"""Random networks of carbon: graphene-like sheets without a lattice that would predict the positions of atoms."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from hrtem.samples.sheet import RIM
 class GrapheneVoronoi(CarbonSheet):
     """The training structures of Madsen et al. (Adv. Theory Simul. 1, 1800037, 2018, arXiv 1802.03008).
 
-    Random points that keep a least distance are evened out by Lloyd's algorithm; they are the centres of rings, and
-    the corners of their Voronoi cells are the atoms. The original moves the atoms by one more step of Lloyd's; here
-    they relax elastically, which gives them the bond lengths of graphene.
+    Lloyd's algorithm evens out random points with a minimum distance. These points are the ring centres, and the
+    vertices of their Voronoi cells are the atoms. The original moves the atoms by one more step of Lloyd's algorithm;
+    here they relax elastically, which gives the bond lengths of graphene.
 
     Args:
-        least_distance: of two of the random points, in units of the lattice constant, a number or a range.
-        lloyd: steps of Lloyd's algorithm, a whole number or a range. None gives rings of 4 to 9, many give grains.
+        least_distance: smallest distance of two random points, in units of the lattice constant, a number or a range.
+        lloyd: number of steps of Lloyd's algorithm, a whole number or a range. Without any steps, rings have 4 to 9
+            sides; many steps give grains.
         sheet: see :class:`CarbonSheet`.
     """
 
@@ -44,9 +45,9 @@ class GrapheneVoronoi(CarbonSheet):
 
 
 def _apart(number: int, side: float, distance: float, rng: np.random.Generator) -> np.ndarray:
-    """``number`` random points ``(N, 2)`` in a square, none within ``distance`` of another: random sequential addition.
+    """Draw ``number`` random points ``(N, 2)`` in a square, at least ``distance`` apart, by random sequential addition.
 
-    Where no more fit, there are fewer.
+    The result has fewer points if no more fit.
     """
     tries = rng.uniform(0.0, side, size=(30 * number, 2))
     blocked = np.zeros(len(tries), bool)

@@ -1,4 +1,4 @@
-"""Exit waves: propagated through a structure once, kept on disk, and shared among cores or machines."""
+"""Exit waves: simulated once per structure, in parallel on several cores or machines, and stored on disk."""
 
 from hrtem.waves.cache import SPLITS, WaveCache
 from hrtem.waves.multislice import Multislice

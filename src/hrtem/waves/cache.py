@@ -1,4 +1,4 @@
-"""Exit waves on disk: one record a structure, simulated once and checked whenever it is read."""
+"""Cache of exit waves on disk: one record per structure, simulated once and verified at every read."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
     from hrtem.samples import Sample
 
-#: Counts up whenever the same recipe gives other waves or records, so that no stale one is ever read.
+#: Version of the waves and records of a recipe; it is incremented with every change, so that no stale record is read.
 GENERATION = 3
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 
-#: After this many seconds, what a killed process was writing is no longer being written.
+#: Age, s, after which a partial file counts as left over from a killed process.
 STALE = 3600.0
 
 log = logging.getLogger(__name__)
@@ -45,21 +45,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WaveCache:
-    """Waves and columns of one recipe on disk, one record a structure.
+    """Waves and columns of one recipe on disk, one record per structure.
 
-    A record's structure is drawn from ``default_rng([seed, split, index])``, so that it does not depend on
-    how many others are made or by whom. The folder's name is a hash of the sample, the wave settings, the
-    seed and the versions that decide the result. Records appear by an atomic rename: a killed run leaves
-    none half-written and two processes may fill one cache. Each holds a checksum of its arrays and its place.
-    Waves are mapped, not read: all processes of a machine share the memory of its page cache. A record that another
-    process replaces stays what it was where it is mapped.
+    The structure of a record is drawn from ``default_rng([seed, split, index])``, so that it does not depend on the
+    number of other records or on the process that simulates it. The name of the folder contains a hash of the sample,
+    the wave settings, the seed and the versions that determine the result. Records appear by an atomic rename: a killed
+    run leaves no incomplete record, and two processes may fill one cache. Each record contains a checksum of its arrays
+    and of its split and index. Waves are memory-mapped, so all processes of a machine share them in its page cache. If
+    another process replaces a record, an existing map keeps the old contents.
 
     Args:
         root: folder of all caches.
-        sample: what to draw.
-        wave: how to propagate.
-        recipe: plain settings of both, hashed for the key.
-        seed: of the structures.
+        sample: sample that draws the structures.
+        wave: multislice simulation of the exit waves.
+        recipe: plain settings of sample and wave, hashed for the key.
+        seed: seed of the structures.
     """
 
     root: Path
@@ -70,7 +70,7 @@ class WaveCache:
 
     @cached_property
     def key(self) -> str:
-        """Twelve hexadecimal digits that name everything that decides the waves."""
+        """Hash of everything that determines the waves, twelve hexadecimal digits."""
         recipe = {"recipe": self.recipe, "seed": self.seed, "generation": GENERATION, "abtem": version("abtem")}
         if self.sample.fingerprint:
             recipe["sample"] = self.sample.fingerprint
@@ -78,19 +78,19 @@ class WaveCache:
 
     @property
     def folder(self) -> Path:
-        """Where this recipe's records lie."""
+        """Folder of the records of this recipe."""
         return Path(self.root) / f"{self.sample.name}-{self.key}"
 
     def path(self, split: str, index: int) -> Path:
-        """File of record ``index`` of ``train``, ``val`` or ``test``."""
+        """File of record ``index`` of a split, ``train``, ``val`` or ``test``."""
         return self.folder / split / f"{index:06d}.npz"
 
     def missing(self, split: str, number: int) -> list[int]:
-        """Indices below ``number`` that are not on disk, or not to their end."""
+        """Indices below ``number`` whose records are absent from the disk or incomplete."""
         return [index for index in range(number) if not self._whole(split, index)]
 
     def compute(self, split: str, index: int) -> int:
-        """Simulate one record and put it on disk, unless another process has; returns its index.
+        """Simulate one record and write it to disk, unless it already exists; returns its index.
 
         Raises:
             InputError: the folder cannot be written, or the structure cannot be simulated.
@@ -119,14 +119,14 @@ class WaveCache:
         return index
 
     def structure(self, split: str, index: int, rng: np.random.Generator) -> tuple[Atoms, Columns]:
-        """What record ``index`` shows, drawn from its generator."""
+        """Draw the structure of record ``index`` from its random generator."""
         return self.sample(rng)
 
     def load(self, split: str, index: int) -> tuple[np.ndarray, Columns]:
-        """Wave, complex64 ``(Y, X)`` or ``(N, Y, X)``, and columns of one record.
+        """Load the wave, complex64 ``(Y, X)`` or ``(N, Y, X)``, and the columns of one record.
 
-        The wave is read-only and lies in the file as long as it is used; what of it was touched may be dropped from
-        memory and read again. A damaged record is simulated again in its place, and a warning says so.
+        The wave is read-only and stays mapped to the file; the operating system may drop its pages from memory and read
+        them again. A damaged record is simulated again and replaced, with a warning.
 
         Raises:
             InputError: the record cannot be read, or is damaged and cannot be written.
@@ -142,23 +142,23 @@ class WaveCache:
         return self._parsed(split, index, self._bytes(split, index))
 
     def fill(self, numbers: Mapping[str, int], scheduler: str = "local") -> Iterator[int]:
-        """Simulate what is missing of the first ``numbers[split]`` records of each split.
+        """Simulate the missing records among the first ``numbers[split]`` of each split.
 
         Args:
-            numbers: how many records each split needs.
-            scheduler: see :func:`hrtem.waves.workers.run_tasks`; all workers must see the same ``root``.
+            numbers: number of records that each split needs.
+            scheduler: see :func:`hrtem.waves.workers.run_tasks`; all workers must have access to the same ``root``.
 
         Yields:
-            The number of records still to come: first all that are missing, last 0.
+            The number of remaining records, from the number of all missing records down to 0.
 
         Raises:
-            InputError: a structure, the folder or the scheduler is of no use; what is done stays.
+            InputError: a structure, the folder or the scheduler cannot be used; finished records are kept.
         """
         todo = [(split, index) for split, number in numbers.items() for index in self.missing(split, number)]
         yield len(todo)
         if not todo:
             return
-        # Workers may have been started in another folder.
+        # Workers may have another working directory.
         store = replace(self, root=Path(self.root).resolve())
         for record in todo:
             if store.path(*record).exists():
@@ -178,17 +178,17 @@ class WaveCache:
             )
 
     def _whole(self, split: str, index: int) -> bool:
-        """Whether a record is there to its end, where a zip archive has its directory."""
+        """Whether a record is complete: a zip archive has its directory at the end."""
         return zipfile.is_zipfile(self.path(split, index))
 
     def _bytes(self, split: str, index: int) -> np.ndarray:
-        """A record's file as bytes ``(N,)``, mapped where the file system can do that."""
-        import torch  # here, since processes that only simulate would spend seconds on it
+        """Bytes ``(N,)`` of a record's file, memory-mapped if the file system supports it."""
+        import torch  # imported here to save processes that only simulate several seconds
 
         path = self.path(split, index)
         try:
             with suppress(RuntimeError):
-                # numpy's own maps keep a file open each, and a process may have no more than a thousand.
+                # Each of numpy's own maps keeps a file open, and a process may open only about a thousand files.
                 size = path.stat().st_size
                 return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
             return np.frombuffer(path.read_bytes(), np.uint8)
@@ -206,7 +206,7 @@ class WaveCache:
         return wave, Columns(classes=self.sample.classes, **arrays)
 
     def _checksum(self, split: str, index: int, arrays: Mapping[str, np.ndarray]) -> str:
-        """Digest of a record's arrays and of its place, so that no record passes for another."""
+        """Digest of a record's arrays, split and index, so that records cannot be exchanged unnoticed."""
         digest = hashlib.blake2b(f"{self.key} {split} {index}".encode(), digest_size=16)
         for name, array in sorted(arrays.items()):
             digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
@@ -220,9 +220,9 @@ class WaveCache:
             path.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove what killed processes left of the records that they were writing."""
+        """Remove partial files that killed processes left behind."""
         for partial in self.folder.glob("*/*.partial"):
-            # Another process may sweep as well.
+            # Another process may remove the same file.
             try:
                 if time.time() - partial.stat().st_mtime > STALE:
                     partial.unlink()
@@ -231,7 +231,7 @@ class WaveCache:
 
     @contextmanager
     def _written(self) -> Iterator[None]:
-        """Say in one sentence what is wrong with a folder that cannot be written."""
+        """Turn errors of a folder that cannot be written into an :class:`InputError`."""
         try:
             yield
         except OSError as error:
@@ -241,7 +241,7 @@ class WaveCache:
 
 
 def _in_place(wave: np.ndarray, record: np.ndarray, place: zipfile.ZipInfo) -> np.ndarray:
-    """The same wave as a read-only view of its record's bytes; its values are last in its part of the archive."""
+    """Return the wave as a read-only view of the bytes of its record; its values end its section of the archive."""
     name, extra = struct.unpack_from("<HH", record.data, place.header_offset + 26)
     end = place.header_offset + 30 + name + extra + place.file_size
     values = record[end - wave.nbytes : end].view(wave.dtype).reshape(wave.shape)

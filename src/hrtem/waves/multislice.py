@@ -1,7 +1,7 @@
 """Exit waves by the multislice algorithm.
 
-The only module that knows abTEM. Everything after the exit wave is linear optics and noise and is computed
-anew for every image, see :mod:`hrtem.optics`; the waves themselves are kept on disk, see :mod:`hrtem.waves.cache`.
+This is the only module that uses abTEM. Everything after the exit wave, the optics and the noise, is computed anew for
+every image, see :mod:`hrtem.optics`; exit waves are stored on disk, see :mod:`hrtem.waves.cache`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from ase.data import chemical_symbols
 from hrtem.errors import InputError
 from hrtem.ranges import Range
 
-#: Atomic potentials that abTEM knows by name.
+#: abTEM's names of the parametrised atomic potentials.
 PARAMETRIZATIONS = ("lobato", "kirkland", "peng")
 PROJECTIONS = ("infinite", "finite")
 
-#: Potentials hold frequencies up to this fraction of their grid's highest. Multislice keeps two thirds of it; a little
-#: more still matters to what heavy atoms scatter below, see docs/convergence.md.
+#: Band limit of the potentials as a fraction of the Nyquist frequency of their grid. Multislice limits waves to two
+#: thirds; slightly higher frequencies of the potential of heavy atoms still affect lower frequencies of the wave, see
+#: docs/convergence.md.
 BAND = 0.75
 
-#: How abTEM computes: in one thread, since processes share the cores, and by plans of FFTW that do not depend on
-#: timing, so that every process on one kind of processor computes the same digits.
+#: Settings of abTEM: one thread, since processes share the cores, and FFTW plans that do not depend on timing, so that
+#: all processes on the same type of processor compute identical digits.
 ABTEM = {
     "diagnostics.progress_bar": False,
     "precision": "float32",
@@ -36,24 +37,25 @@ ABTEM = {
     "fftw.planning_effort": "FFTW_ESTIMATE",
 }
 
-#: Order of the propagator between slices. The first order is Fresnel's, ``exp(-iπλ Δz k²)`` (Kirkland 2010, equation
-#: 6.65), the small-angle approximation that the aberrations of the lens use too. abTEM's default has changed before.
+#: Order of the propagator between slices. The first order is the Fresnel propagator ``exp(-iπλ Δz k²)`` (Kirkland 2010,
+#: equation 6.65), the small-angle approximation that the aberrations of the lens use too. It is set explicitly because
+#: abTEM's default has changed before.
 PROPAGATOR_ORDER: Literal[1, 2] = 1
 
 
 class Multislice:
     """Plane-wave multislice of a thermally smeared structure, or of snapshots of a vibrating one.
 
-    A wave is given in the plane of the last atom along the beam, the exit surface of the specimen, wherever the cell
-    ends. Defocus counts from there.
+    A wave is given in the plane of the last atom along the beam, the exit surface of the specimen, independent of the
+    end of the cell. Defocus is measured from this plane.
 
     Args:
         energy: beam energy, eV.
         sampling: pixel size of the stored wave, Å; the band limit is its Nyquist frequency.
-        oversampling: the potential is sampled this many times finer.
-        slice_thickness: at most this thick, Å; all slices of a cell are equal.
+        oversampling: ratio of the sampling of the potential to that of the wave.
+        slice_thickness: largest thickness of a slice, Å; all slices of a cell are equally thick.
         parametrization: abTEM's name of the atomic potentials, one of :data:`PARAMETRIZATIONS`.
-        projection: ``infinite`` projects whole atoms, ``finite`` integrates them over the slices they reach through.
+        projection: ``infinite`` projects whole atoms; ``finite`` integrates each atom over the slices it extends into.
         frozen_phonons: number of snapshots with displaced atoms; 0 smears the potential instead.
     """
 
@@ -87,29 +89,29 @@ class Multislice:
         self.frozen_phonons = frozen_phonons
 
     def __call__(self, atoms: Atoms, rng: np.random.Generator | None = None, plane: float | None = None) -> np.ndarray:
-        """Exit wave of ``atoms``.
+        """Compute the exit wave of ``atoms``.
 
-        Thermal motion enters as the Debye-Waller factor: each atom's potential is convolved with a Gaussian of
-        its ``rms_displacement`` u, that is multiplied by ``exp(-2 π² u² k²)`` (Kirkland, Advanced Computing in
-        Electron Microscopy, 2nd ed., section 5.3). With ``frozen_phonons`` = N, each of N snapshots moves every
-        atom along x, y and z by normal numbers of standard deviation u (section 7.5 there), and the image is
-        the mean of the N intensities.
+        Thermal motion enters as the Debye-Waller factor: the potential of each atom is convolved with a Gaussian whose
+        standard deviation is its ``rms_displacement`` u, so its Fourier transform is multiplied by ``exp(-2 π² u² k²)``
+        (Kirkland, Advanced Computing in Electron Microscopy, 2nd ed., section 5.3). With ``frozen_phonons`` = N, each
+        of N snapshots displaces every atom along x, y and z by normally distributed random numbers of standard
+        deviation u (section 7.5 there), and the image is the mean of the N intensities.
 
         Args:
-            atoms: periodic in x and y, with an array ``rms_displacement`` in Å. Where they also have an array
-                ``occupancy``, each scatters with that multiple of its potential; derivatives with respect to numbers
-                of atoms need it.
-            rng: of the displacements; neither needed nor touched without snapshots.
+            atoms: periodic in x and y, with an array ``rms_displacement`` in Å. An optional array ``occupancy``
+                multiplies the potential of each atom; derivatives with respect to numbers of atoms need it.
+            rng: random generator of the displacements; used only for snapshots.
             plane: height z in Å at which the wave is given and defocus is 0; None is the exit surface, the z of the
-                last atom. Structures that are compared with each other must share one.
+                last atom. Waves of different structures are comparable only in the same plane.
 
         Returns:
-            Complex64 ``(Y, X)``, or ``(N, Y, X)`` of snapshots, of mean intensity near 1; pixel ``[j, i]`` lies
+            Complex64 ``(Y, X)``, or ``(N, Y, X)`` for snapshots, of mean intensity near 1; pixel ``[j, i]`` lies
             at ``(i, j) * sampling``.
 
         Raises:
-            InputError: the cell is no whole number of pixels wide, an atom's place is no number, there are
-                snapshots and no ``rng``, or occupancies and ``projection=finite``, which has none.
+            InputError: the width of the cell is not a whole number of pixels, the position of an atom is not a number,
+                ``rng`` is missing for snapshots, or atoms have occupancies with ``projection=finite``, which does not
+                support them.
         """
         width, height, thickness = atoms.cell.lengths()
         shape = (round(width / self.sampling), round(height / self.sampling))
@@ -134,30 +136,30 @@ class Multislice:
         return np.stack(snapshots)
 
     def _propagated(self, atoms: Atoms, shape: tuple[int, int], plane: float) -> np.ndarray:
-        """Wave ``(Y, X)`` at the height ``plane`` Å behind one potential; ``shape`` counts pixels along x and y."""
+        """Wave ``(Y, X)`` at the height ``plane`` Å after one structure; ``shape`` is in pixels along x and y."""
         if len(atoms) == 0:
             return np.ones(shape[::-1], np.complex64)
-        # abTEM takes seconds to import, and a warm cache never needs it.
+        # Imported here, because abTEM takes seconds to import and runs with a complete cache never need it.
         import abtem
 
         with abtem.config.set(ABTEM):
             slices = self.potential(atoms, (shape[0] * self.oversampling, shape[1] * self.oversampling))
             width, height, depth = atoms.cell.lengths()
-            # A slice stands for what lies around its middle, so that half of the last one is left to cross. Half of
-            # the first one costs a plane wave nothing.
+            # The potential of a slice acts at its middle, so that half of the last slice remains to be crossed. The
+            # first half slice does not change a plane wave.
             steps = [depth / len(slices)] * (len(slices) - 1) + [0.5 * depth / len(slices)]
             potential = abtem.PotentialArray(slices, slice_thickness=steps, extent=(width, height))
             algorithm = abtem.multislice.FourierMultislice(order=PROPAGATOR_ORDER)
             wave: Any = abtem.PlaneWave(energy=self.energy).multislice(potential, lazy=False, algorithm=algorithm)
         behind = limit_band(np.asarray(wave.array), shape)
-        # abTEM's axes are (x, y); ours are (Y, X).
+        # abTEM's axes are (x, y), the axes here are (Y, X).
         return np.ascontiguousarray(self.propagated(behind, (width, height), plane - depth).T)
 
     def propagated(self, wave: np.ndarray, extent: tuple[float, float], distance: float) -> np.ndarray:
-        """A periodic ``wave`` in vacuum, ``distance`` Å farther along the beam, or back where that is negative.
+        """Propagate a periodic ``wave`` in vacuum by ``distance`` Å along the beam, or backwards if it is negative.
 
         Args:
-            wave: complex, over both axes of ``extent``.
+            wave: complex wave with the axes of ``extent``.
             extent: size of the cell along the axes of ``wave``, Å.
             distance: Å.
         """
@@ -169,33 +171,33 @@ class Multislice:
         return scipy.fft.ifft2(scipy.fft.fft2(wave) * phases).astype(wave.dtype)
 
     def potential(self, atoms: Atoms, gpts: tuple[int, int]) -> np.ndarray:
-        """Projected potential of each slice, smeared by each atom's ``rms_displacement``.
+        """Compute the projected potential of each slice, smeared by the ``rms_displacement`` of each atom.
 
         Args:
             atoms: as in :meth:`__call__`.
-            gpts: grid points along x and y.
+            gpts: number of grid points along x and y.
 
         Returns:
-            Float32 ``(slices, X, Y)``, V Å, the slice that the beam meets first in front.
+            Float32 ``(slices, X, Y)``, V Å, in the order in which the beam meets the slices.
         """
         number = math.ceil(atoms.cell.lengths()[2] / self.slice_thickness - 1e-9)
         make = self._projected if self.projection == "infinite" else self._integrated
         return make(atoms, gpts, number)
 
     def _projected(self, atoms: Atoms, gpts: tuple[int, int], number: int) -> np.ndarray:
-        """Whole atoms, each shared by the two slices whose middles it lies between.
+        """Project whole atoms, each divided between the two slices between whose middles it lies.
 
-        ``V(k) = Σ f(k) exp(-2 π² u² k²) exp(-2 π i k·r) / area``. The phases are products of one factor along x
-        and one along y, so that the sum is a matrix product: exact wherever an atom lies between grid points, and
-        as fast as the Fourier transform of a grid. Shares fall linearly with the distance along the beam; then
-        neither does the wave depend on where slices begin.
+        ``V(k) = Σ f(k) exp(-2 π² u² k²) exp(-2 π i k·r) / area``. The phases are products of a factor along x and a
+        factor along y, so that the sum is a matrix product. It is exact for atoms between grid points, and as fast as
+        the Fourier transform of a grid. The share of a slice falls linearly with the distance of the atom along the
+        beam, so that the wave does not depend on where slices begin either.
         """
         width, height, thickness = atoms.cell.lengths()
         harmonics = [int(BAND * n / 2) for n in gpts]
         kx = np.r_[0 : harmonics[0] + 1, -harmonics[0] : 0] / width
         ky = np.arange(harmonics[1] + 1) / height
         k2 = kx[:, None] ** 2 + ky**2
-        # Cut by a circle, so that an atom is round whichever way it lies on the grid.
+        # Circular band limit, so that atoms are round independent of the grid axes.
         density = (k2 <= min(kx.max(), ky.max()) ** 2) * (gpts[0] * gpts[1] / (width * height))
         along_x, along_y = (_phases(atoms.positions[:, i] / (width, height)[i], harmonics[i]) for i in (0, 1))
         # The negative frequencies along x are the conjugates of the positive ones.
@@ -224,7 +226,7 @@ class Multislice:
         return slices
 
     def _integrated(self, atoms: Atoms, gpts: tuple[int, int], number: int) -> np.ndarray:
-        """Atoms that reach through several slices, by abTEM's quadrature on the grid."""
+        """Integrate atoms that extend over several slices, by abTEM's quadrature on the grid."""
         import abtem
 
         if "occupancy" in atoms.arrays:
@@ -248,13 +250,13 @@ class Multislice:
 
 
 def find_exit_surface(atoms: Atoms) -> float:
-    """Height z of the last atom along the beam, Å; 0 where there is none."""
+    """Height z of the last atom along the beam, Å; 0 without atoms."""
     return float(atoms.positions[:, 2].max()) if len(atoms) else 0.0
 
 
 @cache
 def _parametrization(name: str) -> Any:
-    """abTEM's atomic potentials, whose table takes longer to read than a light sheet to simulate."""
+    """abTEM's atomic potentials, cached because reading their table takes longer than simulating a light sheet."""
     from abtem.parametrizations import validate_parametrization
 
     return validate_parametrization(name)
@@ -263,7 +265,7 @@ def _parametrization(name: str) -> Any:
 def _phases(fractions: np.ndarray, highest: int) -> np.ndarray:
     """``exp(-2 π i n x)`` for the harmonics n = 0 … ``highest``, complex64 ``(N, highest + 1)``."""
     turns = np.outer(fractions, np.arange(highest + 1))
-    # Reduced in double precision: hundreds of turns would cost single precision its digits.
+    # Whole turns are subtracted in double precision; hundreds of turns would exhaust the digits of single precision.
     angles = (-2.0 * np.pi * (turns - np.rint(turns))).astype(np.float32)
     phases = np.empty(angles.shape, np.complex64)
     np.cos(angles, out=phases.real)
@@ -272,7 +274,7 @@ def _phases(fractions: np.ndarray, highest: int) -> np.ndarray:
 
 
 def limit_band(wave: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Fourier-crop a periodic ``wave`` to ``shape``, keeping its values at the coarse grid points."""
+    """Crop a periodic ``wave`` to ``shape`` in Fourier space, keeping its values at the coarse grid points."""
     spectrum = np.fft.fftshift(scipy.fft.fft2(wave))
     window = tuple(
         slice(full // 2 - part // 2, full // 2 - part // 2 + part) for full, part in zip(wave.shape, shape, strict=True)

@@ -1,4 +1,4 @@
-"""Independent tasks on the cores of this machine, or on the workers of a Dask cluster."""
+"""Parallel execution of independent tasks on the cores of this machine or on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 
 def check(scheduler: str) -> str:
-    """The scheduler's name if it can be one.
+    """Return the name of a scheduler if it is valid.
 
     Raises:
-        InputError: it is neither ``local`` nor ``inline`` nor a ``tcp://`` address.
+        InputError: the name is neither ``local`` nor ``inline`` nor a ``tcp://`` address.
     """
     if scheduler not in ("local", "inline") and not str(scheduler).startswith("tcp://"):
         raise InputError(f"wave.scheduler must be local, inline or a tcp:// address, got {scheduler}.")
@@ -40,28 +40,28 @@ def check(scheduler: str) -> str:
 def run_tasks(
     task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], scheduler: str = "local"
 ) -> Iterator[Any]:
-    """Call ``task`` with each tuple of ``arguments``, many at a time.
+    """Call ``task`` with each tuple of ``arguments``, in parallel.
 
-    A task whose worker dies runs again on another one, so that it must not mind having run before.
+    If a worker dies, its task runs again on another worker; a task must therefore allow repeated execution.
 
     Args:
-        task: importable by the workers, as are its arguments.
-        arguments: of each call.
-        scheduler: ``local`` for one worker process a core, ``inline`` for this process, or the ``tcp://`` address
+        task: function that the workers can import, like the types of its arguments.
+        arguments: arguments of each call.
+        scheduler: ``local`` for one worker process per core, ``inline`` for this process, or the ``tcp://`` address
             of a Dask scheduler.
 
     Yields:
-        What the calls return, in the order in which they end.
+        The return values of the calls, in the order in which the calls end.
 
     Raises:
-        InputError: a task raised it, or the scheduler cannot be used, or is lost.
+        InputError: a task raised it, or the scheduler cannot be used, or the connection to it is lost.
     """
     check(scheduler)
     if scheduler == "inline":
         for one in arguments:
             yield task(*one)
         return
-    # Imported here: a warm cache, as in most runs, needs no Dask and starts seconds faster.
+    # Imported here, because most runs have a complete cache, need no Dask and start seconds faster without it.
     from dask.distributed import KilledWorker, as_completed
 
     with ExitStack() as stack:
@@ -71,7 +71,7 @@ def run_tasks(
             try:
                 yield future.result()
             except InputError as error:
-                # The user needs the sentence; the worker's traceback says no more.
+                # The message is sufficient for the user; the worker's traceback adds nothing.
                 raise InputError(str(error)) from None
             except KilledWorker:
                 raise InputError(
@@ -86,16 +86,16 @@ def run_tasks(
 
 
 def _connected(stack: ExitStack, scheduler: str, tasks: int) -> Any:
-    """A Dask client of the scheduler; a local cluster ends with the ``stack``."""
+    """Connect a Dask client to the scheduler; a local cluster is closed with the ``stack``."""
     from dask.distributed import Client, LocalCluster
 
-    # Its import sets the level. What it would say is said in a sentence of ours.
+    # The import of Dask sets the log level. Its messages are replaced by the errors and warnings of this module.
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     address: Any = scheduler
     if scheduler == "local":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        # Dask's nannies set the thread numbers of OpenMP and of BLAS to 1 in the processes that they start.
+        # Dask's nannies limit OpenMP and BLAS to one thread in the processes that they start.
         address = LocalCluster(
             n_workers=min(cores, tasks), threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
         )
@@ -117,18 +117,18 @@ def _connected(stack: ExitStack, scheduler: str, tasks: int) -> Any:
 
 
 class RateColumn(ProgressColumn):
-    """Waves per second: of the last two minutes, and in the end of all."""
+    """Column of a progress bar: waves per second over the last two minutes, and at the end over the whole run."""
 
     def render(self, task: Task) -> Text:
-        """The rate, once two waves have told it."""
+        """Format the rate, as soon as two waves are finished."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:.3g} waves/s" if speed else "")
 
 
 def show(steps: Iterator[int], missing: int, total: int, title: str) -> None:
-    """Go through ``steps``, the numbers of waves still to come, with a bar that begins at what is done already."""
+    """Show a progress bar over ``steps``, the numbers of remaining waves; it begins at the number of finished waves."""
     columns = (BarColumn(), MofNCompleteColumn(), RateColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    # Waves differ in cost and end in bursts, one of each worker.
+    # Waves differ in cost and finish in bursts of one wave per worker.
     with Progress(TextColumn("{task.description}"), *columns, speed_estimate_period=120.0) as progress:
         bar = progress.add_task(title, total=total, completed=total - missing)
         for left in steps:
