@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
+from plain_preparation import remove_hot_pixels, resample
 
 from hrtem.calibration.domain import EDGES, FEATURES, LEAST, Domain, features
-from hrtem.micrograph import read, remove_hot_pixels, resample
+from hrtem.micrograph import read
 from hrtem.training.data import collate
 
 SAMPLING = 0.2

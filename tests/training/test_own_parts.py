@@ -75,6 +75,7 @@ def run(folder, *words, **environment):
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_parts_of_ones_own_are_trained_exported_and_loaded(mine):
     words = ["sample=chain", "noise=film", "model=narrow", "target=gaussian", "loss=absolute", "hydra.run.dir=run"]
     short = [word for word in TINY if not word.startswith("sample.")]
