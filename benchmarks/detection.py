@@ -25,7 +25,8 @@ from hrtem.errors import InputError
 from hrtem.imaging import simulate_counts
 from hrtem.inference import Predictor
 from hrtem.limits import Exposure, compute_confusion
-from hrtem.metrics import ColumnMetrics, Score
+from hrtem.matching import Score
+from hrtem.metrics import ColumnMetrics
 from hrtem.micrograph import Micrograph
 from hrtem.recipes import compose
 from hrtem.training.data import SimulatedImages, View, WaveDataModule, collate

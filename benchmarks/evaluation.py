@@ -11,10 +11,12 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from hrtem.calibration import CANDIDATE, Reliability
+from hrtem.calibration import CANDIDATE
+from hrtem.calibration.measurement import Reliability
 from hrtem.columns import Columns
 from hrtem.inference import Predictor
-from hrtem.metrics import ColumnMetrics, match_counts
+from hrtem.matching import match_counts
+from hrtem.metrics import ColumnMetrics
 from hrtem.training import testsets
 from hrtem.training.data import Example
 from hrtem.training.testsets import TestSet

@@ -21,7 +21,7 @@ from hrtem.columns import Columns
 from hrtem.imaging import simulate_counts
 from hrtem.inference.network import ColumnNetwork
 from hrtem.limits import Exposure, compute_confusion, find_dose, move_columns
-from hrtem.metrics import match
+from hrtem.matching import match
 from hrtem.noise import Poisson
 from hrtem.optics import Optics
 from hrtem.samples import Graphene, MoS2

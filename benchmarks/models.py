@@ -24,7 +24,7 @@ from benchmarks.joint import interval, view_limits
 from hrtem import models
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
-from hrtem.metrics import match_counts
+from hrtem.matching import match_counts
 from hrtem.micrograph import Micrograph
 from hrtem.recipes import compose
 from hrtem.training.testsets import SEED, TestSet, simulate_test_set

@@ -25,7 +25,7 @@ from benchmarks import classical
 from hrtem import folders, models
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.metrics import Score, match, score
+from hrtem.matching import Score, match, score
 from hrtem.micrograph import Micrograph, read
 from hrtem.normalisation import LocalContrast
 from hrtem.report.structures import structure_figure

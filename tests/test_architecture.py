@@ -15,7 +15,8 @@ GROUND = {"columns", "errors", "ranges"}
 ROOMS: dict[str, set[str]] = {
     "recipes": set(),
     "folders": set(),
-    "metrics": set(),
+    "matching": set(),
+    "metrics": {"matching"},
     "provenance": set(),
     "commandline": {"recipes"},
     "samples": set(),
@@ -28,26 +29,26 @@ ROOMS: dict[str, set[str]] = {
     "targets": set(),
     "nets": set(),
     "peaks": set(),
-    "calibration": {"metrics"},  # what counts as found
+    "calibration": {"matching"},  # what counts as found
     "micrograph": set(),
     "structure": set(),
     "inference": {"calibration", "micrograph", "nets", "normalisation"},
     "models": {"inference", "provenance"},
     "report": {"folders", "structure"},
     "training": {
-        "calibration", "commandline", "imaging", "inference", "metrics", "models", "nets", "provenance", "recipes",
-        "report", "waves",
+        "calibration", "commandline", "imaging", "inference", "matching", "metrics", "models", "nets", "provenance",
+        "recipes", "report", "waves",
     },
     "movies": {
         "calibration", "folders", "inference", "micrograph", "noise", "recipes", "report", "samples", "structure",
         "waves",
     },
     "gallery": {
-        "imaging", "inference", "metrics", "micrograph", "models", "recipes", "report", "structure", "training",
+        "imaging", "inference", "matching", "micrograph", "models", "recipes", "report", "structure", "training",
     },
     "sweeps": {"commandline", "folders", "inference"},
     "command": {
-        "api", "commandline", "folders", "gallery", "inference", "metrics", "micrograph", "models", "movies",
+        "api", "commandline", "folders", "gallery", "inference", "matching", "micrograph", "models", "movies",
         "provenance", "recipes", "report", "structure", "sweeps", "training",
     },
     "api": {"inference", "micrograph", "models", "report", "structure"},

@@ -21,7 +21,7 @@ from untrained import micrograph, save
 
 from benchmarks.inference import SAMPLING, sheet
 from hrtem import provenance
-from hrtem.metrics import score_files
+from hrtem.matching import score_files
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hrtem import models
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
-from hrtem.metrics import Score
+from hrtem.matching import Score
 from hrtem.recipes import compose
 from hrtem.samples import MoS2
 from hrtem.training.testsets import simulate_test_set

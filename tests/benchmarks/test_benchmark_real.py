@@ -15,7 +15,7 @@ from benchmarks import classical, real
 from benchmarks.__main__ import main
 from hrtem import models
 from hrtem.errors import InputError
-from hrtem.metrics import score
+from hrtem.matching import score
 from hrtem.micrograph import Micrograph
 
 SAMPLING = 0.2

@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hrtem.calibration import (
-    AROUND,
-    AS_DRAWN,
-    MASS,
-    Peaks,
-    Presence,
-    Reliability,
-    Uncertainty,
-    probabilities,
-    variances,
-)
+from hrtem.calibration import AROUND, AS_DRAWN, MASS, Peaks, probabilities, variances
+from hrtem.calibration.measurement import Presence, Reliability, Uncertainty
 from hrtem.calibration.presence import features
 from hrtem.calibration.uncertainty import LEAST, logarithms
 from hrtem.columns import Columns

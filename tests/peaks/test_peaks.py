@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hrtem.errors import InputError
-from hrtem.metrics import match
+from hrtem.matching import match
 from hrtem.peaks import CountedOffsetPeaks, HeightPeaks, MassPeaks, OffsetPeaks
 from hrtem.targets import CountedOffsetMaps, GaussianMaps, OffsetMaps
 from hrtem.targets.atom_counts import Classes

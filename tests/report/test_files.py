@@ -16,9 +16,9 @@ from pyarrow import parquet
 from rsciio import hspy
 
 from hrtem import report
-from hrtem.calibration import Reliability
+from hrtem.calibration.measurement import Reliability
 from hrtem.columns import Columns
-from hrtem.metrics import Score
+from hrtem.matching import Score
 from hrtem.report.files import element, write_maps, write_structures
 from hrtem.structure import Mark
 from hrtem.training.reliability import save_reliability

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hrtem.errors import InputError
-from hrtem.metrics import match
+from hrtem.matching import match
 from hrtem.peaks import MassPeaks
 from hrtem.targets import CountedOffsetMaps, GaussianMaps, OffsetMaps, SoftmaxMaps
 from hrtem.targets.atom_counts import Classes

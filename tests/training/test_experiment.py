@@ -18,7 +18,7 @@ import torch
 import yaml
 from conftest import ROOT, TINY, told
 
-from hrtem.metrics import score_files
+from hrtem.matching import score_files
 
 
 def train(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-
-from hrtem.calibration.uncertainty import squared_error
-from hrtem.columns import Columns
-from hrtem.metrics import TOLERANCE, match_counts
 
 #: Smallest probability of a candidate; far below the reporting threshold, so that the diagram is not cut off there.
 CANDIDATE = 0.05
@@ -97,92 +89,3 @@ class Diagram:
             count_observed=(right / counted).tolist(),
             counted=counted.astype(int).tolist(),
         )
-
-
-class Reliability(Metric):
-    """Reliability diagrams of probabilities, positions and counts for each group of images (for instance each dose).
-
-    Args:
-        reported: smallest probability of a reported column; only reported columns count for positions and counts.
-        groups: number of groups.
-        bins: number of bins of the probability, equally wide.
-        tolerance: largest distance of a pair, Å.
-        border: columns this close to the edge of the image do not count, Å.
-    """
-
-    full_state_update = False
-    probabilities: Tensor
-    positions: Tensor
-    scaled: Tensor
-    counts: Tensor
-    brier: Tensor
-    missed: Tensor
-
-    def __init__(
-        self, reported: float, groups: int = 1, bins: int = 20, tolerance: float = TOLERANCE, border: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.reported = reported
-        self.bins = bins
-        self.tolerance = tolerance
-        self.border = border
-        # [group, (number, summed probability, hits), bin] and [group, (pairs, summed variance, squared error), bin].
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("probabilities", "counts"), (groups, 3, bins))
-        shapes["positions"] = (groups, 3, len(SIGMA_EDGES) - 1)
-        # [group, (number, sum, summed squares)] of errors along x and y in units of their standard deviations.
-        shapes["scaled"] = (groups, 3)
-        for name, shape in {**shapes, "brier": (groups,), "missed": (groups,)}.items():
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(
-        self, found: Sequence[Columns], true: Sequence[Columns], width: float, height: float, groups: Sequence[int]
-    ) -> None:
-        """Add images of ``width`` x ``height`` Å.
-
-        Args:
-            found: candidates of each image, from :data:`CANDIDATE` up.
-            true: true columns of each image.
-            width, height: largest x and y of a pixel centre, Å.
-            groups: group of each image.
-        """
-        for answer, truth, group in zip(found, true, groups, strict=True):
-            i, j, invented, missed = match_counts(answer, truth, width, height, self.tolerance, self.border)
-            probability = np.concatenate([answer.probabilities[i], answer.probabilities[invented]])
-            hit = np.arange(len(probability)) < len(i)
-            self._add(self.probabilities[group], self._bin(probability), probability, hit)
-            self.brier[group] += float(np.square(probability - hit).sum())
-            self.missed[group] += int(missed.sum())
-            sure = answer.probabilities[i] >= self.reported
-            sigmas = answer.sigmas[i[sure]]
-            place = np.searchsorted(SIGMA_EDGES, 100.0 * sigmas, side="right") - 1
-            self._add(self.positions[group], place, sigmas**2, squared_error(answer, truth, i[sure], j[sure]))
-            said = sigmas > 0.0
-            error = (answer.positions[i[sure]] - truth.positions[j[sure]])[said] / sigmas[said, None]
-            sums = np.array([error.size, error.sum(), np.square(error).sum()])
-            self.scaled[group] += torch.as_tensor(sums, device=self.scaled.device)
-            if answer.count_probabilities.shape[1]:
-                known = sure & (truth.counts[j] > 0)
-                number, right = answer.counts[i[known]], truth.counts[j[known]]
-                probability = answer.count_probabilities[i[known], number - 1]
-                self._add(self.counts[group], self._bin(probability), probability, number == right)
-
-    def _bin(self, probability: np.ndarray) -> np.ndarray:
-        return np.minimum((probability * self.bins).astype(int), self.bins - 1)
-
-    @staticmethod
-    def _add(table: Tensor, place: np.ndarray, *values: np.ndarray) -> None:
-        rows = [np.bincount(place, value, table.shape[-1]) for value in (np.ones(len(place)), *values)]
-        table += torch.as_tensor(np.stack(rows), device=table.device)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The accumulated sums by name."""
-        names = ("probabilities", "positions", "scaled", "counts", "brier", "missed")
-        return {name: getattr(self, name) for name in names}
-
-    def diagrams(self) -> list[Diagram]:
-        """Diagram of all groups together, then the diagram of each group."""
-        # torchmetrics removes the axis of a tensor with a single element.
-        totals = {name: np.atleast_1d(value.cpu().numpy()) for name, value in self.compute().items()}
-        together = Diagram.of(**{name: value.sum(axis=0) for name, value in totals.items()})
-        groups = range(len(totals["brier"]))
-        return [together, *(Diagram.of(**{name: value[group] for name, value in totals.items()}) for group in groups)]

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from hrtem.calibration.evidence import Peaks, mean_around
 from hrtem.columns import Columns
-from hrtem.metrics import TOLERANCE, match_counts
 
 #: Added to spreads, in units of the variance of the target Gaussians: the resolution limit of the maps.
 LEAST = 2e-3
@@ -52,80 +45,10 @@ def variances(peaks: Peaks, sigma: float, law: np.ndarray) -> np.ndarray:
 
     Args:
         peaks, sigma: see :func:`logarithms`.
-        law: ``(10,)``, from :meth:`Uncertainty.compute`.
+        law: ``(10,)``, from :meth:`hrtem.calibration.measurement.Uncertainty.compute`.
     """
     coefficients, (least, most) = law[:COEFFICIENTS], law[COEFFICIENTS:].reshape(2, 2).T
-    return sigma**2 * np.exp(_terms(logarithms(peaks, sigma).clip(least, most)) @ coefficients)
-
-
-class Uncertainty(Metric):
-    """Regression of the squared error of positions on the spreads of peaks; the result is called a law.
-
-    For an exact posterior the spread would be the variance of the position. The maps of a network are not exact: their
-    spread underestimates the effect of noise and is not zero without noise. Therefore the logarithm of the mean squared
-    error is modelled as a polynomial of second degree in the :func:`logarithms` s and v of a peak, with the terms 1, s,
-    v, s², s v, v². The coefficients are those of a gamma regression with a logarithmic link (McCullagh and Nelder,
-    Generalized Linear Models, chapter 8). With the squared error e² along an axis and the variance σ² of the law, they
-    solve Σ x (e²/σ² - 1) = 0 for each term x. Hence the mean of e²/σ² is 1 over all columns, and likewise for blurred
-    and for sharp columns.
-
-    Args:
-        sigma: standard deviation of the target Gaussians in the training of the network, Å.
-        prior: weight of the prior that a spread is a variance, in columns. The columns of an image share much of their
-            error, so the prior weighs far less than the columns of a single image.
-        tolerance: largest distance of a pair, Å.
-        border: columns this close to the edge of the image do not count, Å.
-    """
-
-    full_state_update = False
-    rows: list[Tensor]
-
-    def __init__(self, sigma: float, prior: float = 100.0, tolerance: float = TOLERANCE, border: float = 1.0) -> None:
-        super().__init__()
-        self.sigma = sigma
-        self.prior = prior
-        self.tolerance = tolerance
-        self.border = border
-        # s, v and the squared error along an axis in sigma² of each matched column, (N, 3).
-        self.add_state("rows", [], dist_reduce_fx="cat")
-
-    def update(
-        self,
-        peaks: Sequence[Peaks],
-        reported: Sequence[np.ndarray],
-        true: Sequence[Columns],
-        width: float,
-        height: float,
-    ) -> None:
-        """Add images.
-
-        Args:
-            peaks: all peaks of each image.
-            reported: mask, bool ``(N,)``, of the peaks that are reported columns; only their positions count.
-            true: true columns of each image.
-            width, height: largest x and y of a pixel centre, Å.
-        """
-        for answer, sure, truth in zip(peaks, reported, true, strict=True):
-            found = answer.columns[sure]
-            i, j, _, _ = match_counts(found, truth, width, height, self.tolerance, self.border)
-            error2 = squared_error(found, truth, i, j) / self.sigma**2
-            rows = np.column_stack([logarithms(answer, self.sigma)[sure][i], error2])
-            self.rows.append(torch.as_tensor(rows, device=self.device))
-
-    def compute(self) -> Tensor:
-        """The law ``(10,)``: six coefficients, then smallest and largest s, smallest and largest v.
-
-        It is :data:`AS_DRAWN` if there are no columns.
-        """
-        law = np.array(AS_DRAWN)
-        rows = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.empty((0, 3))
-        if not len(rows):
-            return torch.from_numpy(law)
-        values, error2 = rows[:, :2], rows[:, 2] + LEAST_ERROR
-        law[COEFFICIENTS:] = np.quantile(values, [TAIL, 1.0 - TAIL], axis=0).T.ravel()
-        values = values.clip(*law[COEFFICIENTS:].reshape(2, 2).T)
-        law[:COEFFICIENTS] = _regression(_terms(values), error2, np.array(AS_DRAWN[:COEFFICIENTS]), self.prior)
-        return torch.from_numpy(law)
+    return sigma**2 * np.exp(terms(logarithms(peaks, sigma).clip(least, most)) @ coefficients)
 
 
 def squared_error(found: Columns, true: Columns, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -133,13 +56,13 @@ def squared_error(found: Columns, true: Columns, i: np.ndarray, j: np.ndarray) -
     return 0.5 * np.square(found.positions[i] - true.positions[j]).sum(axis=1)
 
 
-def _terms(values: np.ndarray) -> np.ndarray:
+def terms(values: np.ndarray) -> np.ndarray:
     """Terms 1, s, v, s², s v, v² ``(N, 6)`` of the regression, from s and v ``(N, 2)``."""
     s, v = values.T
     return np.stack([np.ones(len(s)), s, v, s * s, s * v, v * v], axis=1)
 
 
-def _regression(terms: np.ndarray, values: np.ndarray, believed: np.ndarray, prior: float) -> np.ndarray:
+def fit_gamma(terms: np.ndarray, values: np.ndarray, believed: np.ndarray, prior: float) -> np.ndarray:
     """Coefficients ``(K,)`` of a gamma regression with a logarithmic link.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hrtem.errors import InputError
-from hrtem.metrics import score_files
+from hrtem.matching import score_files
 from hrtem.ranges import parse_number
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.gallery.scene import AnsweredView, Words, show_series
-from hrtem.metrics import match_counts
+from hrtem.matching import match_counts
 from hrtem.report.drawing import save
 from hrtem.report.files import element
 from hrtem.structure import Solid, build_solid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,6 @@ from hrtem.calibration import (
     UNCORRECTED,
     UNKNOWN,
     Peaks,
-    Presence,
-    Uncertainty,
     position_variance,
     probabilities,
     variances,
@@ -153,22 +151,6 @@ class ColumnNetwork(torch.nn.Module):
         threshold = self.find_peaks.threshold if threshold is None else threshold
         judged = [self.judge(peaks) for peaks in self.peaks(maps, min(CANDIDATE, threshold))]
         return [columns[columns.probabilities >= threshold] for columns in judged]
-
-    def calibrate(self, peaks: Sequence[Peaks], true: Sequence[Columns], width: float, height: float) -> None:
-        """Calibrate probabilities and uncertainties anew on images of ``width`` x ``height`` Å.
-
-        Args:
-            peaks: peaks of each image, with a mass from :data:`hrtem.calibration.CANDIDATE` up.
-            true: true columns of each image.
-            width, height: largest x and y of a pixel centre, Å.
-        """
-        size = (width, height)
-        presence, uncertainty = Presence(self.find_peaks.sigma), Uncertainty(self.find_peaks.sigma)
-        presence.update([one.columns for one in peaks], true, *size)
-        self.presence.copy_(presence.compute())
-        sure = [self.judge(one).probabilities >= self.find_peaks.threshold for one in peaks]
-        uncertainty.update(peaks, sure, true, *size)
-        self.uncertainty.copy_(uncertainty.compute())
 
     def peaks(self, maps: Tensor, threshold: float) -> list[Peaks]:
         """Peaks with a mass of at least ``threshold`` in maps ``(B, C, Y, X)``, for each example."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hrtem import models
-from hrtem.calibration import CANDIDATE
+from hrtem.calibration import CANDIDATE, Peaks
+from hrtem.calibration.measurement import Presence, Uncertainty
+from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.inference import Predictor, weights
+from hrtem.inference.network import ColumnNetwork
 from hrtem.training.testsets import expose_example, simulate_structures
 
 #: Seed of the images for calibration. Trainings number their seeds from 0; test sets have a seed of their own.
@@ -66,5 +70,25 @@ def measure_calibration(path: Path, views: int, seed: int) -> dict[str, Tensor]:
             peaks += network.peaks(maps, CANDIDATE)
         true.append(example["columns"])
     rows, columns = maps.shape[-2:]
-    network.calibrate(peaks, true, (columns - 1) * network.sampling, (rows - 1) * network.sampling)
+    calibrate_network(network, peaks, true, (columns - 1) * network.sampling, (rows - 1) * network.sampling)
     return {"presence": network.presence, "uncertainty": network.uncertainty}
+
+
+def calibrate_network(
+    network: ColumnNetwork, peaks: Sequence[Peaks], true: Sequence[Columns], width: float, height: float
+) -> None:
+    """Calibrate probabilities and uncertainties anew on images of ``width`` x ``height`` Å.
+
+    Args:
+        network: whose buffers ``presence`` and ``uncertainty`` change.
+        peaks: peaks of each image, with a mass from :data:`hrtem.calibration.CANDIDATE` up.
+        true: true columns of each image.
+        width, height: largest x and y of a pixel centre, Å.
+    """
+    size = (width, height)
+    presence, uncertainty = Presence(network.find_peaks.sigma), Uncertainty(network.find_peaks.sigma)
+    presence.update([one.columns for one in peaks], true, *size)
+    network.presence.copy_(presence.compute())
+    sure = [network.judge(one).probabilities >= network.find_peaks.threshold for one in peaks]
+    uncertainty.update(peaks, sure, true, *size)
+    network.uncertainty.copy_(uncertainty.compute())

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hrtem.metrics import Score
+from hrtem.matching import Score
 
 
 def print_scores(scores: Mapping[float, Mapping[str, Score]]) -> None:

@@ -12,12 +12,14 @@ from hydra.utils import get_class, instantiate
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from hrtem.calibration import CANDIDATE, Diagram, Presence, Reliability, Uncertainty
+from hrtem.calibration import CANDIDATE, Diagram
 from hrtem.calibration.domain import ENOUGH, EXAMPLES, features
+from hrtem.calibration.measurement import Presence, Reliability, Uncertainty
 from hrtem.columns import Columns
 from hrtem.imaging import simulate_counts
 from hrtem.inference.network import ColumnNetwork, complete
-from hrtem.metrics import ColumnMetrics, Score
+from hrtem.matching import Score
+from hrtem.metrics import ColumnMetrics
 from hrtem.training.data import collate, columns_of
 
 
