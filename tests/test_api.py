@@ -173,3 +173,25 @@ def test_finding_imports_neither_training_nor_simulation(model, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_file_that_is_a_folder_on_disk_gives_one_table(model, tmp_path):
+    import zarr
+
+    zarr.save(str(tmp_path / "a.zarr"), micrograph())
+    np.testing.assert_array_equal(
+        model.find(tmp_path / "a.zarr", sampling=0.15).x, model.find(micrograph(), sampling=0.15).x
+    )
+
+
+def test_a_series_is_registered_once(series_model, start, tmp_path, monkeypatch):
+    from hrtem.micrograph import series
+
+    calls, register = [], series.register_series
+    monkeypatch.setattr(series, "register_series", lambda one: calls.append(one) or register(one))
+    np.save(tmp_path / "series.npy", drifted())
+    series_model.find(tmp_path / "series.npy", sampling=0.15)
+    assert len(calls) == 1
+    status, _, stderr = start("hrtem", "find", "checkpoint=series.ckpt", "images=series.npy", "sampling=0.15")
+    assert status == 0, stderr
+    assert len(calls) == 2

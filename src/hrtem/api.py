@@ -19,6 +19,7 @@ from hrtem.micrograph import (
     Micrograph,
     Recording,
     check_lattice,
+    is_folder,
     lattice_spacings,
     open_recordings,
     order_series,
@@ -225,11 +226,10 @@ class Model:
         if isinstance(images, np.ndarray | Micrograph):
             tables = [self.find_in(one) for one in self._given(images, sampling, defocus, register)]
             return tables[0] if len(tables) == 1 else tables
-        given = self.open(images, sampling, defocus, register)
+        given = open_recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
         tables = [self.find_in(frame) for recording in given for frame in recording]
-        folder = isinstance(images, str | os.PathLike) and Path(images).is_dir() and self.focal == 1
-        several = folder or (not isinstance(images, str | os.PathLike) and (self.focal == 1 or len(given) > 1))
-        return tables[0] if len(tables) == 1 and not several else tables
+        file = isinstance(images, str | os.PathLike) and not is_folder(Path(images))
+        return tables[0] if len(tables) == 1 and (file or self.focal > 1) else tables
 
     def open(
         self,
@@ -245,7 +245,7 @@ class Model:
         """
         given = open_recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
         for recording in given:
-            self.predictor.check(recording[0])
+            self.predictor.check(recording.look())
         return given
 
     def find_in(self, micrograph: Micrograph) -> AtomTable:

@@ -10,7 +10,7 @@ from hrtem.micrograph.files import FORMATS, read
 from hrtem.micrograph.image import Acquisition, Micrograph, require_calibration
 from hrtem.micrograph.lattice import check_lattice, lattice_spacings, measure_lattice_factor
 from hrtem.micrograph.movies import FrameFiles, Movie, await_files, open_movies
-from hrtem.micrograph.recordings import Recording, open_recordings
+from hrtem.micrograph.recordings import Recording, is_folder, open_recordings
 from hrtem.micrograph.series import equalise_dose, order_series, register_series
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "await_files",
     "check_lattice",
     "equalise_dose",
+    "is_folder",
     "lattice_spacings",
     "measure_lattice_factor",
     "open_movies",

@@ -95,7 +95,11 @@ class Recording(Sequence[Micrograph]):
             defocus = acquisition.defocus
             one = None if defocus is None or len(defocus) != len(self) else (defocus[number],)
             return Micrograph(image, self.sampling, name, self.source, number, replace(acquisition, defocus=one))
-        return self._whole()
+        whole = self._unordered()
+        if self.focal == 1:
+            return whole
+        whole = series.order_series(whole, self.defocus)
+        return series.register_series(whole) if self.register else whole
 
     def close(self) -> None:
         """Close the file of a movie; reading another frame reopens it."""
@@ -103,8 +107,16 @@ class Recording(Sequence[Micrograph]):
             self._stack.close()
         self._stack = None
 
-    def _whole(self) -> Micrograph:
-        """Read all images; the images of a series are sorted and registered."""
+    def look(self) -> Micrograph:
+        """Read the first frame as its file has it: a focal series is neither ordered nor registered.
+
+        Raises:
+            InputError: the pixels are damaged, not finite or constant.
+        """
+        return self[0] if self.is_movie else self._unordered()
+
+    def _unordered(self) -> Micrograph:
+        """Read the image, or all images of a series as their files have them."""
         images, acquisitions = [], []
         for path in self.sources:
             stack = open_file(path)
@@ -122,11 +134,7 @@ class Recording(Sequence[Micrograph]):
                 acquisition.dose,
                 acquisition.energy,
             )
-        whole = Micrograph(np.concatenate(images), self.sampling, self.name, self.source, acquisition=acquisition)
-        if self.focal == 1:
-            return whole
-        whole = series.order_series(whole, self.defocus)
-        return series.register_series(whole) if self.register else whole
+        return Micrograph(np.concatenate(images), self.sampling, self.name, self.source, acquisition=acquisition)
 
     def _check(self, number: int, shapes: Sequence[tuple[int, int]], sizes: Sequence[float | None]) -> None:
         names = self.source if len(self.sources) == 1 else f"the series of {', '.join(map(str, self.sources))}"
@@ -185,7 +193,7 @@ def open_recordings(
             if focal == 1 or not parts:
                 raise InputError(f"this model takes single images, and images has a list of {len(parts)} in its list.")
             add(parts, _shared(parts))
-        elif _is_folder(Path(entry)):
+        elif is_folder(Path(entry)):
             parts = list_images(Path(entry))
             if not parts:
                 raise InputError(f"{entry} is a folder without images; known suffixes are {', '.join(FORMATS)}.")
@@ -219,7 +227,8 @@ def _defoci(defocus: Iterable[Any], focal: int) -> tuple[float, ...]:
     return values
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Tell a folder of images from a file, which some formats write as a folder."""
     return path.is_dir() and path.suffix.lower() not in FOLDERS
 
 
@@ -232,7 +241,7 @@ def list_images(folder: Path) -> list[Path]:
 
 def _is_series(files: Sequence[Path], focal: int) -> bool:
     """Whether the files are the single images of one series."""
-    if focal == 1 or len(files) != focal or any(_is_folder(path) for path in files):
+    if focal == 1 or len(files) != focal or any(is_folder(path) for path in files):
         return False
     return all(_look(path)[0] == 1 for path in files)
 
