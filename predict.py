@@ -2,10 +2,7 @@
 
 import sys
 
-from hrtem.command.find import main
-from hrtem.commandline import end_in_one_sentence, prepare
+from hrtem.command import main
 
 if __name__ == "__main__":
-    prepare()
-    with end_in_one_sentence():
-        main(sys.argv[1:])
+    main(["find", *sys.argv[1:]])

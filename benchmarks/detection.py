@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from hydra.utils import instantiate
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -22,14 +21,14 @@ from rich.progress import track
 from rich.table import Table
 
 from hrtem.errors import InputError
-from hrtem.imaging import simulate_counts
 from hrtem.inference import Predictor
 from hrtem.limits import Exposure, compute_confusion
 from hrtem.matching import Score
 from hrtem.metrics import ColumnMetrics
 from hrtem.micrograph import Micrograph
 from hrtem.recipes import compose
-from hrtem.training.data import SimulatedImages, View, WaveDataModule, collate
+from hrtem.training.data import SimulatedImages, View, WaveDataModule
+from hrtem.training.testsets import expose_example
 from hrtem.waves.cache import SPLITS
 from hrtem.waves.multislice import find_exit_surface
 
@@ -91,14 +90,13 @@ def scored(
         {name: ColumnMetrics(one.network.classes, groups=doses) for name, one in finders.items()} for _ in range(2)
     ]
     for number in track(range(len(images)), "images"):
-        batch = collate([images[number]])
-        with torch.no_grad():
-            counts = simulate_counts(images.optics, images.noise, batch["wave"], batch["settings"], sampling, margin)
+        example = images[number]
+        counts = expose_example(images, example)
         micrograph = Micrograph(counts[0].numpy(), sampling, f"view {number}", Path("simulated"))
         for name, predictor in finders.items():
             found = predictor.find(micrograph).columns
             for metric in metrics[: 1 + kept[number // doses]]:
-                metric[name].update([found], [images[number]["columns"]], extent, extent, batch["group"].tolist())
+                metric[name].update([found], [example["columns"]], extent, extent, [example["group"]])
     everything, some = ({name: [one["all"] for one in m.scores()] for name, m in part.items()} for part in metrics)
     return everything, some
 

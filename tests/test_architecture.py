@@ -44,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
         "waves",
     },
     "gallery": {
-        "imaging", "inference", "matching", "micrograph", "models", "recipes", "report", "structure", "training",
+        "inference", "matching", "micrograph", "models", "recipes", "report", "structure", "training",
     },
     "sweeps": {"commandline", "folders", "inference"},
     "command": {

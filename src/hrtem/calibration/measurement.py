@@ -28,27 +28,40 @@ from hrtem.columns import Columns
 from hrtem.matching import TOLERANCE, match_counts
 
 
-class Presence(Metric):
-    """Coefficients of a logistic regression of the presence of true columns on the :func:`features` of peaks.
+class Regression(Metric):
+    """Rows of features and outcomes, collected over batches and processes for a regression with a prior.
 
     Args:
         sigma: standard deviation of the target Gaussians in the training of the network, Å.
-        prior: weight of the prior that the mass is the probability, in columns.
+        prior: weight of the prior, in columns; None uses ``default_prior``.
         tolerance: largest distance of a pair, Å.
         border: columns this close to the edge of the image do not count, Å.
     """
 
     full_state_update = False
+    default_prior: float
     rows: list[Tensor]
 
-    def __init__(self, sigma: float, prior: float = 10.0, tolerance: float = TOLERANCE, border: float = 1.0) -> None:
+    def __init__(
+        self, sigma: float, prior: float | None = None, tolerance: float = TOLERANCE, border: float = 1.0
+    ) -> None:
         super().__init__()
         self.sigma = sigma
-        self.prior = prior
+        self.prior = self.default_prior if prior is None else prior
         self.tolerance = tolerance
         self.border = border
-        # Features of each peak, and 1 if there is a true column, else 0: (N, 7).
         self.add_state("rows", [], dist_reduce_fx="cat")
+
+
+class Presence(Regression):
+    """Coefficients of a logistic regression of the presence of true columns on the :func:`features` of peaks.
+
+    The prior is that the mass of a peak is the probability.
+    """
+
+    default_prior = 10.0
+    #: Features of each peak, and 1 if there is a true column, else 0: (N, 7).
+    rows: list[Tensor]
 
     def update(self, peaks: Sequence[Columns], true: Sequence[Columns], width: float, height: float) -> None:
         """Add images of ``width`` x ``height`` Å with all their ``peaks``; see :func:`features`."""
@@ -80,7 +93,7 @@ class Presence(Metric):
         return torch.from_numpy(answer)
 
 
-class Uncertainty(Metric):
+class Uncertainty(Regression):
     """Regression of the squared error of positions on the spreads of peaks; the result is called a law.
 
     For an exact posterior the spread would be the variance of the position. The maps of a network are not exact: their
@@ -91,25 +104,13 @@ class Uncertainty(Metric):
     solve Σ x (e²/σ² - 1) = 0 for each term x. Hence the mean of e²/σ² is 1 over all columns, and likewise for blurred
     and for sharp columns.
 
-    Args:
-        sigma: standard deviation of the target Gaussians in the training of the network, Å.
-        prior: weight of the prior that a spread is a variance, in columns. The columns of an image share much of their
-            error, so the prior weighs far less than the columns of a single image.
-        tolerance: largest distance of a pair, Å.
-        border: columns this close to the edge of the image do not count, Å.
+    The prior is that a spread is a variance. The columns of an image share much of their error, so the prior weighs far
+    less than the columns of a single image.
     """
 
-    full_state_update = False
+    default_prior = 100.0
+    #: s, v and the squared error along an axis in sigma² of each matched column, (N, 3).
     rows: list[Tensor]
-
-    def __init__(self, sigma: float, prior: float = 100.0, tolerance: float = TOLERANCE, border: float = 1.0) -> None:
-        super().__init__()
-        self.sigma = sigma
-        self.prior = prior
-        self.tolerance = tolerance
-        self.border = border
-        # s, v and the squared error along an axis in sigma² of each matched column, (N, 3).
-        self.add_state("rows", [], dist_reduce_fx="cat")
 
     def update(
         self,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import hrtem
-from hrtem import commandline
+from hrtem import commandline, recipes
 from hrtem.errors import InputError
 
 #: Commands and their descriptions; each command is the module of the same name in this package.
@@ -24,6 +24,8 @@ COMMANDS = {
     "compare": "trained runs beside each other: scores against dose, size and speed",
     "simulate": "a movie of a particle whose surface diffuses, with its truth",
 }
+#: Words that ask for a description.
+HELP = {"-h", "--help"}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -31,14 +33,23 @@ def main(words: Sequence[str] | None = None) -> None:
     commandline.prepare()
     with commandline.end_in_one_sentence():
         command, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
-        if command in ("-h", "--help", "help"):
+        if command in {*HELP, "help"}:
             print(usage())
         elif command == "--version":
             print(f"hrtem {hrtem.__version__}")
+        elif command in COMMANDS and set(rest) & HELP:
+            print(describe(command))
         elif command in COMMANDS:
             import_module(f"hrtem.command.{command}").main(rest)
         else:
             raise InputError(f"the first word must be one of {', '.join(COMMANDS)}, got {command}.")
+
+
+def describe(command: str) -> str:
+    """Describe a command: the docstring of its module, then the words of its recipe if it has a ``RECIPE``."""
+    module = import_module(f"hrtem.command.{command}")
+    recipe = getattr(module, "RECIPE", None)
+    return f"{module.__doc__}\n{recipes.help_of(recipe)}" if recipe else str(module.__doc__)
 
 
 def usage() -> str:

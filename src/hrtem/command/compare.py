@@ -23,16 +23,9 @@ USAGE = "say: hrtem compare RUN RUN … [output=compare.png] [limits=limits.json
 def main(words: Sequence[str]) -> None:
     """Compare the run folders in ``words``: print a table, and save it as PNG, CSV and Markdown.
 
-    For a folder of several runs (from a multirun), all tested runs are compared. ``output=`` is the PNG file, next to
-    which the CSV and Markdown tables are written. ``limits=`` is a JSON file with the smallest possible position error
-    at each dose, ``{"dose in e/Å²": pm}``. ``device=`` is the device on which the speed of the networks is measured.
-
     Raises:
         InputError: a folder or a word cannot be used.
     """
-    if set(words) & {"-h", "--help"}:
-        print(__doc__)
-        return
     said, others = split_words(words, {"output": "compare.png", "limits": "", "device": "cpu"})
     places = [Path(word) for word in others]
     if not places:

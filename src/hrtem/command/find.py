@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hrtem import api, folders, models, provenance, recipes, report
+from hrtem import api, folders, models, provenance, report
 from hrtem.api import Model
 from hrtem.commandline import log_to, settings
 from hrtem.errors import InputError
@@ -26,9 +26,6 @@ FILES = ("model", "checkpoint", "images", "output")
 
 def main(words: Sequence[str]) -> None:
     """Find atoms as specified by the words of a command line."""
-    if set(words) & {"-h", "--help"}:
-        print(__doc__ + "\n" + recipes.help_of(RECIPE))
-        return
     run(settings(words, RECIPE, files=FILES))
 
 

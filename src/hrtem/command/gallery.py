@@ -23,9 +23,6 @@ from hrtem.recipes import compose
 
 def main(words: Sequence[str]) -> None:
     """Draw the figure for the words of a command line."""
-    if set(words) & {"-h", "--help"}:
-        print(__doc__)
-        return
     first = words[0] if words else ""
     if first and "=" not in first and first not in ("probabilities", "counts"):
         raise InputError(f"the first word must be probabilities, counts or one of the form key=value, got {first}.")

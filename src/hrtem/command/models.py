@@ -19,9 +19,6 @@ def main(words: list[str]) -> None:
     Raises:
         InputError: the words have another form, or a model or file cannot be used.
     """
-    if set(words) & {"-h", "--help"}:
-        print(__doc__)
-        return
     if not words:
         for name in models.names():
             network = ColumnNetwork.load(models.find(name))

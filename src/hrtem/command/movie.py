@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from hrtem.command import find
 
+#: Recipe that defines the words of the command.
+RECIPE = find.RECIPE
+
 
 def main(words: Sequence[str]) -> None:
     """Follow the columns of the movies that the words of a command line specify."""
-    if set(words) & {"-h", "--help"}:
-        print(__doc__)
     find.main([*words, "task=dynamics"])

@@ -19,9 +19,6 @@ def main(words: Sequence[str]) -> None:
     Raises:
         InputError: a file or the pixel size cannot be used.
     """
-    if set(words) & {"-h", "--help"}:
-        print(__doc__)
-        return
     if len(words) not in (3, 4):
         raise InputError("say: hrtem score FOUND.csv TRUE.csv SAMPLING [MASK], with SAMPLING in Å/px.")
     result = score_files(words[0], words[1], parse_number("SAMPLING", words[2]), words[3] if len(words) == 4 else None)

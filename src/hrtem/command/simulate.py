@@ -30,9 +30,6 @@ def write_movie(path: Path, frames: Iterator[np.ndarray], number: int, shape: tu
 
 def main(words: Sequence[str]) -> None:
     """Simulate the movie that the words of a command line specify."""
-    if set(words) & {"-h", "--help"}:
-        print(__doc__)
-        return
     config = compose(*commandline.quote_words(words, keys=("output",)), name="movie")
     movie = SimulatedMovie.of(config)
     settings = yaml.safe_dump(settings_of(config), sort_keys=False)

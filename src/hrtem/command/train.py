@@ -10,7 +10,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from hrtem import commandline, recipes
+from hrtem import command, commandline, recipes
+
+#: Recipe that defines the words of the command.
+RECIPE = "train"
 
 
 def main(words: Sequence[str]) -> None:
@@ -24,11 +27,11 @@ def main(words: Sequence[str]) -> None:
 def start() -> None:
     """Run the training that the command-line words of this process specify."""
     commandline.prepare()
-    if set(sys.argv[1:]) & {"-h", "--help"}:
-        print(__doc__ + "\n" + recipes.help_of("train"))
+    if set(sys.argv[1:]) & command.HELP:
+        print(command.describe("train"))
         return
     sys.argv[1:] = recipes.spell(sys.argv[1:])
-    hydra.main(config_path=str(recipes.CONF), config_name="train", version_base="1.3")(job)()
+    hydra.main(config_path=str(recipes.CONF), config_name=RECIPE, version_base="1.3")(job)()
 
 
 def job(config: DictConfig) -> float:

@@ -15,11 +15,9 @@ from matplotlib.axes import Axes
 from hrtem import models
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.imaging import simulate_counts
 from hrtem.inference import Predictor
 from hrtem.ranges import parse_number
-from hrtem.training.data import collate
-from hrtem.training.testsets import simulate_test_set
+from hrtem.training.testsets import expose_example, simulate_test_set
 
 #: Black and white are this many standard deviations below and above the mean.
 REACH = 3.0
@@ -61,13 +59,9 @@ class AnsweredView:
         task = predictor.network
         images = simulate_test_set(task, views=view + 1, changes=changes, doses=(dose,), patch=patch).images
         example = images[view]
-        batch = collate([example])
-        settings = batch["settings"]
+        settings = example["settings"]
         with torch.inference_mode():
-            counts = simulate_counts(
-                images.optics, images.noise, batch["wave"], settings, images.sampling, images.margin
-            )
-            seen = task.normalise(counts, task.sampling)
+            seen = task.normalise(expose_example(images, example), task.sampling)
             maps = predictor.maps(seen)
             (found,) = predictor.ensemble.find(maps)
         return cls(
@@ -75,8 +69,8 @@ class AnsweredView:
             maps[0, : len(task.classes)].numpy(),
             found,
             example["columns"],
-            settings["defocus"][0].numpy(),
-            float(settings["dose"][0]),
+            settings["defocus"],
+            float(settings["dose"]),
             task.sampling,
         )
 

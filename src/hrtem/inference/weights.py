@@ -40,6 +40,8 @@ ALLOWED = {
 }
 #: Environment variable with the user's own trusted packages, comma-separated; see :func:`trusted`.
 TRUST = "HRTEM_TRUST"
+#: Packages whose classes need no trust of the user.
+OURS = ("hrtem", "monai", "torch")
 #: Present modules of classes that settings of version 0.1.0 name by an older path.
 RENAMED = {
     "hrtem.counts": "hrtem.targets",
@@ -225,7 +227,7 @@ def trusted() -> tuple[str, ...]:
 def _advice(stage: str, target: Any) -> str:
     """Advice how to allow a class of the user's own code, if ``target`` may be such a class; else empty."""
     package, dot, _ = str(target).partition(".")
-    if stage not in ALLOWED or not dot or package in {*sys.stdlib_module_names, "hrtem", "monai", "torch"}:
+    if stage not in ALLOWED or not dot or package in {*sys.stdlib_module_names, *OURS}:
         return ""
     return f" If {package} is code that you have and trust, put it on PYTHONPATH and set {TRUST}={package}."
 
@@ -233,7 +235,7 @@ def _advice(stage: str, target: Any) -> str:
 def foreign(settings: Mapping[str, Any]) -> list[str]:
     """Classes in settings that do not belong to hrtem, torch or MONAI, sorted and without repetition."""
     targets = (str(value) for part in settings.values() for key, value in _leaves(part) if key == "_target_")
-    return sorted({target for target in targets if target.partition(".")[0] not in ("hrtem", "monai", "torch")})
+    return sorted({target for target in targets if target.partition(".")[0] not in OURS})
 
 
 def _leaves(part: Any, key: str = "") -> Iterator[tuple[str, Any]]:

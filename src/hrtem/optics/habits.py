@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from hrtem.errors import InputError
 from hrtem.ranges import Range
@@ -18,12 +17,12 @@ SMALLEST_CS = 1e3
 SMALL_DEFOCUS = 20.0
 
 
-def question_units(ranges: Mapping[str, Range], energy: float) -> None:
+def question_units(energy: float, Cs: Range, defocus: Range) -> None:
     """Reject numbers that only make sense in another unit, and warn about numbers that are probably in another unit.
 
     Args:
-        ranges: ranges of the settings ``Cs`` and ``defocus``, Å.
         energy: eV.
+        Cs, defocus: Å.
 
     Raises:
         InputError: Cs is in mm or µm, or the energy in keV.
@@ -33,13 +32,12 @@ def question_units(ranges: Mapping[str, Range], energy: float) -> None:
             f"optics.energy is in eV and must be at least {SMALLEST_ENERGY:g}, got {energy:g}; {energy:g} keV are "
             f"{energy:g}e+3."
         )
-    Cs = max(abs(ranges["Cs"].low), abs(ranges["Cs"].high))
-    if 0.0 < Cs < SMALLEST_CS:
+    aberration = max(abs(Cs.low), abs(Cs.high))
+    if 0.0 < aberration < SMALLEST_CS:
         raise InputError(
-            f"optics.Cs is in Å, and {Cs:g} Å is smaller than any that a lens has; {Cs:g} mm are {1e7 * Cs:g}, "
-            f"{Cs:g} µm are {1e4 * Cs:g}."
+            f"optics.Cs is in Å, and {aberration:g} Å is smaller than any that a lens has; {aberration:g} mm are "
+            f"{1e7 * aberration:g}, {aberration:g} µm are {1e4 * aberration:g}."
         )
-    defocus = ranges["defocus"]
     largest = max(abs(defocus.low), abs(defocus.high))
     if 0.0 < largest <= SMALL_DEFOCUS and defocus.low != defocus.high:
         log.warning(

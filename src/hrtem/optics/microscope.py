@@ -138,7 +138,7 @@ class Optics:
             "drift": parsed("drift", drift, "Å", 0.0, 20.0),
             "dose": parsed("dose", dose, "e/Å²", 1e-3, 1e9, log=True),
         }
-        question_units({"Cs": self.ranges["Cs"], "defocus": self.defocus}, self.energy)
+        question_units(self.energy, self.ranges["Cs"], self.defocus)
         self.test_doses = tuple(fixed("test_doses", one, "e/Å²", 1e-3, 1e9) for one in test_doses)
         self.lattice_spacing = fixed("lattice_spacing", lattice_spacing, "Å", 0.5, 100.0)
         self.missing = fixed("missing", missing, "", 0.0, 0.9)
