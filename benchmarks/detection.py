@@ -28,7 +28,6 @@ from hrtem.metrics import ColumnMetrics
 from hrtem.micrograph import Micrograph
 from hrtem.recipes import compose
 from hrtem.training.data import SimulatedImages, View, WaveDataModule
-from hrtem.training.testsets import expose_example
 from hrtem.waves.cache import SPLITS
 from hrtem.waves.multislice import find_exit_surface
 
@@ -43,7 +42,7 @@ CONTRAST = 0.2
 
 def clear(images: SimulatedImages, number: int) -> bool:
     """Whether an operator would accept this image: fringes with :data:`CONTRAST` and one sign in all directions."""
-    return images.optics.visibility(settings_of(images, number)[1]) >= CONTRAST
+    return images.imaging.optics.visibility(settings_of(images, number)[1]) >= CONTRAST
 
 
 def limit(images: SimulatedImages, number: int) -> np.ndarray:
@@ -59,9 +58,10 @@ def limit(images: SimulatedImages, number: int) -> np.ndarray:
     whole = cache.wave(atoms, plane=plane)
     view, settings, rng = settings_of(images, number, whole.shape)
     rows, width = (slice(start, start + images.side) for start in (view.row, view.column))
-    exposure = Exposure(images.optics, images.noise, settings, images.sampling).at(dose=images.optics.image_dose(1.0))
-    corner = np.array([view.column, view.row]) * images.sampling
-    rim, side = INNER + images.margin * images.sampling, images.side * images.sampling
+    imaging, sampling = images.imaging, images.imaging.sampling
+    exposure = Exposure(imaging, settings).with_dose(1.0)
+    corner = np.array([view.column, view.row]) * sampling
+    rim, side = INNER + images.imaging.margin * sampling, images.side * sampling
     inside = columns.moved(columns.positions - corner).inside(side, side, rim)
     first, errors = view.turned(whole[rows, width]), []
     for site in rng.permutation(np.flatnonzero(inside))[:SITES]:
@@ -77,21 +77,21 @@ def settings_of(
     """Draw the geometry and the settings of one view as in the data set, and return them with the random generator."""
     rng = np.random.default_rng([images.seed, SPLITS[images.split], number])
     view = images.draw_view(shape or images.record(number % images.waves)[0].shape[-2:], rng)
-    return view, images.optics.draw(rng) | images.noise.draw(rng), rng
+    return view, images.imaging.draw(rng), rng
 
 
 def scored(
     images: SimulatedImages, finders: Mapping[str, Predictor], kept: Sequence[bool]
 ) -> tuple[dict[str, list[Score]], dict[str, list[Score]]]:
     """Score all columns for each network and dose, in all views and in the ``kept`` views."""
-    sampling, margin, doses = images.sampling, images.margin, len(images.doses)
+    sampling, margin, doses = images.imaging.sampling, images.imaging.margin, len(images.doses)
     extent = (images.side - 2 * margin - 1) * sampling
     metrics = [
         {name: ColumnMetrics(one.network.classes, groups=doses) for name, one in finders.items()} for _ in range(2)
     ]
     for number in track(range(len(images)), "images"):
         example = images[number]
-        counts = expose_example(images, example)
+        counts = images.expose(example)
         micrograph = Micrograph(counts[0].numpy(), sampling, f"view {number}", Path("simulated"))
         for name, predictor in finders.items():
             found = predictor.find(micrograph).columns

@@ -17,7 +17,6 @@ from hrtem.columns import Columns
 from hrtem.inference import Predictor
 from hrtem.matching import match_counts
 from hrtem.metrics import ColumnMetrics
-from hrtem.training import testsets
 from hrtem.training.data import Example
 from hrtem.training.testsets import TestSet
 
@@ -53,7 +52,7 @@ class Answer:
 
 def exposed(test_set: TestSet, example: Example) -> Tensor:
     """Simulate the counts ``(1, F, Y, X)`` of an example of a test set; this is the default :data:`Exposure`."""
-    return testsets.expose_example(test_set.images, example)
+    return test_set.images.expose(example)
 
 
 def answers(predictor: Predictor, test_set: TestSet, expose: Exposure = exposed) -> Iterator[Answer]:
@@ -118,7 +117,7 @@ def scores(predictor: Predictor, test_set: TestSet, given: Iterable[Answer]) -> 
         total = columns.scored(confusion.sum(axis=0), float(error2.sum()), *counts.sum(axis=0).tolist())
         answer.append(
             {
-                "dose_image": test_set.totals[number] / test_set.images.optics.num_images,
+                "dose_image": test_set.totals[number] / test_set.images.imaging.optics.num_images,
                 "dose_total": test_set.totals[number],
                 "all": _finite(asdict(total["all"])),
                 "classes": {name: _finite(asdict(total[name])) for name in classes},

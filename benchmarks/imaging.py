@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
-from hrtem.imaging import simulate_counts
+from hrtem.imaging import Imaging
 from hrtem.noise import Poisson
 from hrtem.normalisation import LocalContrast
 from hrtem.optics import Optics
@@ -50,13 +50,13 @@ def scene(root: Path, waves: int) -> SimulatedImages:
         dose=[1e3, 1e5],
         coherence="envelope",  # as in abTEM
     )
-    return SimulatedImages(cache, "train", waves, 10**6, 0, optics, Poisson(), PATCH, MARGIN, SAMPLING, seed=0)
+    return SimulatedImages(cache, "train", waves, 10**6, 0, Imaging(optics, Poisson(), SAMPLING, MARGIN), PATCH, seed=0)
 
 
 def batched(images: SimulatedImages) -> Iterator[tuple[Example, torch.Tensor]]:
     """Yield batches and their counts, loaded from the cache, imaged and cropped as in training."""
     for batch in ReadAheadLoader(images, batch_size=BATCH, collate_fn=collate):
-        yield batch, simulate_counts(images.optics, images.noise, batch["wave"], batch["settings"], SAMPLING, MARGIN)
+        yield batch, images.imaging.simulate_counts(batch["wave"], batch["settings"])
 
 
 def one_by_one(images: SimulatedImages, first: int, in_memory: bool = False) -> np.ndarray:
@@ -70,7 +70,7 @@ def one_by_one(images: SimulatedImages, first: int, in_memory: bool = False) -> 
         index = int(rng.integers(images.waves))
         array, _ = images.record(index) if in_memory else images.cache.load(images.split, index)
         view = images.draw_view(array.shape, rng)
-        settings = {name: float(value.flat[0]) for name, value in images.optics.draw(rng).items()}
+        settings = {name: float(value.flat[0]) for name, value in images.imaging.optics.draw(rng).items()}
         # The wave is rotated before imaging because the astigmatism direction refers to the rotated image.
         wave = abtem.Waves(np.ascontiguousarray(view.turned(array).T), energy=ENERGY, sampling=SAMPLING)
         transfer = abtem.CTF(
@@ -151,9 +151,7 @@ def step(seconds: float = 5.0, waves: int = 8) -> dict[str, float]:
             optimizer.step()
 
         parts: dict[str, Callable[[], object]] = {
-            "microscope and detector": lambda: simulate_counts(
-                task.optics, task.noise, batch["wave"], batch["settings"], task.sampling, task.margin
-            ),
+            "microscope and detector": lambda: task.imaging.simulate_counts(batch["wave"], batch["settings"]),
             "with normalisation and targets": lambda: task.simulate(batch),
             "network, forward, backward and update": learn,
         }

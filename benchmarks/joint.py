@@ -34,17 +34,17 @@ def view_limits(images: SimulatedImages, number: int, doses: Sequence[float]) ->
     """Calculate the limits of one view at each of ``doses``, in e/Å² per image."""
     sample, wave = images.cache.sample, images.cache.wave
     atoms, _ = sample(np.random.default_rng([images.seed, SPLITS[images.split], number % images.waves]))
-    pixels = round(sample.extent / images.sampling)
+    pixels = round(sample.extent / images.imaging.sampling)
     view, settings, _ = settings_of(images, number, (pixels, pixels))
     atoms, frame = turned(atoms, view, images)
-    exposure = Exposure(images.optics, images.noise, settings, images.sampling)
+    exposure = Exposure(images.imaging, settings)
     return compute_joint_limits(differentiate_series(exposure, wave, atoms, frame), doses)
 
 
 def turned(atoms: Atoms, view: View, images: SimulatedImages) -> tuple[Atoms, Window]:
     """Transform the atoms to the orientation of a view, and return them with the window of the view."""
     moved = atoms.copy()
-    pixels = np.rint(atoms.cell.lengths()[:2] / images.sampling).astype(int)
+    pixels = np.rint(atoms.cell.lengths()[:2] / images.imaging.sampling).astype(int)
     start = np.array([view.column, view.row])
     if view.transpose:
         moved.positions[:, :2] = moved.positions[:, 1::-1]
@@ -52,10 +52,10 @@ def turned(atoms: Atoms, view: View, images: SimulatedImages) -> tuple[Atoms, Wi
     for axis, flip in enumerate((view.flip_x, view.flip_y)):
         if flip:
             # The reflection maps pixel centres to pixel centres.
-            moved.positions[:, axis] = (pixels[axis] - 1) * images.sampling - moved.positions[:, axis]
+            moved.positions[:, axis] = (pixels[axis] - 1) * images.imaging.sampling - moved.positions[:, axis]
             start[axis] = pixels[axis] - images.side - start[axis]
     moved.wrap()
-    return moved, Window(int(start[1]), int(start[0]), images.side, images.margin, images.sampling)
+    return moved, Window(int(start[1]), int(start[0]), images.side, images.imaging.margin, images.imaging.sampling)
 
 
 def interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from rich.progress import track
 from rich.table import Table
 
 from hrtem.columns import Columns
-from hrtem.imaging import simulate_counts
+from hrtem.imaging import Imaging
 from hrtem.inference.network import ColumnNetwork
 from hrtem.limits import Exposure, compute_confusion, find_dose, move_columns
 from hrtem.matching import match
@@ -47,8 +47,8 @@ def microscope(**settings: Any) -> Optics:
 
 def exposure(optics: Optics, seed: int = 0) -> Exposure:
     """Draw the settings of a microscope, with an ideal electron-counting detector."""
-    rng, noise = np.random.default_rng(seed), Poisson()
-    return Exposure(optics, noise, optics.draw(rng) | noise.draw(rng), SAMPLING)
+    imaging = Imaging(optics, Poisson(), SAMPLING, margin=0)
+    return Exposure(imaging, imaging.draw(np.random.default_rng(seed)))
 
 
 def nearest(columns: Columns, label: str) -> int:
@@ -157,7 +157,8 @@ def beside(network: ColumnNetwork, structures: int = 3, images: int = 4) -> Tabl
     side = 128 * SAMPLING
     recipe = network.settings
     sample = instantiate({**recipe["sample"], "extent": side + 2 * network.margin * network.sampling}, _convert_="all")
-    wave, noise = Multislice(network.optics.energy, network.sampling), instantiate(recipe["noise"])
+    wave = Multislice(network.optics.energy, network.sampling)
+    imaging = Imaging(network.optics, instantiate(recipe["noise"]), network.sampling, network.margin)
     shift = network.margin * network.sampling
     found: dict[float, list[tuple[float, float, float, float]]] = {dose: [] for dose in network.optics.test_doses}
     for number in track(range(structures), "structures"):
@@ -172,27 +173,19 @@ def beside(network: ColumnNetwork, structures: int = 3, images: int = 4) -> Tabl
         near = slice(rim, len(whole) - rim)
         for image in range(images):
             rng = np.random.default_rng([number, image, 4])
-            settings = network.optics.draw(rng) | noise.draw(rng)
-            seen_by = Exposure(network.optics, noise, settings, network.sampling)
+            seen_by = Exposure(imaging, imaging.draw(rng))
             expected, changes = (
                 seen_by.expected(whole[None])[0][..., near, near],
                 seen_by.changes(moved)[..., near, near],
             )
             for dose in found:
-                one = seen_by.at(dose=network.optics.image_dose(dose))
+                one = seen_by.with_dose(dose)
                 joint = one.position_limits(expected, changes).joint[counted]
                 batch = collate(
                     [{"wave": torch.from_numpy(whole), "columns": seen, "settings": one.settings, "group": 0}]
                 )
                 with torch.no_grad():
-                    counts = simulate_counts(
-                        network.optics,
-                        noise,
-                        batch["wave"],
-                        batch["settings"],
-                        network.sampling,
-                        network.margin,
-                    )
+                    counts = imaging.simulate_counts(batch["wave"], batch["settings"])
                     (answer,) = network.find(network(network.normalise(counts, network.sampling)))
                 truth = seen[sought[counted]]
                 mine, true = match(answer.positions, truth.positions)

@@ -117,7 +117,7 @@ def measured(predictor: Predictor, test_set: TestSet, decisions: int, joint: int
 def joint_counts(test_set: TestSet, views: int) -> list[list[float]]:
     """Calculate the limit of exact counts at each dose with all parameters unknown: mean over views, 95 % interval."""
     images = test_set.images
-    doses = [images.optics.image_dose(dose) for dose in test_set.doses]
+    doses = [images.imaging.optics.image_dose(dose) for dose in test_set.doses]
     shares = np.array([[one.exact.mean() for one in view_limits(images, n, doses)] for n in range(views)])
     rng = np.random.default_rng(0)
     return [[float(each.mean()), *interval(each, rng)] for each in shares.T]

@@ -67,7 +67,7 @@ def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, l
     view, settings, rng = settings_of(images, number, whole.shape)
     seen = _Window(test_set, view)
     inside = columns.moved(columns.positions - seen.corner).inside(seen.side, seen.side, seen.rim)
-    exposure = Exposure(images.optics, images.noise, settings, images.sampling)
+    exposure = Exposure(images.imaging, settings)
     for count, site in enumerate(rng.permutation(np.flatnonzero(inside))[:SITES]):
         window = seen.around(columns.positions[site] - seen.corner)
         options = alternatives(atoms, columns, int(site), counts)
@@ -77,7 +77,7 @@ def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, l
         for name, other in zip(options, expected[1:], strict=True):
             apart[name] = []
             for dose in test_set.doses:
-                one = exposure.at(dose=images.optics.image_dose(dose))
+                one = exposure.with_dose(dose)
                 information = one.information((other - expected[0])[None], 0.5 * (other + expected[0]))
                 apart[name].append(compute_confusion(float(np.sqrt(information[0, 0]))))
         beside = [apart.pop(name) for name in ("count - 1", "count + 1") if name in apart]
@@ -91,8 +91,7 @@ def _view(test_set: TestSet, number: int, counts: bool) -> Iterator[tuple[str, l
             changes = exposure.changes(seen.cut(moved))[..., *window]
             mine = int(np.flatnonzero(sought == site)[0])
             bounds = [
-                exposure.at(dose=images.optics.image_dose(dose)).position_limits(expected[0], changes).joint[mine]
-                for dose in test_set.doses
+                exposure.with_dose(dose).position_limits(expected[0], changes).joint[mine] for dose in test_set.doses
             ]
             yield "position", [float(bound) for bound in bounds]
 
@@ -101,12 +100,12 @@ class _Window:
     """The part of a wave in a view, including its margin, in the orientation of the view."""
 
     def __init__(self, test_set: TestSet, view: View) -> None:
-        images = test_set.images
-        self.view, self.sampling = view, images.sampling
+        images, sampling = test_set.images, test_set.images.imaging.sampling
+        self.view, self.sampling = view, sampling
         self.rows, self.columns = (slice(start, start + images.side) for start in (view.row, view.column))
-        self.corner = np.array([view.column, view.row]) * images.sampling
-        self.side = images.side * images.sampling
-        self.rim = images.margin * images.sampling + 1.0
+        self.corner = np.array([view.column, view.row]) * sampling
+        self.side = images.side * sampling
+        self.rim = images.imaging.margin * sampling + 1.0
         self.shape = (images.side, images.side)
 
     def cut(self, wave: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ class Disturbance:
             counts[:, place] = counts[:, beside] if self.missing == "copied" else counts.mean()
         if self.prepared:
             micrograph = Micrograph(
-                equalise_dose(counts[0].numpy()), test_set.images.sampling, "series", Path("simulated")
+                equalise_dose(counts[0].numpy()), test_set.images.imaging.sampling, "series", Path("simulated")
             )
             counts = torch.from_numpy(np.asarray(register_series(micrograph).images))[None].to(counts)
         return counts
@@ -212,7 +212,7 @@ def main(*words: str) -> None:
 
 
 def _title(name: str, test_set: TestSet, words: tuple[str, ...]) -> str:
-    optics = test_set.images.optics
+    optics = test_set.images.imaging.optics
     dose = test_set.totals[0]
     return (
         f"`python -m benchmarks robustness {' '.join(words)}`, {name}: {len(test_set.images)} series of "

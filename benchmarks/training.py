@@ -24,7 +24,6 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrtem.errors import InputError
-from hrtem.imaging import simulate_counts
 from hrtem.inference.precision import choose_precision
 from hrtem.nets import Folded, UNet
 from hrtem.ranges import parse_number, parse_whole
@@ -199,7 +198,7 @@ def stages(seconds: float, *words: str, device: str = "cpu") -> dict[str, float]
     optimizer = task.optimizer()
     times: dict[str, list[float]] = {}
     loader = iter(data._loader("train", 10**6))
-    size = data.view["patch"], data.view["patch"]
+    size = data.patch, data.patch
     start = before = time.perf_counter()
 
     def lap(name: str) -> None:
@@ -213,7 +212,7 @@ def stages(seconds: float, *words: str, device: str = "cpu") -> dict[str, float]
         before = time.perf_counter()
         batch = task.transfer_batch_to_device(next(loader), torch.device(device), 0)
         lap("loading")
-        counts = simulate_counts(task.optics, task.noise, batch["wave"], batch["settings"], task.sampling, task.margin)
+        counts = task.imaging.simulate_counts(batch["wave"], batch["settings"])
         lap("imaging")
         images = task.normalise(counts, task.sampling).contiguous(memory_format=torch.channels_last)
         lap("normalisation")

@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "optics": set(),
     "noise": {"optics"},  # spatial frequencies and filters
     "imaging": {"noise"},
-    "limits": {"optics", "waves"},
+    "limits": {"imaging", "optics", "waves"},
     "normalisation": set(),
     "targets": set(),
     "nets": set(),

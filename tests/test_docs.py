@@ -125,6 +125,7 @@ def test_few_trainings_are_tests():
     assert 0 < len(TRAININGS) <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", TRAININGS)
 def test_marked_trainings_train(start, monkeypatch, tmp_path, line):
     """Shortened by one list of overrides; the words of the line come last, except those that set its length.

@@ -171,7 +171,7 @@ def test_the_window_of_a_site_is_about_it_in_every_orientation(views):
         seen = oracle._Window(views, view)
         wave = np.zeros((side + 10, side + 10))
         wave[3 + 53, 5 + 42] = 1.0
-        rows, columns = seen.around(np.array([42.0, 53.0]) * views.images.sampling)
+        rows, columns = seen.around(np.array([42.0, 53.0]) * views.images.imaging.sampling)
         window = seen.cut(wave)[rows, columns]
         assert np.abs(np.argwhere(window)[0] - np.array(window.shape) / 2).max() <= 1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import recipe
 from hydra.utils import instantiate
 from plain_preparation import remove_hot_pixels, resample
 
@@ -63,17 +64,13 @@ def test_too_few_images_teach_nothing():
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory, cache_folder):
     """A task that has seen 240 images of graphene, images of the test, and a domain they made."""
-    from conftest import ROOT
-    from hydra import compose, initialize_config_dir
-
     words = [
         "sample.extent=38.4",
         "data.margin=24",
         "data.numbers={train: 16, val: 1, test: 6}",
         "wave.scheduler=inline",
     ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", overrides=words, return_hydra_config=True)
+    config = recipe(*words)
     data, task = instantiate(config.data), instantiate(config.task)
     data.prepare_data()
 

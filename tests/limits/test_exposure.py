@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 
+from hrtem.imaging import Imaging
 from hrtem.limits import Exposure, compute_confusion, find_dose, move_columns
 from hrtem.noise import Physical, Poisson
 from hrtem.optics import Optics, filter_image
@@ -19,10 +20,12 @@ CAMERA = dict(half=0.4, power=2.0, correlation=0.6, readout=0.8, camera_sampling
 
 def exposure(noise=None, dose=1e3, **changes):
     optics = Optics(1, 80e3, 60.0, 0.0, -1e5, 0.0, 30.0, 0.0, 0.0, dose, **changes)
-    noise = noise or Poisson()
-    return Exposure(
-        optics, noise, optics.draw(np.random.default_rng(0)) | noise.draw(np.random.default_rng(0)), SAMPLING
-    )
+    return exposed(optics, noise or Poisson())
+
+
+def exposed(optics, noise):
+    imaging = Imaging(optics, noise, SAMPLING, margin=0)
+    return Exposure(imaging, imaging.draw(np.random.default_rng(0)))
 
 
 def carbon(*places, side=9.6):
@@ -111,10 +114,7 @@ def test_position_limits_fall_with_the_root_of_the_dose_and_rise_with_a_close_ne
 def test_a_focal_series_at_the_same_total_dose_is_no_better_than_its_best_image_and_adds_up():
     atoms = carbon((4.8, 4.8))
     twice = Optics(2, 80e3, 60.0, 0.0, -1e5, 0.0, 30.0, 0.0, 0.0, 1e3)
-    noise = Poisson()
-    series = Exposure(
-        twice, noise, twice.draw(np.random.default_rng(0)) | noise.draw(np.random.default_rng(0)), SAMPLING
-    )
+    series = exposed(twice, Poisson())
     pair, double = position_limits(series, atoms), position_limits(exposure(dose=2e3), atoms)
     np.testing.assert_allclose(pair.joint, double.joint, rtol=1e-6)
 

@@ -11,6 +11,7 @@ from ase import Atoms
 
 from benchmarks import joint
 from hrtem.errors import InputError
+from hrtem.imaging import Imaging
 from hrtem.limits import PRIORS, Changes, Exposure, Window, compute_joint_limits, differentiate_series, exact_chance
 from hrtem.limits.particle import pose_particle, vary_columns
 from hrtem.noise import Physical, Poisson
@@ -44,8 +45,8 @@ def exposure(noise=None, images=2, dose=1e3, **changes):
     settings = {"vibration": 0.2, "drift": 0.3, "astigmatism": 15.0, "coma": 100.0, "threefold": 100.0, "C5": 1e7}
     settings |= {"misalignment": 0.1, **changes}
     optics = Optics(images, 300e3, -80.0, 40.0, Cs=-1e5, focal_spread=30.0, angular_spread=0.0, dose=dose, **settings)
-    noise, rng = noise or Poisson(), np.random.default_rng(0)
-    return Exposure(optics, noise, optics.draw(rng) | noise.draw(rng), SAMPLING)
+    imaging = Imaging(optics, noise or Poisson(), SAMPLING, margin=0)
+    return Exposure(imaging, imaging.draw(np.random.default_rng(0)))
 
 
 def frame(side=12.8, margin=0):
@@ -211,10 +212,10 @@ def test_changes_with_the_camera_are_those_of_what_it_reports(changes):
     for sign in (1.0, -1.0):
         settings = {name: torch.as_tensor(value).double()[None] for name, value in one.settings.items()}
         settings["half"] = settings["half"] + sign * step
-        means.append(one.noise.mean(changes.expected[None], settings, SAMPLING)[0])
+        means.append(one.imaging.noise.mean(changes.expected[None], settings, SAMPLING)[0])
     direct = (means[0] - means[1]) / (2.0 * step)
     settings = {name: torch.as_tensor(value).double()[None] for name, value in one.settings.items()}
-    said = one.noise.mean(changes.images[changes.names.index("half")][None] + 10.0, settings, SAMPLING)[0]
+    said = one.imaging.noise.mean(changes.images[changes.names.index("half")][None] + 10.0, settings, SAMPLING)[0]
     assert relative(said - 10.0 * 1e3 * SAMPLING**2, direct) < 1e-3
 
 
@@ -255,7 +256,7 @@ def test_readout_noise_is_solved_for_at_each_dose(changes):
         noise = Physical(**{**CAMERA, "readout": readout})
         settings = {**changes.exposure.settings, "readout": np.float32(readout)}
         noisy = compute_joint_limits(
-            replace(changes, exposure=replace(changes.exposure, noise=noise, settings=settings)), doses
+            replace(changes, exposure=Exposure(replace(changes.exposure.imaging, noise=noise), settings)), doses
         )
         for one, other in zip(clean, noisy, strict=True):
             ratio = other.count / one.count

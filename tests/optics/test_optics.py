@@ -278,7 +278,7 @@ def gold_columns(*numbers):
     return torch.from_numpy(Multislice(300e3, SAMPLING)(atoms))
 
 
-def summed_image(wave, drawn, energy, points=241):
+def summed_image(wave, drawn, energy, points=121):
     """The mean intensity over the focal spread by a plain sum over defocus, without modes and in double precision."""
     return summed(wave.numpy().astype(complex), drawn, energy, points=points)
 

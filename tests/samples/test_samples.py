@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import conftest
 import hydra.utils
 import numpy as np
 import pytest
+from ase import Atoms
 from conftest import ROOT, SAID
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy.spatial import cKDTree
 
 import hrtem.samples
+from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.samples import Sample
 from hrtem.samples.amorphous import BOND, amorphous_carbon
@@ -22,14 +25,18 @@ SEEDS = range(6)
 
 
 def settings_of(recipe: str) -> dict[str, Any]:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", overrides=[f"sample={recipe}", *SAID.get(f"sample/{recipe}", [])])
+    config = conftest.recipe(f"sample={recipe}", *SAID.get(f"sample/{recipe}", []))
     settings: Any = OmegaConf.to_container(config.sample, resolve=True)
     return settings
 
 
 def sample_of(recipe: str) -> Sample:
     return hydra.utils.instantiate(settings_of(recipe), _convert_="all")
+
+
+@functools.cache
+def drawn(recipe: str, seed: int) -> tuple[Atoms, Columns]:
+    return sample_of(recipe)(np.random.default_rng(seed))
 
 
 def test_every_sample_has_a_recipe() -> None:
@@ -45,7 +52,7 @@ class TestEverySample:
     def test_draws_what_a_sample_promises(self, recipe: str) -> None:
         sample = sample_of(recipe)
         for seed in SEEDS:
-            atoms, columns = sample(np.random.default_rng(seed))
+            atoms, columns = drawn(recipe, seed)
             thickness = atoms.cell[2, 2]
             assert len(atoms) > 20
             np.testing.assert_allclose(atoms.cell, np.diag([sample.extent, sample.extent, thickness]))
@@ -60,9 +67,8 @@ class TestEverySample:
             assert columns.counts.min() >= 0
 
     def test_says_which_atom_stands_in_which_column(self, recipe: str) -> None:
-        sample = sample_of(recipe)
         for seed in SEEDS:
-            atoms, columns = sample(np.random.default_rng(seed))
+            atoms, columns = drawn(recipe, seed)
             column = atoms.get_array("column")
             assert column.min() >= -1
             inside = column >= 0
@@ -74,7 +80,7 @@ class TestEverySample:
                 np.testing.assert_allclose(means, columns.positions[filled, axis], atol=1e-6)
 
     def test_keeps_columns_apart(self, recipe: str) -> None:
-        _, columns = sample_of(recipe)(np.random.default_rng(0))
+        _, columns = drawn(recipe, 0)
         distance, _ = cKDTree(columns.positions).query(columns.positions, k=2)
         assert distance[:, 1].min() > 0.8
 

@@ -78,7 +78,7 @@ def test_a_perfect_sheet_has_hexagons_only():
 def test_rings_are_those_that_the_simulation_knows(rng, kind, noise):
     """The sample draws its sheets as networks of rings: the same come back from the bare positions of atoms."""
     found: Counter[int] = Counter()
-    for _ in range(3):
+    for _ in range(2):
         sample = instantiate(sheet_of(**kind), _convert_="all")
         truth, _ = sample._rings(2.46, rng)
         sample._rotate_bonds(truth, rng)

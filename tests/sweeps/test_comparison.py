@@ -189,6 +189,7 @@ def trained(tmp_path, start):
     return tmp_path / "runs"
 
 
+@pytest.mark.slow
 def test_folders_that_train_py_left(trained, monkeypatch, capfd):
     """Run folders and folders of runs; a training that was stopped is passed over inside a folder."""
     monkeypatch.chdir(trained.parent)

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import wandb
 import yaml
-from conftest import ROOT, TINY, told
-from hydra import compose, initialize_config_dir
+from conftest import ROOT, TINY, recipe, told
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from submitit.core.utils import FailedJobError
@@ -51,8 +50,7 @@ def runs_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_value_that_a_recipe_sweeps_composes(configuration, name):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides=[f"sweep={name}"], return_hydra_config=True)
+    config = recipe(f"sweep={name}")
     assert config.hydra.mode.name == "MULTIRUN"
     assert config.study.startswith(name)
     said = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
@@ -77,8 +75,9 @@ def test_series_of_all_lengths_cost_the_same_dose(configuration, name, sample):
     swept = yaml.safe_load((CONF / "sweep" / f"{name}.yaml").read_text())["hydra"]["sweeper"]["params"]
     assert swept == {"focal": "1,2,3,5"}
     totals, middles = [], []
+    config = configuration(f"sweep={name}", f"sample={sample}", "optics.dose=1e4")
     for number in map(int, swept["focal"].split(",")):
-        config = configuration(f"sweep={name}", f"sample={sample}", f"focal={number}", "optics.dose=1e4")
+        config.focal = number
         microscope = instantiate(config.optics)
         settings = [microscope.draw(np.random.default_rng(seed)) for seed in range(5)]
         assert {one["defocus"].shape for one in settings} == {(number,)}
@@ -245,6 +244,7 @@ def first_values(recipe: Path) -> dict[str, dict[str, object]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
 def test_words_of_an_agent_train(tmp_path, start, monkeypatch, name):
     """The command is put together by W&B's own code."""

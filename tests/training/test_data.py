@@ -129,8 +129,8 @@ def by_hand(data, n):
         wave, x = wave[..., ::-1], 95 * 0.2 - x
     if flip_y:
         wave, y = wave[..., ::-1, :], 95 * 0.2 - y
-    settings = data.optics.draw(rng)
-    return wave, np.column_stack([x, y]) - 16 * 0.2, settings | data.noise.draw(rng)
+    settings = data.imaging.draw(rng)
+    return wave, np.column_stack([x, y]) - 16 * 0.2, settings
 
 
 @pytest.mark.parametrize("words", [[], ["sample=gold", "sample.diameter=15", "focal=3"], ["wave.frozen_phonons=2"]])

@@ -37,7 +37,10 @@ def run_folder(folder: Path) -> Path:
     return found
 
 
-@pytest.mark.parametrize(("sample", "focal", "classes"), [("graphene", 1, ["C"]), ("mos2", 3, ["Mo", "S2", "S"])])
+@pytest.mark.parametrize(
+    ("sample", "focal", "classes"),
+    [pytest.param("graphene", 1, ["C"], marks=pytest.mark.slow), ("mos2", 3, ["Mo", "S2", "S"])],
+)
 def test_one_run_from_structure_to_model(tmp_path, cache_folder, sample, focal, classes):
     done = train(tmp_path, *TINY, f"sample={sample}", f"focal={focal}")
     assert done.returncode == 0, done.stderr
@@ -60,11 +63,11 @@ def test_one_run_from_structure_to_model(tmp_path, cache_folder, sample, focal, 
     assert f"python predict.py checkpoint={folder / 'checkpoints' / 'best.ckpt'}" in done.stdout.replace("\n", "")
 
 
-def test_resume_continues(tmp_path, cache_folder):
-    assert train(tmp_path, *TINY).returncode == 0
+def test_resume_continues(tmp_path, start):
+    assert start("train.py", *TINY)[0] == 0
     last = run_folder(tmp_path) / "checkpoints" / "last.ckpt"
-    done = train(tmp_path, *TINY, "trainer.max_epochs=2", f"resume={last}", "hydra.run.dir=resumed")
-    assert done.returncode == 0, done.stderr
+    status, _, stderr = start("train.py", *TINY, "trainer.max_epochs=2", f"resume={last}", "hydra.run.dir=resumed")
+    assert status == 0, stderr
     state = torch.load(tmp_path / "resumed" / "checkpoints" / "last.ckpt", weights_only=True)
     assert (state["epoch"], state["global_step"]) == (1, 4)
 
@@ -106,6 +109,7 @@ def test_a_mistake_is_told_in_one_sentence(tmp_path, start, words, named):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_process_of_its_own(tmp_path, cache_folder):
     done = train(tmp_path, *TINY, "focal=0")
     assert done.returncode == 2

@@ -183,6 +183,7 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(configuration, tmp_pa
         torch.testing.assert_close(value, resumed.net.state_dict()[name], atol=1e-5, rtol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_loads_in_a_fresh_process_without_configuration_files(configuration, tmp_path):
     task, checkpoint = trained(configuration, tmp_path)
     task.eval()

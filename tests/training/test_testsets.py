@@ -39,7 +39,7 @@ def test_the_checksum_is_of_the_truth(task):
 def test_structures_grow_with_the_images(configuration):
     task = instantiate(configuration("sample=gold", *tiny("sample=gold")).task)
     found = simulate_test_set(task, views=1, patch=128, doses=(1e3,), changes={"sample": {"tilt": 0.0}})
-    assert found.images.cache.sample.extent == pytest.approx((128 + 2 * found.images.margin) * task.sampling)
+    assert found.images.cache.sample.extent == pytest.approx((128 + 2 * found.images.imaging.margin) * task.sampling)
     assert found.images.cache.sample.tilt.high == 0.0
     assert found.images.cache.sample.rms_displacement["Ce"] == 0.065
     assert len(found.images[0]["columns"])
@@ -69,16 +69,16 @@ def test_no_training_draws_from_the_seed_of_the_tests(configuration):
 
 def test_images_are_exact_whatever_the_model_was_trained_with(configuration):
     task = instantiate(configuration("sample=mos2", *TINY, "optics.coherence=envelope").task)
-    assert simulate_test_set(task, views=1, patch=64).images.optics.coherence == "exact"
+    assert simulate_test_set(task, views=1, patch=64).images.imaging.optics.coherence == "exact"
     damped = simulate_test_set(task, views=1, patch=64, changes={"optics": {"coherence": "envelope"}})
-    assert damped.images.optics.coherence == "envelope"
+    assert damped.images.imaging.optics.coherence == "envelope"
     # The truth is the same, and the images are not.
     assert damped.checksum != simulate_test_set(task, views=1, patch=64).checksum
 
 
 def test_a_changed_energy_changes_the_wave_too(task):
     found = simulate_test_set(task, views=1, patch=64, changes={"optics": {"energy": 300e3}})
-    assert found.images.optics.energy == found.images.cache.wave.energy == 300e3
+    assert found.images.imaging.optics.energy == found.images.cache.wave.energy == 300e3
 
 
 def test_contrasts_are_those_of_the_expected_images(task):
@@ -90,4 +90,4 @@ def test_contrasts_are_those_of_the_expected_images(task):
 
 def test_margins_are_those_that_the_optics_needs(task):
     found = simulate_test_set(task, views=1, patch=64)
-    assert found.images.margin == task.optics.margin(task.sampling) > task.margin
+    assert found.images.imaging.margin == task.optics.margin(task.sampling) > task.margin

@@ -151,6 +151,7 @@ def _fill_in_process(root):
     fill(cache(root), train=4)
 
 
+@pytest.mark.slow
 def test_two_processes_may_fill_one_cache(tmp_path):
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_fill_in_process, args=(tmp_path,)) for _ in range(2)]

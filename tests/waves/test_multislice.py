@@ -179,6 +179,7 @@ def test_defocus_counts_from_the_last_atom_wherever_the_cell_ends():
     np.testing.assert_allclose(farther, there, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_every_process_computes_the_same_wave():
     """Plans of the Fourier transform that were chosen by timing would differ from process to process."""
     code = (

@@ -87,6 +87,7 @@ def test_unknown_scheduler_is_refused(word):
         list(run_tasks(twice, [(1,)], word))
 
 
+@pytest.mark.slow
 def test_local_workers_compute_the_same_with_one_thread_each(tmp_path, monkeypatch):
     """Real worker processes; not one of their libraries takes more than its core."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

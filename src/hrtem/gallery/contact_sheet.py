@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def examples_over_dose_and_defocus(data: WaveDataModule, optics: DictConfig) -> 
     images = data.images("train", DOSES * number)
     examples: list[Example | None] = []
     for count, (one_dose, one_defocus) in enumerate(product(doses.tolist(), defoci.tolist())):
-        images.optics = instantiate(optics, dose=one_dose, defocus=one_defocus)
+        seen_by = instantiate(optics, dose=one_dose, defocus=one_defocus)
+        images.imaging = replace(data.imaging, optics=seen_by)
         try:
             examples.append(images[count])
         except InputError:

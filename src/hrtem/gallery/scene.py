@@ -17,7 +17,7 @@ from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
 from hrtem.ranges import parse_number
-from hrtem.training.testsets import expose_example, simulate_test_set
+from hrtem.training.testsets import simulate_test_set
 
 #: Black and white are this many standard deviations below and above the mean.
 REACH = 3.0
@@ -61,7 +61,7 @@ class AnsweredView:
         example = images[view]
         settings = example["settings"]
         with torch.inference_mode():
-            seen = task.normalise(expose_example(images, example), task.sampling)
+            seen = task.normalise(images.expose(example), task.sampling)
             maps = predictor.maps(seen)
             (found,) = predictor.ensemble.find(maps)
         return cls(

@@ -18,7 +18,8 @@ from ase import Atoms
 from scipy.special import erfc, erfcinv
 from torch import Tensor
 
-from hrtem.optics import Optics, filter_image
+from hrtem.imaging import Imaging
+from hrtem.optics import filter_image
 from hrtem.waves.multislice import Multislice
 
 #: Number of waves that are imaged together.
@@ -49,21 +50,21 @@ class Exposure:
     """One focal series with a known microscope and detector.
 
     Args:
-        optics: the microscope.
-        noise: the detector.
-        settings: one draw of the settings of both, ``optics.draw(rng) | noise.draw(rng)``.
-        sampling: Å/px.
+        imaging: microscope and detector; the margin is not cut off.
+        settings: one draw of their settings, see :meth:`hrtem.imaging.Imaging.draw`.
     """
 
-    optics: Optics
-    noise: Any
+    imaging: Imaging
     settings: Mapping[str, np.ndarray]
-    sampling: float
 
     def at(self, **settings: float) -> Exposure:
         """Return the same exposure with other values of some settings, such as ``dose``."""
         changed = {name: np.full_like(self.settings[name], value) for name, value in settings.items()}
-        return Exposure(self.optics, self.noise, {**self.settings, **changed}, self.sampling)
+        return Exposure(self.imaging, {**self.settings, **changed})
+
+    def with_dose(self, dose: float) -> Exposure:
+        """Return the same exposure with another dose, e/Å² per image or series as ``dose_per`` of the optics says."""
+        return self.at(dose=self.imaging.optics.image_dose(dose))
 
     def expected(self, waves: np.ndarray, modes: int | None = None) -> Tensor:
         """Expected intensities ``(N, F, Y, X)``, in double precision, of the exit waves ``(N, Y, X)``.
@@ -72,35 +73,38 @@ class Exposure:
         number that any of them needs, see :meth:`hrtem.optics.Optics.modes_needed`.
         """
         images = self.imaged(waves, self.modes_needed(waves) if modes is None else modes)
-        return self.noise.flaws.illuminated(images, self._batch(len(images)), self.sampling)
+        return self.imaging.noise.flaws.illuminated(images, self._batch(len(images)), self.imaging.sampling)
 
     def imaged(self, waves: np.ndarray, modes: int) -> Tensor:
         """Expected intensities as from :meth:`expected`, but under even illumination."""
         return torch.cat(
-            [self.optics(part, self._batch(len(part)), self.sampling, modes) for part in _doubles(waves).split(BATCH)]
+            [
+                self.imaging.optics(part, self._batch(len(part)), self.imaging.sampling, modes)
+                for part in _doubles(waves).split(BATCH)
+            ]
         )
 
     def modes_needed(self, waves: np.ndarray) -> int:
         """Largest number of coherent modes that any image of the exit waves ``(N, Y, X)`` needs."""
         return max(
-            self.optics.modes_needed(part, self._batch(len(part)), self.sampling)
+            self.imaging.optics.modes_needed(part, self._batch(len(part)), self.imaging.sampling)
             for part in _doubles(waves).split(BATCH)
         )
 
     def illumination(self, shape: tuple[int, int]) -> Tensor:
         """Relative illumination of each pixel of an image of ``shape``, ``(1, 1, Y, X)``."""
-        return self.noise.flaws.illuminated(
-            torch.ones(1, 1, *shape, dtype=torch.float64), self._batch(1), self.sampling
+        return self.imaging.noise.flaws.illuminated(
+            torch.ones(1, 1, *shape, dtype=torch.float64), self._batch(1), self.imaging.sampling
         )
 
     def response(self, shape: tuple[int, int]) -> Tensor:
         """MTF of the detector on the half plane of :func:`hrtem.optics.frequencies`, ``(1, Y, X//2 + 1)``."""
-        return self.noise.signal_transfer(shape, self._batch(1), self.sampling)[0].double()
+        return self.imaging.noise.signal_transfer(shape, self._batch(1), self.imaging.sampling)[0].double()
 
     @property
     def readout(self) -> float:
         """Variance of the detector's white noise, e² per pixel of the image."""
-        return float(self.noise.readout_variance(self._batch(1), self.sampling)[0])
+        return float(self.imaging.noise.readout_variance(self._batch(1), self.imaging.sampling)[0])
 
     def information(self, changes: Tensor, expected: Tensor, residual: float = RESIDUAL) -> np.ndarray:
         """Compute the Fisher information ``(P, P)`` of parameters that change the expected image.
@@ -112,11 +116,11 @@ class Exposure:
                 them.
         """
         one = self._batch(1)
-        shot = self.noise.shot_variance(expected[None], one, self.sampling).clamp_min(1e-12)
-        transfer = self.noise.noise_transfer(expected.shape[-2:], one, self.sampling).double()
+        shot = self.imaging.noise.shot_variance(expected[None], one, self.imaging.sampling).clamp_min(1e-12)
+        transfer = self.imaging.noise.noise_transfer(expected.shape[-2:], one, self.imaging.sampling).double()
         readout = self.readout
         response = self.response((expected.shape[-2], expected.shape[-1]))
-        electrons = float(self.settings["dose"]) * self.sampling**2
+        electrons = float(self.settings["dose"]) * self.imaging.sampling**2
         signal = filter_image(changes, response) * electrons
         if readout == 0.0:
             white = filter_image(signal, 1.0 / transfer.clamp_min(1e-9)) / shot.sqrt()

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
+from hrtem.imaging import Imaging
 from hrtem.training.loader import ReadAheadLoader, Share, count_processes
 from hrtem.waves.cache import SPLITS, WaveCache
 from hrtem.waves.workers import check, show
@@ -51,11 +52,8 @@ class SimulatedImages(Dataset[Example]):
         waves: number of exit waves of the split to use.
         length: number of examples.
         first: number of the first example, so that every epoch can show new examples.
-        optics: draws microscope settings.
-        noise: draws detector settings.
+        imaging: draws microscope and detector settings; its margin surrounds the image.
         patch: side of the image, px.
-        margin: additional pixels on each side, imaged and then cut off, px.
-        sampling: Å/px.
         seed: random seed of the examples.
         records: exit waves and columns that have already been read; newly read records are added.
         doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å².
@@ -68,11 +66,8 @@ class SimulatedImages(Dataset[Example]):
         waves: int,
         length: int,
         first: int,
-        optics: Any,
-        noise: Any,
+        imaging: Imaging,
         patch: int,
-        margin: int,
-        sampling: float,
         seed: int,
         doses: Sequence[float] = (),
         records: dict[int, tuple[np.ndarray, Columns]] | None = None,
@@ -83,11 +78,8 @@ class SimulatedImages(Dataset[Example]):
         self.waves = waves
         self.length = length
         self.first = first
-        self.optics = optics
-        self.noise = noise
-        self.side = patch + 2 * margin
-        self.margin = margin
-        self.sampling = sampling
+        self.imaging = imaging
+        self.side = patch + 2 * imaging.margin
         self.seed = seed
         self.doses = tuple(doses)
 
@@ -100,19 +92,22 @@ class SimulatedImages(Dataset[Example]):
         rng = np.random.default_rng([self.seed, SPLITS[self.split], self.first + number])
         index = int(rng.integers(self.waves)) if self.split == "train" else (self.first + number) % self.waves
         wave, columns = self._view(*self.record(index), rng)
-        settings = self.optics.draw(rng)
-        if self.doses:
-            settings["dose"] = np.float32(self.optics.image_dose(self.doses[group]))
-        detector = self.noise.draw(rng)
+        settings = self.imaging.draw(rng, self.doses[group] if self.doses else None)
         if self.doses:
             # The same view at another dose is a separate exposure with its own noise.
-            detector["seed"] = (detector["seed"] + 7919 * group) % 2**31
+            settings["seed"] = (settings["seed"] + 7919 * group) % 2**31
         return {
             "wave": torch.from_numpy(wave),
             "columns": columns,
-            "settings": settings | detector,
+            "settings": settings,
             "group": group,
         }
+
+    @torch.no_grad()
+    def expose(self, example: Example) -> Tensor:
+        """Simulate the counts ``(1, F, Y, X)`` of an example."""
+        batch = collate([example])
+        return self.imaging.simulate_counts(batch["wave"], batch["settings"])
 
     def record(self, index: int) -> tuple[np.ndarray, Columns]:
         """Exit wave, read-only, and columns of record ``index`` of the split; read and checked only once."""
@@ -134,16 +129,17 @@ class SimulatedImages(Dataset[Example]):
         # Copied before it is rotated: rows of a whole wave are a power of two apart, the worst case for a cache.
         window = wave[..., view.row : view.row + self.side, view.column : view.column + self.side].copy()
         wave = view.turned(window)
-        positions = columns.positions - np.array([view.column, view.row]) * self.sampling
-        last = (self.side - 1) * self.sampling
+        margin, sampling = self.imaging.margin, self.imaging.sampling
+        positions = columns.positions - np.array([view.column, view.row]) * sampling
+        last = (self.side - 1) * sampling
         if view.transpose:
             positions = positions[:, ::-1]
         if view.flip_x:
             positions = np.column_stack([last - positions[:, 0], positions[:, 1]])
         if view.flip_y:
             positions = np.column_stack([positions[:, 0], last - positions[:, 1]])
-        columns = columns.moved(positions - self.margin * self.sampling)
-        seen = (self.side - 2 * self.margin - 1) * self.sampling
+        columns = columns.moved(positions - margin * sampling)
+        seen = (self.side - 2 * margin - 1) * sampling
         return np.ascontiguousarray(wave), columns[columns.inside(seen, seen, border=-1.5)]
 
 
@@ -234,7 +230,7 @@ class WaveDataModule(lightning.LightningDataModule):
                 f"data.patch with the margins that optics needs, {rim} px on each side, is {needed:g} Å wide and must "
                 f"fit into sample.extent, which is {extent:g} Å; say sample.extent={needed:g} or a smaller data.patch."
             )
-        self.noise = instantiate(noise)
+        self.imaging = Imaging(self.optics, instantiate(noise), sampling, rim)
         if not self.optics.test_doses:
             raise InputError("optics.test_doses must name at least one dose in e/Å², got [].")
         settings = {key: value for key, value in wave.items() if key != "scheduler"}
@@ -250,7 +246,7 @@ class WaveDataModule(lightning.LightningDataModule):
         # Memory maps of the waves, half a megabyte each, and columns; they are kept from epoch to epoch.
         self.records: dict[str, dict[int, tuple[np.ndarray, Columns]]] = {split: {} for split in self.numbers}
         self.seed = seed
-        self.view: dict[str, Any] = {"patch": patch, "margin": rim, "sampling": sampling}
+        self.patch = patch
         self.batch_size = batch_size
         self.epoch_size = epoch_size
         self.workers = workers
@@ -300,12 +296,11 @@ class WaveDataModule(lightning.LightningDataModule):
             self.numbers[split],
             length,
             first,
-            self.optics,
-            self.noise,
-            seed=self.seed,
-            doses=doses,
-            records=self.records[split],
-            **self.view,
+            self.imaging,
+            self.patch,
+            self.seed,
+            doses,
+            self.records[split],
         )
 
     def _loader(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> ReadAheadLoader:

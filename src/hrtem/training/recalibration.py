@@ -15,7 +15,7 @@ from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.inference import Predictor, weights
 from hrtem.inference.network import ColumnNetwork
-from hrtem.training.testsets import expose_example, simulate_structures
+from hrtem.training.testsets import simulate_structures
 
 #: Seed of the images for calibration. Trainings number their seeds from 0; test sets have a seed of their own.
 SEED = 19310624
@@ -66,7 +66,7 @@ def measure_calibration(path: Path, views: int, seed: int) -> dict[str, Tensor]:
     for number in range(len(images)):
         example = images[number]
         with torch.inference_mode():
-            maps = predictor.maps(network.normalise(expose_example(images, example), images.sampling))
+            maps = predictor.maps(network.normalise(images.expose(example), network.sampling))
             peaks += network.peaks(maps, CANDIDATE)
         true.append(example["columns"])
     rows, columns = maps.shape[-2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from inspect import signature
 from typing import Any
 
@@ -16,7 +17,7 @@ from hrtem.calibration import CANDIDATE, Diagram
 from hrtem.calibration.domain import ENOUGH, EXAMPLES, features
 from hrtem.calibration.measurement import Presence, Reliability, Uncertainty
 from hrtem.columns import Columns
-from hrtem.imaging import simulate_counts
+from hrtem.imaging import Imaging
 from hrtem.inference.network import ColumnNetwork, complete
 from hrtem.matching import Score
 from hrtem.metrics import ColumnMetrics
@@ -55,6 +56,11 @@ class Task(ColumnNetwork, lightning.LightningModule):
         #: Reliability of the last test, under "all" and under each dose.
         self.test_reliability: dict[str, Diagram] = {}
 
+    @cached_property
+    def imaging(self) -> Imaging:
+        """The microscope and detector of the recipe."""
+        return Imaging(self.optics, self.noise, self.sampling, self.margin)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Complete checkpoints of older versions, which lack the calibration of uncertainties and the domain."""
         checkpoint["state_dict"] = complete(checkpoint["state_dict"])
@@ -80,8 +86,7 @@ class Task(ColumnNetwork, lightning.LightningModule):
             ``counts`` and ``images`` (normalised) ``(B, F, Y, X)``, ``target`` ``(B, C, Y, X)``, and ``positions``,
             ``labels``, ``atoms``, ``group`` and ``settings`` of the batch.
         """
-        settings = batch["settings"]
-        counts = simulate_counts(self.optics, self.noise, batch["wave"], settings, self.sampling, self.margin)
+        counts = self.imaging.simulate_counts(batch["wave"], batch["settings"])
         return {
             "counts": counts,
             "images": self.normalise(counts, self.sampling),

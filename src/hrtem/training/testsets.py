@@ -18,10 +18,8 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from hrtem.errors import InputError
-from hrtem.imaging import form_image, simulate_counts
 from hrtem.inference.network import ColumnNetwork
 from hrtem.recipes import compose
 from hrtem.training.data import Example, SimulatedImages, WaveDataModule, collate
@@ -57,13 +55,14 @@ class TestSet:
     @property
     def totals(self) -> tuple[float, ...]:
         """Total doses of the whole series in e/Å²."""
-        optics = self.images.optics
+        optics = self.images.imaging.optics
         return tuple(optics.num_images * optics.image_dose(dose) for dose in self.doses)
 
     @property
     def extent(self) -> float:
         """Largest x and y of a pixel centre, Å."""
-        return (self.images.side - 2 * self.images.margin - 1) * self.images.sampling
+        imaging = self.images.imaging
+        return (self.images.side - 2 * imaging.margin - 1) * imaging.sampling
 
     def __iter__(self) -> Iterator[Example]:
         return (self.images[number] for number in range(len(self.images)))
@@ -75,8 +74,8 @@ class TestSet:
         for number in range(0, len(images), len(self.doses)):
             batch = collate([images[number]])
             with torch.no_grad():
-                seen = form_image(images.optics, batch["wave"], batch["settings"], images.sampling)
-            inner = slice(images.margin, seen.shape[-1] - images.margin)
+                seen = images.imaging.form_image(batch["wave"], batch["settings"])
+            inner = slice(images.imaging.margin, seen.shape[-1] - images.imaging.margin)
             answer.append(round(float(seen[..., inner, inner].std()), DIGITS + 2))
         return answer
 
@@ -96,15 +95,6 @@ class TestSet:
                 digest.update(name.encode() + _rounded(value))
         digest.update(_rounded(10.0 * np.mean(self.contrasts)))
         return digest.hexdigest()
-
-
-def expose_example(images: SimulatedImages, example: Example) -> Tensor:
-    """Simulate the counts ``(1, F, Y, X)`` of an example with the optics, the noise and the margin of ``images``."""
-    batch = collate([example])
-    with torch.no_grad():
-        return simulate_counts(
-            images.optics, images.noise, batch["wave"], batch["settings"], images.sampling, images.margin
-        )
 
 
 def simulate_test_set(
