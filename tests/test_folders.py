@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from hrtem import folders
 from hrtem.errors import InputError, Stopped
 from hrtem.folders import new_folder, number_duplicates, part, replace_file, results, write_rows
 
@@ -136,3 +137,13 @@ def test_a_table_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="full"), replace_file(path):
         raise OSError("full")
     assert names(tmp_path) == ["a.csv"]
+
+
+def test_numbers_stay_numbers_in_a_table_and_texts_are_no_formulas(tmp_path):
+    cells = ["-1.5", "-", "=1", "'=1", "''=1", "'a", "+2", "@", "a=1", "-nan"]
+    folders.write_rows(tmp_path / "a.csv", ["=x", *"bcdefghij"], [cells, [1, -2.5, *cells[2:]]])
+    head, first, second = (tmp_path / "a.csv").read_text().splitlines()
+    assert head.startswith("'=x,b")
+    assert first.split(",") == ["-1.5", "'-", "'=1", "''=1", "'" * 3 + "=1", "'a", "+2", "'@", "a=1", "-nan"]
+    assert second.startswith("1,-2.5,'=1")
+    assert list(folders.read_rows(tmp_path / "a.csv")[0].values()) == cells

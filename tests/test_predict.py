@@ -258,6 +258,48 @@ def test_a_process_of_its_own(tmp_path, checkpoint):
     assert str(only(tmp_path).relative_to(tmp_path)) in done.stdout
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_bad_image_leaves_the_others(tmp_path, predict, checkpoint, place):
+    names = ["a.npy", "b.npy", "c.npy"]
+    for name in names:
+        np.save(tmp_path / name, micrograph())
+    cut = tmp_path / names[place]
+    cut.write_bytes(cut.read_bytes()[:3000])
+    words = [f"checkpoint={checkpoint}", "images=[a.npy,b.npy,c.npy]", "sampling=0.15", "output=out"]
+    status, _, stderr = predict(*words, "on_error=stop")
+    assert (status, names[place] in told(stderr), (tmp_path / "out").exists()) == (2, True, False)
+    status, stdout, stderr = predict(*words)
+    assert status == 2
+    assert "lacks 1 item" in told(stderr)
+    assert names[place] in told(stderr)
+    assert names[place] in stdout.split("Could not be used:")[1]
+    assert names[place] in (tmp_path / "out" / "run.log").read_text()
+    done = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert done == {"a", "b", "c"} - {cut.stem}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_bad_frame_leaves_the_others(tmp_path, predict, checkpoint, place):
+    frames = np.stack([micrograph()] * 3)
+    frames[place] = 1.0
+    np.save(tmp_path / "film.npy", frames)
+    status, _, stderr = predict(f"checkpoint={checkpoint}", "images=film.npy", "sampling=0.15", "output=out")
+    assert status == 2
+    assert f"frame {place}, is constant" in told(stderr)
+    with (tmp_path / "out" / "film" / "atoms.csv").open() as file:
+        assert {row["frame"] for row in csv.DictReader(file)} == {"0", "1", "2"} - {str(place)}
+    assert not list((tmp_path / "out").glob("*.frames"))
+
+
+def test_noise_has_an_answer(tmp_path, predict):
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).poisson(100, (256, 256)).astype(np.float32))
+    status, stdout, stderr = predict("model=graphene", "images=noise.npy", "sampling=0.2", "output=out")
+    assert status == 0, stderr
+    assert "no columns found" in stdout
+    assert len((tmp_path / "out" / "noise" / "atoms.csv").read_text().splitlines()) == 1
+    assert (tmp_path / "out" / "noise" / "report.html").exists()
+
+
 @pytest.mark.parametrize(
     ("kind", "words", "sentence"),
     [

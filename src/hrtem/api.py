@@ -13,7 +13,7 @@ import numpy as np
 
 from hrtem import models, report
 from hrtem.columns import Columns
-from hrtem.errors import InputError
+from hrtem.errors import Failures, InputError
 from hrtem.inference import Prediction, Predictor
 from hrtem.micrograph import (
     Micrograph,
@@ -175,6 +175,11 @@ class AtomTable:
         facts = (self.x, self.y, self.classes, self.probability, self.sigma_pm, self.count)
         return (Atom(*row) for row in zip(*(values.tolist() for values in facts), strict=True))
 
+    def summary(self) -> str:
+        """Number of columns of each class, and their structure, as text."""
+        found = self.prediction.summary()
+        return f"{found} {self.structure.summary()}" if len(self) else found
+
     def __repr__(self) -> str:
         return f"AtomTable({self.prediction.summary()}; {self.prediction.micrograph.source})"
 
@@ -237,16 +242,27 @@ class Model:
         sampling: float | None = None,
         defocus: Sequence[float] | None = None,
         register: bool = True,
+        failures: Failures | None = None,
     ) -> list[Recording]:
         """Open images, focal series and movies without keeping them in memory; for the arguments see :meth:`find`.
+
+        Args:
+            failures: collects the images that cannot be used; None raises the first error.
 
         Raises:
             InputError: an image cannot be read, its pixel size is unknown, or it does not fit the model.
         """
-        given = open_recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
+        failures = failures or Failures("stop")
+        given = open_recordings(images, self.focal, sampling, defocus, register, failures)
+        usable = []
         for recording in given:
-            self.predictor.check(recording.look())
-        return given
+            with failures.collect(recording.name):
+                if recording.is_movie:  # a frame that cannot be used is left out later
+                    require_calibration(recording)
+                else:
+                    self.predictor.check(recording.look())
+                usable.append(recording)
+        return usable
 
     def find_in(self, micrograph: Micrograph) -> AtomTable:
         """Find the atoms in one image or focal series, and collect all warnings.

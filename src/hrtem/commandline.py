@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -18,11 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hrtem import recipes
-from hrtem.errors import InputError, Stopped
-
-#: Error numbers of the operating system for a full disk, an exceeded quota and a file that is too large.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
+from hrtem.errors import FULL, InputError, Stopped
 
 #: Warnings of Lightning that every run causes, with the reason why they can be ignored.
 EXPECTED = (

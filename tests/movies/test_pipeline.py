@@ -15,7 +15,7 @@ from pyarrow import parquet
 from skimage.io import imread
 from synthetic_movies import EXTENT, Knowing, detected, truth
 
-from hrtem.errors import InputError
+from hrtem.errors import Failures, InputError
 from hrtem.micrograph import open_movies
 from hrtem.movies import pipeline
 
@@ -117,6 +117,58 @@ def test_frames_are_found_once_also_after_a_stop(film, frames, tmp_path):
     again = pipeline.follow_movie(predictor, film, tmp_path / "kept", 0.5)
     assert again.rate is None
     assert predictor.seen == list(range(FRAMES))
+
+
+@pytest.mark.parametrize("bad", [0, FRAMES // 2, FRAMES - 1])
+def test_a_bad_frame_is_left_out(images, frames, tmp_path, log, bad):
+    spoilt = np.stack(images)
+    spoilt[bad, 3, 3] = np.nan
+    np.save(tmp_path / "film.npy", spoilt)
+    given = words(images=str(tmp_path / "film.npy"), frames=[bad, 5])
+    predictor = pipeline.prepare_predictor(Knowing(frames))
+    failures = Failures()
+    (movie,) = pipeline.look_at_movies(predictor, given, failures)
+    pipeline.predict(predictor, given, tmp_path, log, [movie], failures)
+    (sentence,) = failures.sentences
+    assert f"frame {bad}, has 1 pixels" in sentence
+    listed = rows(tmp_path / "film" / "frames.csv")
+    assert len(listed) == FRAMES
+    assert [(row["found"], row["registered"]) for row in listed][bad] == ("", "0")
+    assert all(row["seen"] == "" for row in rows(tmp_path / "film" / "occupancy.csv") if row["frame"] == str(bad))
+    with pytest.raises(InputError, match=f"frame {bad}"):
+        pipeline.follow_movie(predictor, movie, tmp_path / "other", 0.5)
+
+
+@pytest.mark.parametrize("bad", [0, 2, 4])
+def test_a_bad_file_keeps_its_place_in_a_movie(images, tmp_path, bad):
+    folder = tmp_path / "film"
+    folder.mkdir()
+    for number in range(5):
+        tifffile.imwrite(folder / f"{number}.tif", images[number])
+    cut = folder / f"{bad}.tif"
+    cut.write_bytes(b"no image")
+    for given in (folder, sorted(folder.iterdir())):
+        failures = Failures()
+        (movie,) = open_movies(given, SAMPLING, failures)
+        assert len(movie) == 5
+        assert [cut.name in sentence for sentence in failures.sentences] == [True]
+        np.testing.assert_array_equal(movie[3].images[0], images[3])
+        with pytest.raises(InputError, match=cut.name):
+            movie[bad]
+        with pytest.raises(InputError, match=cut.name):
+            open_movies(given, SAMPLING)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK no archive", None])
+def test_a_damaged_kept_frame_is_found_again(film, frames, tmp_path, content):
+    predictor = pipeline.prepare_predictor(Knowing(frames))
+    kept = tmp_path / "kept"
+    pipeline.follow_movie(predictor, film, kept, 0.5)
+    whole = (kept / "00007.npz").read_bytes()
+    (kept / "00007.npz").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    pipeline.follow_movie(predictor, film, kept, 0.5)
+    assert predictor.seen == [*range(FRAMES), 7]
+    assert (kept / "00007.npz").read_bytes()[:200] == whole[:200]
 
 
 def test_two_movies_are_compared(film, frames, tmp_path, log):

@@ -6,6 +6,8 @@ import base64
 import csv
 import io
 import json
+from dataclasses import replace
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,12 +17,13 @@ from imageio.v3 import imread
 from pyarrow import parquet
 from rsciio import hspy
 
-from hrtem import report
+from hrtem import folders, report
 from hrtem.calibration.measurement import Reliability
 from hrtem.columns import Columns
 from hrtem.matching import Score
 from hrtem.report.files import element, write_maps, write_structures
-from hrtem.structure import Mark
+from hrtem.report.structures import structure_figure
+from hrtem.structure import Mark, analyse
 from hrtem.training.reliability import save_reliability
 from hrtem.training.scores import print_scores, save_scores
 
@@ -110,6 +113,13 @@ def test_structures_are_read_back_by_ase(tmp_path):
     np.testing.assert_allclose(again.positions, sheet.positions, atol=1e-3)
     assert again.info["_hrtem_class"] == ["Mo", "S2", "Mo_vacancy"]
     assert [element(name) for name in ("C", "Se2", "column", "Au", "SrTiO", "Q")] == ["C", "Se", "X", "Au", "X", "X"]
+
+
+def test_pictures_show_neither_numbers_of_atoms_nor_offsets():
+    maps = np.full((6, 20, 25), 0.9, np.float32)  # a disc, three numbers of atoms, two offsets
+    maps[0] = 0.1
+    shown = frame(columns=Columns([], [], ("Au",)), maps=maps, shown=1).class_maps()
+    np.testing.assert_array_equal(shown, maps[:1])
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -210,6 +220,34 @@ def test_scores_are_printed_and_saved(tmp_path, capsys):
     assert saved["1000"]["S2"]["f1"] == 0.847
 
 
+NAMES = ("α-Fe", '=HYPERLINK("http://a")', "@x", "-", "+b", "'=x", "'x", "<b> #1", "tab\there")
+
+
+def test_any_class_name_is_read_back_from_every_file(tmp_path):
+    found = Columns(np.arange(18.0).reshape(9, 2) / 2, np.arange(9), NAMES, probabilities=np.full(9, 0.5))
+    maps = np.zeros((9, 20, 25), np.float32)
+    report.write_files([frame(columns=found, maps=maps)], tmp_path, "odd")
+    raw = [row[6] for row in rows_of(tmp_path / "atoms.csv")[1:]]
+    assert not any(text.startswith(("=", "+", "-", "@")) for text in raw)
+    assert [row["class"] for row in folders.read_rows(tmp_path / "atoms.csv")] == list(NAMES)
+    assert parquet.read_table(tmp_path / "atoms.parquet")["class"].to_pylist() == list(NAMES)
+    spaced = [name.replace(" ", "_") for name in NAMES]
+    for classes in (
+        read(tmp_path / "atoms.extxyz").arrays["class"],
+        read(tmp_path / "atoms.cif", store_tags=True).info["_hrtem_class"],
+    ):
+        assert [unquote(name) for name in classes] == spaced
+    assert ElementTree.parse(tmp_path / "overlay.svg")
+
+
+def test_frames_keep_their_numbers_where_others_are_left_out(tmp_path):
+    report.write_files([frame(maps=None, number=0), frame(maps=None, number=2)], tmp_path, "movie")
+    assert [row[0] for row in rows_of(tmp_path / "atoms.csv")[1:]] == ["0", "0", "2", "2"]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"overlay-0000.png", "overlay-0002.png"}
+    assert [one.info["frame"] for one in read(tmp_path / "atoms.extxyz", index=":")] == [0, 2]
+    assert "data_image2" in (tmp_path / "atoms.cif").read_text()
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_few_columns_and_none_in_every_file(tmp_path, number):
     """Also beside an image with columns, as the frames of a movie are."""
@@ -217,7 +255,10 @@ def test_few_columns_and_none_in_every_file(tmp_path, number):
     image = np.random.default_rng(0).normal(size=(60, 80))
     empty = report.Frame(image, few, 0.2, maps=np.zeros((1, 60, 80), np.float32), map_sampling=0.2)
     (tmp_path / "alone").mkdir()
+    structure = analyse(few, (15.8, 11.8))
+    empty = replace(empty, extras=structure.fields, marks=structure.marks)
     report.write_files([empty], tmp_path / "alone", "alone")
+    structure_figure(image, few, structure, 0.2, tmp_path / "alone" / "structure.png")
     assert (tmp_path / "alone" / "atoms.csv").read_text().count("\n") == 1 + number
     assert "data_image0" in (tmp_path / "alone" / "atoms.cif").read_text()
     full = report.Frame(image, Columns([[3.0, 3.0]], [0], ("C",)), 0.2)

@@ -440,7 +440,7 @@ def test_a_movie_is_walked_through_along_its_curve(browser, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
     frames = [a_frame(seed=number, in_domain=True, marks=number == 2) for number in range(4)]
-    movie = page.Movie(range(4), 4, np.array([5.0, 7.0, 6.0, 5.0]), "occupied surface columns")
+    movie = page.Movie(4, np.array([5.0, 7.0, 6.0, 5.0]), "occupied surface columns")
     path = tmp_path / "movie.html"
     report.write_page(frames, report.fields_of(frames), path, "movie", {}, movie)
     shown = Page(browser, path)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from logging import Logger
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from hrtem import api, folders, models, provenance, report
 from hrtem.api import Model
 from hrtem.commandline import log_to, settings
-from hrtem.errors import InputError
+from hrtem.errors import Failures, InputError
 from hrtem.micrograph import Movie, Recording
 from hrtem.movies import pipeline
 from hrtem.movies.frames import follow
@@ -36,18 +37,24 @@ def run(words: dict[str, Any]) -> None:
         words: settings with the names of ``conf/prediction/find.yaml``.
 
     Raises:
-        InputError: a word, a model or an image cannot be used; no file has been written.
+        InputError: a word or a model cannot be used, or no image can be used, and no file has been written; or, at the
+            end, images or frames could not be used, and the results of all others have been written.
     """
-    # All images are checked and all models loaded before any file is written.
+    # All images are checked and all models loaded before any file is written; bad images are named and left out.
     chosen = models.choose(words["model"], words["checkpoint"])
     model = api.load(chosen, **{name: words[name] for name in ("device", "symmetric", "precision")})
     given: Sequence[Recording | Movie]
+    failures = Failures(words["on_error"])
     if words["task"] is None:
-        given = images = model.open(words["images"], words["sampling"], words["defocus"], words["register"])
+        given = images = model.open(
+            words["images"], words["sampling"], words["defocus"], words["register"], failures=failures
+        )
     elif words["task"] == "dynamics":
-        given = movies = pipeline.look_at_movies(model.predictor, words)
+        given = movies = pipeline.look_at_movies(model.predictor, words, failures)
     else:
         raise InputError(f"task must be dynamics or left out, got {words['task']}.")
+    if not given and failures.sentences:
+        raise InputError(failures.summary())
     sources = [path for recording in given for path in recording.sources if path.is_file()]
     facts = {
         "model_sha256": models.checksum(chosen),
@@ -56,34 +63,69 @@ def run(words: dict[str, Any]) -> None:
     said = yaml.safe_dump(words | facts, sort_keys=False)
     with folders.results(words["output"], "predictions", said) as (place, final), log_to(place / "run.log") as log:
         provenance.record(None, place, **facts)
+        for sentence in failures.sentences:
+            log.error("%s", sentence)
         if words["task"] == "dynamics":
-            pipeline.predict(model.predictor, words, place, log, movies)
-            log.info("Tables, figures and pages go to %s", final)
-            return
-        for name, recording in zip(folders.number_duplicates([one.name for one in images]), images, strict=True):
-            with folders.part(place, name) as mine:
-                if mine is None:
-                    log.info("%s is there already, from an earlier run that was stopped", name)
-                    continue
-                if recording.is_movie:
-                    for doubt in model.doubts(recording[0]):
-                        log.warning("%s", doubt)
-                    frames = list(movie(model, recording, place / f"{name}.frames"))
-                    found = f"{len(frames)} frames, {sum(len(frame.columns) for frame in frames)} columns"
-                else:
-                    table = model.find_in(recording[0])
-                    for warning in table.warnings:
-                        log.warning("%s", warning)
-                    frames = [table.report()]
-                    found = f"{table.prediction.summary()} {table.structure.summary()}"
-                report.write_files(frames, mine, name, words | facts)
-            shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
-            log.info("%s (%.4f Å/px): %s", recording.source, frames[0].sampling, found)
-        log.info("Tables, pages and overlays go to %s", final)
+            pipeline.predict(model.predictor, words, place, log, movies, failures)
+        else:
+            find_in_all(model, images, place, words | facts, log, failures)
+        log.info("%s go to %s", "Tables, figures and pages" if words["task"] else "Tables, pages and overlays", final)
+        for line in failures.table():
+            log.info("%s", line)
+    failures.conclude(str(final))
 
 
-def movie(model: Model, recording: Recording, kept: Path) -> Iterator[report.Frame]:
-    """Find the columns in the frames of a movie.
+def find_in_all(
+    model: Model,
+    images: Sequence[Recording],
+    place: Path,
+    settings: Mapping[str, Any],
+    log: Logger,
+    failures: Failures,
+) -> None:
+    """Write the results of each image, focal series or movie into a folder of its own.
+
+    Args:
+        model: the model.
+        images: images, focal series and movies.
+        place: folder of the results, which may contain finished parts of an interrupted run.
+        settings: settings listed on the pages.
+        log: logger of the run.
+        failures: collects the images and frames that cannot be used.
+
+    Raises:
+        InputError: no image can be used.
+    """
+    done = 0
+    for name, recording in zip(folders.number_duplicates([one.name for one in images]), images, strict=True):
+        before = len(failures.sentences)
+        with failures.collect(name), folders.part(place, name) as mine:
+            if mine is None:
+                log.info("%s is there already, from an earlier run that was stopped", name)
+            elif recording.is_movie:
+                frames = list(movie(model, recording, place / f"{name}.frames", log, failures))
+                if not frames:
+                    raise InputError(f"{recording.source} has no frame that can be used.")
+                number = sum(len(frame.columns) for frame in frames)
+                found = f"{len(frames)} frames, {f'{number} columns' if number else 'no columns found'}"
+            else:
+                table = model.find_in(recording[0])
+                for warning in table.warnings:
+                    log.warning("%s", warning)
+                frames, found = [table.report()], table.summary()
+            if mine is not None:
+                report.write_files(frames, mine, name, settings)
+                log.info("%s (%.4f Å/px): %s", recording.source, frames[0].sampling, found)
+            done += 1
+        shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
+        for sentence in failures.sentences[before:]:
+            log.error("%s", sentence)
+    if not done:
+        raise InputError(failures.summary())
+
+
+def movie(model: Model, recording: Recording, kept: Path, log: Logger, failures: Failures) -> Iterator[report.Frame]:
+    """Find the columns in the frames of a movie; frames that cannot be used are left out.
 
     Results are stored on disk, so that a restart after a kill does not repeat finished frames. The images are stored
     on disk as well until the overlays are drawn.
@@ -91,8 +133,16 @@ def movie(model: Model, recording: Recording, kept: Path) -> Iterator[report.Fra
     kept.mkdir(exist_ok=True)
     shape = (len(recording), *recording.shape)
     images = np.lib.format.open_memmap(kept / "images.npy", mode="w+", dtype=np.float32, shape=shape)
-    for found in follow(model.predictor, recording, kept):
+    first = True
+    for found in follow(model.predictor, recording, kept, failures=failures):
+        if not found.usable:
+            continue
         # If the columns of this frame were found in this run, its image is already in memory.
         micrograph = recording[found.number] if found.prediction is None else found.prediction.micrograph
+        for doubt in model.doubts(micrograph) if first else ():
+            log.warning("%s", doubt)
+        first = False
         images[found.number] = micrograph.images[0]
-        yield report.Frame(images[found.number], found.columns, found.sampling, in_domain=found.in_domain)
+        yield report.Frame(
+            images[found.number], found.columns, found.sampling, in_domain=found.in_domain, number=found.number
+        )

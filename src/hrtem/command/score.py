@@ -22,7 +22,12 @@ def main(words: Sequence[str]) -> None:
     if len(words) not in (3, 4):
         raise InputError("say: hrtem score FOUND.csv TRUE.csv SAMPLING [MASK], with SAMPLING in Å/px.")
     result = score_files(words[0], words[1], parse_number("SAMPLING", words[2]), words[3] if len(words) == 4 else None)
-    print(
-        f"precision {result.precision:.3f}, recall {result.recall:.3f}, F1 {result.f1:.3f}, "
-        f"position error {result.error_pm:.1f} pm ({result.found} found, {result.true} true)"
-    )
+    names = {"precision": "precision", "recall": "recall", "f1": "F1"}
+    parts = [f"{name} {_number(getattr(result, key), 3)}" for key, name in names.items()]
+    error = f"position error {_number(result.error_pm, 1)} pm"
+    print(f"{', '.join(parts)}, {error} ({result.found} found, {result.true} true)")
+
+
+def _number(value: float, digits: int) -> str:
+    """A number, or a dash if it is undefined because no columns were found or none are true."""
+    return f"{value:.{digits}f}" if value == value else "–"

@@ -66,7 +66,7 @@ class AnsweredView:
             (found,) = predictor.ensemble.find(maps)
         return cls(
             seen[0].numpy(),
-            maps[0, : len(task.classes)].numpy(),
+            maps[0, : task.target.classes].numpy(),
             found,
             example["columns"],
             settings["defocus"],

@@ -33,6 +33,8 @@ class Prediction:
             checkpoint has no known domain.
         reduction: binning factor of ``images`` and ``maps``: their pixels are means over squares with this side in px;
             1 without binning. ``sampling`` is that of the binned pixels.
+        shown: number of first ``maps`` that show where columns are, see the target's ``classes``; None means one map
+            per class.
     """
 
     micrograph: Micrograph
@@ -42,6 +44,7 @@ class Prediction:
     sampling: float
     likeness: float | None = None
     reduction: int = 1
+    shown: int | None = None
 
     @property
     def origin(self) -> float:
@@ -74,6 +77,8 @@ class Prediction:
 
     def summary(self) -> str:
         """Number of columns of each class as text."""
+        if not len(self.columns):
+            return "no columns found"
         names = self.columns.classes
         numbers = np.bincount(self.columns.labels, minlength=len(names))
         return ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))

@@ -157,6 +157,7 @@ class Predictor:
                 sampling * maps.reduction,
                 likeness,
                 maps.reduction,
+                self.network.target.classes,
             )
         except BaseException:
             images.discard()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -107,8 +108,23 @@ def check_shape(what: str, shape: Sequence[int], dtype: np.dtype) -> tuple[int, 
     return math.prod(series), shape[-2], shape[-1]
 
 
-def require_calibration(micrograph: Micrograph) -> Micrograph:
-    """Return the micrograph if its pixel size is known.
+class Calibrated(Protocol):
+    """An image, a series or a movie with a pixel size."""
+
+    @property
+    def sampling(self) -> float | None:
+        """Pixel size, Å/px, or None if unknown."""
+
+    @property
+    def source(self) -> Path:
+        """File from which the images are read."""
+
+
+Image = TypeVar("Image", bound=Calibrated)
+
+
+def require_calibration(micrograph: Image) -> Image:
+    """Return the micrograph or movie if its pixel size is known.
 
     Raises:
         InputError: neither the file nor the user gave a pixel size.

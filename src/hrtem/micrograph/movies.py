@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from hrtem.errors import InputError
+from hrtem.errors import Failures, InputError
 from hrtem.micrograph.image import Micrograph
-from hrtem.micrograph.recordings import Recording, list_images, open_recordings
+from hrtem.micrograph.recordings import Recording, is_folder, list_images, open_recordings
 
 #: Time without a change of size and modification time after which a file counts as completely written, s.
 SETTLED = 0.3
-#: Time after which an unreadable file is refused, s.
+#: Time after which an unreadable file no longer delays the files after it, s.
 PATIENCE = 20.0
 
 
@@ -26,6 +26,8 @@ class FrameFiles(Sequence[Micrograph]):
         name: name of the movie.
         source: the folder, or the first file.
         sampling: pixel size in Å/px; None uses the calibration of the files.
+        failures: collects the files that cannot be used; they stay in the movie as frames that cannot be read. None
+            raises the first error.
 
     Raises:
         InputError: a file cannot be opened, or differs in size or pixel size from the first.
@@ -33,9 +35,19 @@ class FrameFiles(Sequence[Micrograph]):
 
     is_movie = True
 
-    def __init__(self, files: Sequence[Path], name: str, source: Path, sampling: float | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        name: str,
+        source: Path,
+        sampling: float | None = None,
+        failures: Failures | None = None,
+    ) -> None:
         self.name, self.source, self.given = name, source, sampling
+        self.failures = failures or Failures("stop")
         self.files: list[Path] = []
+        #: Errors of the files that cannot be used, by frame number.
+        self.errors: dict[int, InputError] = {}
         self.sampling: float | None = sampling
         #: Shape (Y, X) of a frame, px.
         self.shape: tuple[int, int] = (0, 0)
@@ -49,10 +61,19 @@ class FrameFiles(Sequence[Micrograph]):
 
     def add(self, path: Path) -> None:
         """Append a file as the last frame."""
+        try:
+            self._check(path)
+        except InputError as error:
+            self.failures.add(str(path), error)
+            self.errors[len(self.files)] = error
+        self.files.append(path)
+
+    def _check(self, path: Path) -> None:
+        """Compare a file with the first usable file of the movie."""
         one = Recording([path], 1, path.stem, self.given)
         if one.is_movie:
             raise InputError(f"{path} must hold one frame of a movie, and holds {len(one)}.")
-        if not self.files:
+        if len(self.files) == len(self.errors):
             self.shape, self.sampling = one.shape, one.sampling
         elif one.shape != self.shape:
             raise InputError(
@@ -66,7 +87,6 @@ class FrameFiles(Sequence[Micrograph]):
                 f"frames of a movie must have one pixel size, and {path} has {one.sampling} Å, the first "
                 f"{self.sampling} Å."
             )
-        self.files.append(path)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -79,6 +99,8 @@ class FrameFiles(Sequence[Micrograph]):
         """Read frame ``number`` from its file."""
         if isinstance(number, slice):
             return [self[place] for place in range(*number.indices(len(self)))]
+        if number in self.errors:
+            raise self.errors[number]
         return Recording([self.files[number]], 1, f"{self.name}-{number:05d}", self.given)[0]
 
     def close(self) -> None:
@@ -88,13 +110,15 @@ class FrameFiles(Sequence[Micrograph]):
 Movie = Recording | FrameFiles
 
 
-def open_movies(images: Any, sampling: float | None = None) -> list[Movie]:
+def open_movies(images: Any, sampling: float | None = None, failures: Failures | None = None) -> list[Movie]:
     """Open the movies that the user gives as ``images=``.
 
     Args:
         images: a stack, a folder of single-frame files, or a list of these; a list of single-frame files is
             one movie as well.
         sampling: pixel size in Å/px; None uses the calibration of the files.
+        failures: collects the files that cannot be opened; None raises the first error. Beside single-frame files, such
+            a file keeps its place in the movie.
 
     Raises:
         InputError: a file is missing or damaged, frames differ in size, or a movie has a single frame.
@@ -103,27 +127,32 @@ def open_movies(images: Any, sampling: float | None = None) -> list[Movie]:
     nested = [entry for entry in entries if not isinstance(entry, str | os.PathLike)]
     if nested:
         raise InputError(f"a movie is a stack, a folder or a list of files, and images has the list {list(nested[0])}.")
+    failures = failures or Failures("stop")
     made: list[Movie] = []
-    single: list[Path] = []
+    files: list[Path] = []  # of single frames, and damaged files that may be frames
+    damaged, number = failures.fresh(), 0
+
+    def add(parts: Sequence[Path], name: str, source: Path) -> None:
+        movie = FrameFiles(parts, name, source, sampling, failures)
+        if len(movie) - len(movie.errors) > 1:
+            made.append(movie)
+
     for entry in map(Path, entries):
-        if (
-            entry.is_dir()
-            and len(parts := open_recordings(entry, 1, sampling)) > 1
-            and not any(p.is_movie for p in parts)
-        ):
-            files = [part.source for part in parts]
-            made.append(FrameFiles(files, entry.resolve().name, entry, sampling))
+        parts = open_recordings(entry, 1, sampling, failures=damaged)
+        single = [part.source for part in parts if not part.is_movie]
+        if is_folder(entry) and len(single) == len(parts) > 1:
+            add(list_images(entry), entry.resolve().name, entry)
             continue
-        for recording in open_recordings(entry, 1, sampling):
-            if recording.is_movie:
-                made.append(recording)
-            else:
-                single.append(recording.source)
-    if len(single) > 1:
-        made.append(FrameFiles(single, single[0].stem, single[0], sampling))
-    elif single:
-        raise InputError(f"task=dynamics needs a movie of two frames at least, and {single[0]} holds one.")
-    if not made:
+        made += [part for part in parts if part.is_movie]
+        files += [entry] if not parts and not is_folder(entry) else single
+        number += len(single)
+    if number > 1:
+        add(files, files[0].stem, files[0])
+    failures.sentences += [sentence for sentence in damaged.sentences if sentence not in failures.sentences]
+    if number == 1:
+        with failures.collect(str(files[0])):
+            raise InputError(f"task=dynamics needs a movie of two frames at least, and {files[0]} holds one.")
+    if not made and not failures.sentences:
         raise InputError("images must name at least one movie, got [].")
     return made
 
@@ -139,7 +168,8 @@ def await_files(
     """Yield the existing and future files of a folder in the order of their names, each as soon as it is complete.
 
     A file is complete when its size and modification time have stopped changing and all of its pixels can be read. An
-    incomplete file also delays the files after it, so that frames stay in order.
+    incomplete file also delays the files after it, so that frames stay in order; a file that stays unreadable for
+    ``patience`` is yielded as it is.
 
     Args:
         folder: folder that a camera writes to.
@@ -149,7 +179,7 @@ def await_files(
         clock, sleep: functions for reading the time and waiting.
 
     Raises:
-        InputError: the folder does not exist, or a file stays unreadable.
+        InputError: the folder does not exist.
     """
     if not folder.is_dir():
         raise InputError(f"images must be a folder to watch, and {folder} {_what(folder)}.")
@@ -168,10 +198,7 @@ def await_files(
                 since = now
             if now - seen[path][1] < settled:
                 break
-            problem = _unreadable(path)
-            if problem is not None:
-                if now - seen[path][1] > patience:
-                    raise problem
+            if now - seen[path][1] <= patience and not _is_readable(path):
                 break
             done.add(path)
             since = clock()
@@ -194,10 +221,10 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _unreadable(path: Path) -> InputError | None:
-    """Read all pixels of a single-frame file and return the error; None if the file is readable."""
+def _is_readable(path: Path) -> bool:
+    """Whether all pixels of a single-frame file can be read."""
     try:
         Recording([path], 1, path.stem)[0]
-    except InputError as error:
-        return error
-    return None
+    except InputError:
+        return False
+    return True

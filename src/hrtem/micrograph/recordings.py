@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from hrtem.errors import InputError
+from hrtem.errors import Failures, InputError
 from hrtem.micrograph import series
 from hrtem.micrograph.files import FOLDERS, FORMATS, open_file, read_floats, read_frame
 from hrtem.micrograph.image import Acquisition, Micrograph, check_shape
@@ -157,6 +158,7 @@ def open_recordings(
     sampling: float | None = None,
     defocus: Sequence[float] | None = None,
     register: bool = True,
+    failures: Failures | None = None,
 ) -> list[Recording]:
     """Open the images that the user gives as ``images=``, without reading pixels.
 
@@ -167,6 +169,7 @@ def open_recordings(
         focal: number of input images of the model. For 1, a stack is a movie. For more, a stack, an inner list, or
             exactly ``focal`` files of one image each are one series.
         sampling, defocus, register: as for :class:`Recording`.
+        failures: collects the files that cannot be opened; None raises the first error.
 
     Raises:
         InputError: a file or folder is missing, damaged, of another kind or has another number of images, or a folder
@@ -179,31 +182,35 @@ def open_recordings(
     if not entries:
         raise InputError("images must name at least one file, got [].")
     made: list[Recording] = []
+    failures = failures or Failures("stop")
 
     def add(sources: Sequence[Path], name: str) -> None:
-        made.append(Recording(sources, focal, name, sampling, defocus, register))
+        with failures.collect(name):
+            made.append(Recording(sources, focal, name, sampling, defocus, register))
 
     files = [Path(entry) for entry in entries if isinstance(entry, str | os.PathLike)]
     if len(files) == len(entries) and _is_series(files, focal):
         add(files, _shared(files))
         return made
     for entry in entries:
-        if not isinstance(entry, str | os.PathLike):
-            parts = [Path(part) for part in entry]
-            if focal == 1 or not parts:
-                raise InputError(f"this model takes single images, and images has a list of {len(parts)} in its list.")
-            add(parts, _shared(parts))
-        elif is_folder(Path(entry)):
-            parts = list_images(Path(entry))
-            if not parts:
-                raise InputError(f"{entry} is a folder without images; known suffixes are {', '.join(FORMATS)}.")
-            if _is_series(parts, focal):
-                add(parts, Path(entry).resolve().name)
+        with failures.collect(str(entry)):
+            if not isinstance(entry, str | os.PathLike):
+                parts = [Path(part) for part in entry]
+                if focal == 1 or not parts:
+                    number = len(parts)
+                    raise InputError(f"this model takes single images, and images has a list of {number} in its list.")
+                add(parts, _shared(parts))
+            elif is_folder(Path(entry)):
+                parts = list_images(Path(entry))
+                if not parts:
+                    raise InputError(f"{entry} is a folder without images; known suffixes are {', '.join(FORMATS)}.")
+                if _is_series(parts, focal):
+                    add(parts, Path(entry).resolve().name)
+                else:
+                    for part in parts:
+                        add([part], part.stem)
             else:
-                for part in parts:
-                    add([part], part.stem)
-        else:
-            add([Path(entry)], Path(entry).stem)
+                add([Path(entry)], Path(entry).stem)
     return made
 
 
@@ -243,7 +250,11 @@ def _is_series(files: Sequence[Path], focal: int) -> bool:
     """Whether the files are the single images of one series."""
     if focal == 1 or len(files) != focal or any(is_folder(path) for path in files):
         return False
-    return all(_look(path)[0] == 1 for path in files)
+    for path in files:
+        with suppress(InputError):  # a damaged file is refused when the series is opened
+            if _look(path)[0] != 1:
+                return False
+    return True
 
 
 def _shared(files: Sequence[Path]) -> str:

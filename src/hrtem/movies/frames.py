@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 from hrtem.calibration.domain import LEAST
 from hrtem.columns import Columns
-from hrtem.errors import InputError
+from hrtem.errors import Failures, InputError
 from hrtem.inference.prediction import Prediction
 from hrtem.inference.predictor import Predictor
 from hrtem.micrograph import Micrograph
+
+log = logging.getLogger(__name__)
 
 #: Name of the file with the settings of the detection.
 SETTINGS = "settings.json"
@@ -59,6 +62,7 @@ class FoundFrame:
         likeness: see :class:`Prediction`.
         sampling: pixel size of the frame as read from the file, Å/px.
         prediction: the whole prediction, or None if an earlier run processed the frame.
+        usable: False for a frame that cannot be read or is blank; it has no columns, which means nothing.
     """
 
     number: int
@@ -66,6 +70,7 @@ class FoundFrame:
     likeness: float | None
     sampling: float
     prediction: Prediction | None = None
+    usable: bool = True
 
     @property
     def in_domain(self) -> bool | None:
@@ -74,7 +79,12 @@ class FoundFrame:
 
 
 def follow(
-    predictor: Predictor, recording: FrameSource, folder: Path, console: Console | None = None, growing: bool = False
+    predictor: Predictor,
+    recording: FrameSource,
+    folder: Path,
+    console: Console | None = None,
+    growing: bool = False,
+    failures: Failures | None = None,
 ) -> Iterator[FoundFrame]:
     """Find the columns of each frame of a movie, in order.
 
@@ -87,6 +97,7 @@ def follow(
         folder: folder of the finished frames; created if it does not exist.
         console: console for the progress bar, which appears only on a terminal; None uses stderr.
         growing: see :func:`claim`.
+        failures: see :func:`find_frame`.
 
     Raises:
         InputError: the folder contains frames of another movie or another model, or the model cannot process the
@@ -104,7 +115,7 @@ def follow(
     )
     with bar:
         for number in bar.track(range(len(recording)), total=len(recording)):
-            yield find_frame(predictor, recording, number, folder)
+            yield find_frame(predictor, recording, number, folder, failures)
 
 
 def claim(predictor: Predictor, recording: FrameSource, folder: Path, growing: bool = False) -> None:
@@ -124,16 +135,30 @@ def claim(predictor: Predictor, recording: FrameSource, folder: Path, growing: b
     _claim(folder, settings)
 
 
-def find_frame(predictor: Predictor, recording: FrameSource, number: int, folder: Path) -> FoundFrame:
-    """Find the columns of one frame and keep them in the folder, or read them from there if they already exist."""
-    path = folder / f"{number:05d}.npz"
-    frame = _kept(path, number, predictor.network.classes)
-    if frame is None:
+def find_frame(
+    predictor: Predictor, recording: FrameSource, number: int, folder: Path, failures: Failures | None = None
+) -> FoundFrame:
+    """Find the columns of one frame and keep them in the folder, or read them from there if they already exist.
+
+    Args:
+        predictor: the model.
+        recording: the movie.
+        number: frame number, from 0.
+        folder: folder of the finished frames; a damaged file in it is replaced.
+        failures: collects the error of a frame that cannot be used; None raises it.
+    """
+    path, classes = folder / f"{number:05d}.npz", predictor.network.classes
+    frame = _kept(path, number, classes)
+    if frame is not None:
+        return frame
+    with (failures or Failures("stop")).collect(f"{recording.source}, frame {number}"):
         micrograph = recording[number]
         prediction = predictor.find(micrograph)
         assert micrograph.sampling is not None
         frame = FoundFrame(number, prediction.columns, prediction.likeness, micrograph.sampling, prediction)
-        _keep(path, frame)
+    if frame is None:
+        return FoundFrame(number, Columns([], [], classes), None, recording.sampling or np.nan, usable=False)
+    _keep(path, frame)
     return frame
 
 
@@ -187,9 +212,12 @@ def _keep(path: Path, frame: FoundFrame) -> None:
 def _kept(path: Path, number: int, classes: Sequence[str]) -> FoundFrame | None:
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as kept:
-        values = {name: kept[name] for name in kept.files}
-    likeness, sampling = float(values.pop("likeness")), float(values.pop("sampling"))
-    return FoundFrame(
-        number, Columns(classes=tuple(classes), **values), None if np.isnan(likeness) else likeness, sampling
-    )
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            values = {name: kept[name] for name in kept.files}
+        likeness, sampling = float(values.pop("likeness")), float(values.pop("sampling"))
+        columns = Columns(classes=tuple(classes), **values)
+    except Exception as error:  # a damaged file causes errors of many kinds
+        log.warning("%s is damaged (%s); the columns of frame %d are found again", path, error, number)
+        return None
+    return FoundFrame(number, columns, None if np.isnan(likeness) else likeness, sampling)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hrtem import folders, report
-from hrtem.errors import InputError
+from hrtem.errors import Failures, InputError
 from hrtem.inference import Predictor
 from hrtem.micrograph import FrameFiles, Micrograph, Movie, await_files, open_movies, require_calibration
 from hrtem.movies import figures, tables
@@ -68,7 +68,13 @@ def prepare_predictor(predictor: Predictor) -> Predictor:
 
 
 def follow_movie(
-    predictor: Predictor, movie: Movie, kept: Path, frame_time: float, live: bool = False, log: Logger | None = None
+    predictor: Predictor,
+    movie: Movie,
+    kept: Path,
+    frame_time: float,
+    live: bool = False,
+    log: Logger | None = None,
+    failures: Failures | None = None,
 ) -> Report:
     """Find the columns of each frame and track them through time.
 
@@ -80,22 +86,25 @@ def follow_movie(
         kept: folder of the finished frames; a later call continues after the last of them.
         frame_time: s from frame to frame.
         live: whether the movie comes from a watched folder, see :func:`watch_folder`.
-        log: logger that gets a message after every hundred frames.
+        log: logger that gets a message after every hundred frames, and about each frame that cannot be used.
+        failures: collects the frames that cannot be used, in which no column is visible; None raises the first error.
 
     Raises:
-        InputError: a frame cannot be read, or there are too few columns for tracking.
+        InputError: a frame cannot be read and ``failures`` is None, or there are too few columns for tracking.
     """
     if len(movie) < 2:
         raise InputError(f"task=dynamics needs a movie of two frames at least, and {movie.source} holds {len(movie)}.")
     frames, likenesses, new, start = [], [], 0, time.perf_counter()
-    for frame in follow(predictor, movie, kept, growing=live):
-        frames.append(Detections.of(frame.columns))
+    for frame in follow(predictor, movie, kept, growing=live, failures=failures):
+        frames.append(Detections.of(frame.columns, frame.usable))
+        if not frame.usable and log is not None:
+            log.warning("%s: frame %d cannot be used and is left out", movie.name, frame.number)
         likenesses.append(frame.in_domain)
         new += frame.prediction is not None
         if log is not None and len(frames) % 100 == 0:
             log.info("%s: %d of %d frames", movie.name, len(frames), len(movie))
     seconds = time.perf_counter() - start
-    sampling = require_calibration(movie[0]).sampling
+    sampling = require_calibration(movie).sampling
     assert sampling is not None
     rows, width = movie.shape
     extent = ((width - 1) * sampling, (rows - 1) * sampling)
@@ -105,7 +114,14 @@ def follow_movie(
 
 
 def watch_folder(
-    predictor: Predictor, folder: Path, kept: Path, quiet: float, sampling: float | None, log: Logger, **waiting: Any
+    predictor: Predictor,
+    folder: Path,
+    kept: Path,
+    quiet: float,
+    sampling: float | None,
+    log: Logger,
+    failures: Failures | None = None,
+    **waiting: Any,
 ) -> FrameFiles:
     """Find the columns of frames while a camera writes them into a folder, until no new frame arrives for some time.
 
@@ -119,6 +135,7 @@ def watch_folder(
         quiet: seconds without a new file after which the movie ends.
         sampling: pixel size in Å/px; None uses the calibration of the files.
         log: logger for the line about each frame.
+        failures: collects the frames that cannot be used; None raises the first error.
         waiting: see :func:`hrtem.micrograph.await_files`.
 
     Returns:
@@ -127,16 +144,21 @@ def watch_folder(
     Raises:
         InputError: the folder does not exist, no frame arrived, or a frame is invalid.
     """
-    movie = FrameFiles([], folder.resolve().name, folder, sampling)
-    reference = Reference()
+    movie = FrameFiles([], folder.resolve().name, folder, sampling, failures)
+    reference, claimed = Reference(), False
     for path in await_files(folder, quiet, **waiting):
         start = time.perf_counter()
         movie.add(path)
         number = len(movie) - 1
-        if not number:
-            predictor.check(movie[0])
+        if not claimed and number not in movie.errors:
+            require_calibration(movie)
             claim(predictor, movie, kept, growing=True)
-        columns = Detections.of(find_frame(predictor, movie, number, kept).columns)
+            claimed = True
+        frame = find_frame(predictor, movie, number, kept, failures) if claimed else None
+        if frame is None or not frame.usable:
+            log.warning("%s cannot be used as frame %d", path.name, number)
+            continue
+        columns = Detections.of(frame.columns)
         pose = reference.follow(columns)
         seconds = time.perf_counter() - start
         sure = int((columns.probabilities >= SURE).sum())
@@ -160,15 +182,15 @@ def write(
         folder: an empty folder.
         settings: settings listed on the page.
         unit: unit of time.
-        chosen: frames in the figure; None chooses evenly spaced frames.
+        chosen: frames in the figure; None chooses evenly spaced frames, and frames that cannot be used are left out.
 
     Raises:
         InputError: a chosen frame does not exist.
     """
     history = found_in.history
     number = len(found_in.frames)
-    if chosen is None:
-        chosen = np.unique(np.linspace(0, number - 1, min(CHOSEN, number)).astype(int)).tolist()
+    usable = [place for place, found in enumerate(found_in.frames) if found.usable]
+    chosen = [place for place in chosen or () if place in usable] or _spaced(usable, CHOSEN)
     tables.write_tables(history, found_in.frames, folder, unit)
     drawn = {place: _frame(predictor, movie[place], history, place) for place in chosen}
     figures.frames_figure(history, drawn, folder / "frames.png", unit)
@@ -176,13 +198,11 @@ def write(
     figures.map_figure(history, drawn[first], first, folder / "map.png")
     figures.occupancy_figure(history, folder / "occupancy.png", unit)
     figures.motion_figure(history, folder / "motion.png", unit)
-    spaced = np.linspace(0, number - 1, min(ON_PAGE, number)).astype(int).tolist()
-    shown = sorted({*spaced, *chosen})
+    shown = sorted({*_spaced(usable, ON_PAGE), *chosen})
     frames = [drawn.get(place) or _frame(predictor, movie[place], history, place) for place in shown]
     fields = fields_of(frames)
-    fields[0] = replace(fields[0], values=np.array(shown)[fields[0].values.astype(int)])
     surface = (history.occupancy.probability[:, history.occupancy.kinds == SURFACE] >= 0.5).sum(axis=1)
-    beside = Shown(shown, number, surface.astype(float), "occupied surface columns")
+    beside = Shown(number, surface.astype(float), "occupied surface columns")
     write_page(frames, fields, folder / "report.html", movie.name, settings, beside)
 
 
@@ -204,7 +224,14 @@ def write_comparison(reports: Mapping[str, Report], folder: Path, unit: str) -> 
     return sentences
 
 
-def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Logger, given: Sequence[Movie]) -> None:
+def predict(
+    predictor: Predictor,
+    words: Mapping[str, Any],
+    place: Path,
+    log: Logger,
+    given: Sequence[Movie],
+    failures: Failures | None = None,
+) -> None:
     """Run ``python predict.py task=dynamics`` after the input has been checked.
 
     Args:
@@ -213,29 +240,40 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
         place: folder of the results, which may contain finished parts of an interrupted run.
         log: logger of the run.
         given: the movies; empty if a folder is watched.
+        failures: collects the movies and frames that cannot be used; None raises the first error.
+
+    Raises:
+        InputError: no movie can be used.
     """
+    failures = failures or Failures("stop")
     unit, frame_time = ("frame", 1.0) if words["frame_time"] is None else ("s", float(words["frame_time"]))
     live = words["watch"] is not None
     if live:
         watch = Path(words["images"])
         kept = place / f"{watch.resolve().name}.frames"
-        given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log)]
+        given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log, failures)]
     chosen = check_frames(words["frames"], given)
     names = name_movies(given)
     reports: dict[str, Report] = {}
     for name, movie in zip(names, given, strict=True):
         kept = place / f"{name}.frames"
-        reports[name] = follow_movie(predictor, movie, kept, frame_time, live, log)
-        with folders.part(place, name) as mine:
-            if mine is None:
-                log.info("%s is there already, from an earlier run that was stopped", name)
-            else:
-                write(reports[name], predictor, movie, mine, words, unit, chosen)
-        one = reports[name]
+        with failures.collect(name):
+            one = follow_movie(predictor, movie, kept, frame_time, live, log, failures)
+            with folders.part(place, name) as mine:
+                if mine is None:
+                    log.info("%s is there already, from an earlier run that was stopped", name)
+                else:
+                    write(one, predictor, movie, mine, words, unit, chosen)
+            reports[name] = one
+        if name not in reports:
+            log.error("%s", failures.sentences[-1])
+            continue
         speed = "" if one.rate is None else f"; {one.rate:.2f} frames/s"
         log.info("%s: %s%s", movie.source, one.history.summary(unit), speed)
         if one.in_domain is not None and one.in_domain < 0.5:
             log.warning("Do not trust this: %.0f %% of its frames are unlike the training.", 100 * (1 - one.in_domain))
+    if not reports:
+        raise InputError(failures.sentences[-1])
     if len(reports) > 1:
         for sentence in write_comparison(reports, place, unit):
             log.info("%s", sentence)
@@ -254,8 +292,13 @@ def name_movies(given: Sequence[Movie]) -> list[str]:
     )
 
 
-def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie]:
+def look_at_movies(predictor: Predictor, words: Mapping[str, Any], failures: Failures | None = None) -> list[Movie]:
     """Open the movies of a command line and check all settings before any file is written.
+
+    Args:
+        predictor: the model.
+        words: settings from the command line.
+        failures: collects the movies and frames that cannot be used; None raises the first error.
 
     Raises:
         InputError: the model requires focal series, a setting is invalid, or ``images`` is not a movie.
@@ -268,10 +311,13 @@ def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie
         if not isinstance(words["images"], str) or not Path(words["images"]).is_dir():
             raise InputError(f"images must be one folder to watch, and {words['images']} is none.")
         return []
-    given = open_movies(words["images"], words["sampling"])
-    for movie in given:
-        predictor.check(movie[0])
-    check_frames(words["frames"], given)
+    failures = failures or Failures("stop")
+    given = []
+    for movie in open_movies(words["images"], words["sampling"], failures):
+        with failures.collect(movie.name):
+            given.append(require_calibration(movie))
+    if given:
+        check_frames(words["frames"], given)
     return given
 
 
@@ -294,4 +340,10 @@ def _frame(predictor: Predictor, micrograph: Micrograph, history: History, numbe
     """Report frame with network output, columns of high probability, and marks of their states."""
     prediction = predictor.find(micrograph)
     frame = report.Frame.of(prediction, marks=figures.marks(history, number))
-    return replace(frame, columns=frame.columns[frame.columns.probabilities >= SURE])
+    return replace(frame, columns=frame.columns[frame.columns.probabilities >= SURE], number=number)
+
+
+def _spaced(numbers: Sequence[int], most: int) -> list[int]:
+    """At most ``most`` evenly spaced elements of a list."""
+    places = np.unique(np.linspace(0, len(numbers) - 1, min(most, len(numbers))).astype(int))
+    return [numbers[place] for place in places]

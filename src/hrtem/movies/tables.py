@@ -131,7 +131,12 @@ def _frames(history: History, frames: Sequence[Detections], unit: str) -> list[F
     fields = [
         Field("frame", number, 0, "its number, from 0"),
         _real(f"time_{unit}", number * history.frame_time, 4, f"when it begins, {unit}"),
-        Field("found", np.array([len(found) for found in frames]), 0, "columns found in it alone"),
+        _real(
+            "found",
+            np.array([len(found) if found.usable else np.nan for found in frames]),
+            0,
+            "columns found in it alone; empty if it cannot be read",
+        ),
         _real("drift_x_A", drift[:, 0], 3, "Å against the first frame"),
         _real("drift_y_A", drift[:, 1], 3, "Å"),
         _real("turn_deg", np.degrees([pose.angle for pose in history.poses]), 4, "degrees against the first frame"),

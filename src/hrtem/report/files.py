@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from ase import Atoms
@@ -14,7 +15,7 @@ from ase.data import atomic_numbers
 from ase.io import write
 
 import hrtem
-from hrtem.report.frame import Frame
+from hrtem.report.frame import Frame, frame_numbers
 from hrtem.report.overlay import overlay, overlay_svg
 from hrtem.report.page import write_page
 from hrtem.report.tables import fields_of, write_csv, write_parquet
@@ -41,7 +42,7 @@ def write_files(frames: Sequence[Frame], folder: Path, title: str, settings: Map
     write_structures(frames, folder)
     if all(frame.maps is not None for frame in frames):
         write_maps(frames, folder / "maps.hspy", title)
-    for number, frame in enumerate(frames):
+    for number, frame in zip(frame_numbers(frames), frames, strict=True):
         name = "overlay" if len(frames) == 1 else f"overlay-{number:04d}"
         overlay(frame.image, frame.columns, frame.sampling, folder / f"{name}.png", frame.marks)
         overlay_svg(frame.image, frame.columns, frame.sampling, folder / f"{name}.svg", frame.marks)
@@ -58,7 +59,8 @@ def atoms_of(frame: Frame) -> Atoms:
     """Convert the columns of a frame to a sheet at z = 0 in a cell of the size of the field of view.
 
     Each column becomes one atom. x runs to the right, y down and z along the beam, into the image, so that the
-    axes are right-handed. The arrays are class, probability, sigma_pm and, if atoms are counted, count.
+    axes are right-handed. The arrays are class, probability, sigma_pm and, if atoms are counted, count. In class names
+    a space is ``_``, and characters that the file formats cannot contain are percent-encoded (``%CE%B1`` for α).
     """
     columns = frame.columns
     symbols = [element(name) for name in columns.classes]
@@ -69,7 +71,8 @@ def atoms_of(frame: Frame) -> Atoms:
         cell=[width * frame.sampling, rows * frame.sampling, DEPTH],
         pbc=False,
     )
-    atoms.set_array("class", np.array([columns.classes[label].replace(" ", "_") for label in columns.labels], str))
+    words = [quote(name.replace(" ", "_"), safe="()[]{}*+=@,;:?$!&|/") or "%20" for name in columns.classes]
+    atoms.set_array("class", np.array([words[label] for label in columns.labels], str))
     atoms.set_array("probability", columns.probabilities)
     atoms.set_array("sigma_pm", 100.0 * columns.sigmas)
     if columns.counts.any():
@@ -78,10 +81,13 @@ def atoms_of(frame: Frame) -> Atoms:
 
 
 def write_structures(frames: Sequence[Frame], folder: Path) -> None:
-    """Write ``atoms.extxyz`` and ``atoms.cif``, with one structure per frame."""
-    sheets = [atoms_of(frame) for frame in frames]
+    """Write ``atoms.extxyz`` and ``atoms.cif``, with one structure per frame and the number of the frame in each."""
+    numbers, sheets = frame_numbers(frames), [atoms_of(frame) for frame in frames]
+    for number, sheet in zip(numbers, sheets, strict=True):
+        sheet.info["frame"] = number
     write(folder / "atoms.extxyz", sheets, format="extxyz")
-    (folder / "atoms.cif").write_bytes(b"".join(_cif(sheet, number) for number, sheet in enumerate(sheets)))
+    blocks = (_cif(sheet, number) for number, sheet in zip(numbers, sheets, strict=True))
+    (folder / "atoms.cif").write_bytes(b"".join(blocks))
 
 
 def _cif(sheet: Atoms, number: int) -> bytes:

@@ -45,6 +45,11 @@ class Answered(Protocol):
         """True for an image similar to the training images, None if unknown."""
         ...
 
+    @property
+    def shown(self) -> int | None:
+        """Number of first maps that show where columns are; None means one map per class."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -59,6 +64,8 @@ class Frame:
         in_domain: whether the image is similar to the training images; None if unknown.
         extras: further properties of the columns, ``(N,)`` numbers or texts, by their table header.
         marks: shapes to draw over the image.
+        shown: number of first ``maps`` that show where columns are; None means one map per class.
+        number: number of the image in its stack, from 0; None means its place in the list of frames.
 
     Raises:
         ValueError: an extra does not have one value per column.
@@ -72,6 +79,8 @@ class Frame:
     in_domain: bool | None = None
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     marks: Sequence[Mark] = ()
+    shown: int | None = None
+    number: int | None = None
 
     def __post_init__(self) -> None:
         for name, values in self.extras.items():
@@ -92,19 +101,16 @@ class Frame:
             in_domain=prediction.in_domain,
             extras=extras or {},
             marks=marks,
+            shown=prediction.shown,
         )
 
     def class_maps(self) -> np.ndarray:
-        """Maps of the classes, ``(classes, Y, X)`` in [0, 1].
-
-        Two offset channels after the class channels are left out; maps of atom counts are reduced to their maximum.
-        """
+        """Maps that show where columns are, ``(classes, Y, X)`` in [0, 1], without offsets and numbers of atoms."""
         assert self.maps is not None
-        classes = len(self.columns.classes)
-        if len(self.maps) == classes + 2:
-            maps = self.maps[:classes]
-        elif len(self.maps) != classes:
-            maps = self.maps.max(axis=0, keepdims=True)
-        else:
-            maps = self.maps
-        return np.clip(maps, 0.0, 1.0)
+        shown = len(self.columns.classes) if self.shown is None else self.shown
+        return np.clip(self.maps[:shown], 0.0, 1.0)
+
+
+def frame_numbers(frames: Sequence[Frame]) -> list[int]:
+    """Numbers of the images in their stack, from 0."""
+    return [place if frame.number is None else frame.number for place, frame in enumerate(frames)]

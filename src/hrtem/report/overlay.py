@@ -130,7 +130,7 @@ def overlay_svg(image: np.ndarray, columns: Columns, sampling: float, path: Path
             f'style="image-rendering:pixelated" href="{data_address(grey(image))}"/>\n'
         )
         for kind in dict.fromkeys(mark.kind for mark in marks):
-            file.write(f'<g id="{escape(kind)}">\n')
+            file.write(f'<g id="{_escaped(kind)}">\n')
             for mark in marks:
                 if mark.kind == kind:
                     file.write(_shape(mark, sampling, stroke))
@@ -138,7 +138,7 @@ def overlay_svg(image: np.ndarray, columns: Columns, sampling: float, path: Path
         for label, name in enumerate(columns.classes):
             places = columns.positions[columns.labels == label] / sampling
             file.write(
-                f'<g id="{escape(name)}" fill="none" stroke="{hexadecimal(label)}" stroke-width="{stroke:.3f}">\n'
+                f'<g id="{_escaped(name)}" fill="none" stroke="{hexadecimal(label)}" stroke-width="{stroke:.3f}">\n'
             )
             file.writelines(f'<circle cx="{x:.3f}" cy="{y:.3f}" r="{RADIUS / sampling:.3f}"/>\n' for x, y in places)
             file.write("</g>\n")
@@ -148,7 +148,7 @@ def overlay_svg(image: np.ndarray, columns: Columns, sampling: float, path: Path
 
 def _shape(mark: Mark, sampling: float, stroke: float) -> str:
     """SVG element of a mark with its text."""
-    title = f"<title>{escape(mark.text)}</title>"
+    title = f"<title>{_escaped(mark.text)}</title>"
     places = mark.points / sampling
     if len(places) == 1:
         (x, y), radius = places[0], POINT / sampling
@@ -163,6 +163,11 @@ def _shape(mark: Mark, sampling: float, stroke: float) -> str:
             "</polyline>\n"
         )
     return f'<polygon points="{points}" fill="{mark.colour}" fill-opacity="{OPACITY}">{title}</polygon>\n'
+
+
+def _escaped(text: str) -> str:
+    """Escape a text for XML, which cannot contain control characters."""
+    return escape("".join(letter if letter.isprintable() else " " for letter in text))
 
 
 def data_address(pixels: np.ndarray, quality: int | None = None) -> str:

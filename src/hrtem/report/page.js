@@ -427,7 +427,9 @@
     redraw();
     $("said").textContent = data.fields.map((field) => `${field.name} ${textOf(field, row)}`).join(", ");
   };
-  const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  // Spreadsheets execute a text that begins like a formula; an apostrophe in front prevents it, see hrtem.folders.
+  const guarded = (text) => (/^'*[=+\-@\t\r\n]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text);
+  const quoted = (text) => ((text = guarded(text)), /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const download = (chosen, name) => {
     const parts = [data.fields.map((field) => quoted(field.name)).join() + "\r\n"];
     for (const row of chosen) parts.push(data.fields.map((field) => quoted(textOf(field, row))).join() + "\r\n");

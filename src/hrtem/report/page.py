@@ -19,7 +19,7 @@ from PIL import Image
 
 import hrtem
 from hrtem.report.drawing import colour, grey, hexadecimal
-from hrtem.report.frame import Frame
+from hrtem.report.frame import Frame, frame_numbers
 from hrtem.report.overlay import data_address
 from hrtem.report.tables import Field
 from hrtem.structure import Mark
@@ -39,13 +39,11 @@ class Movie:
     """Movie data for a page, in addition to a selection of its frames.
 
     Attributes:
-        numbers: numbers of the selected frames in the movie.
         length: length of the movie, frames.
         curve: one value per frame of the movie, ``(length,)``, drawn against time.
         about: meaning of that value.
     """
 
-    numbers: Sequence[int]
     length: int
     curve: np.ndarray
     about: str
@@ -78,7 +76,7 @@ def write_page(
         settings: settings to list; the names in nested mappings are joined with dots.
         movie: movie data, if the frames are a selection from a longer movie.
     """
-    chosen = _shown(frames)
+    chosen, numbers = _shown(frames), frame_numbers(frames)
     ends = np.cumsum([0] + [len(frame.columns) for frame in frames])
     rows = np.concatenate([np.arange(ends[number], ends[number + 1]) for number in chosen])
     starts = np.cumsum([0] + [len(frames[number].columns) for number in chosen])
@@ -91,13 +89,13 @@ def write_page(
         "fields": [_packed_field(field, rows) for field in fields],
         "frames": [
             {
-                "number": number if movie is None else int(movie.numbers[number]),
+                "number": numbers[chosen_frame],
                 "rows": [int(starts[place]), int(starts[place + 1])],
-                **_picture(frames[number]),
+                **_picture(frames[chosen_frame]),
             }
-            for place, number in enumerate(chosen)
+            for place, chosen_frame in enumerate(chosen)
         ],
-        "allFrames": len(frames) if movie is None else movie.length,
+        "allFrames": max(numbers) + 1 if movie is None else movie.length,
         "curve": None if movie is None else movie.packed(),
         "settings": _flat(settings),
     }

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from hrtem import folders
 from hrtem.columns import Columns
-from hrtem.report.frame import Frame
+from hrtem.report.frame import Frame, frame_numbers
 
 #: Number of rows converted to text at a time.
 CHUNK = 50_000
@@ -65,7 +65,8 @@ def fields_of(frames: Sequence[Frame]) -> list[Field]:
     number = sum(len(frame.columns) for frame in frames)
     names = np.array(classes or ("",), dtype=object)
     counts = joined(lambda frame: frame.columns.counts)
-    numbered = np.repeat(np.arange(len(frames)), [len(frame.columns) for frame in frames])
+    sizes = [len(frame.columns) for frame in frames]
+    place, numbered = np.repeat(np.arange(len(frames)), sizes), np.repeat(np.array(frame_numbers(frames), int), sizes)
     known = [float("nan") if frame.in_domain is None else float(frame.in_domain) for frame in frames]
     fields = [
         Field("frame", numbered, 0, "number of the image in its stack, from 0"),
@@ -97,7 +98,7 @@ def fields_of(frames: Sequence[Frame]) -> list[Field]:
     fields.append(
         Field("sigma_pm", rounded(lambda frame: 100.0 * frame.columns.sigmas, 2), 2, "standard deviation of x or y, pm")
     )
-    domain = np.array(known)[numbered] if len(frames) else np.empty(0)
+    domain = np.array(known)[place] if len(frames) else np.empty(0)
     fields.append(Field("in_domain", domain, 0, "1 where the image looks like those of the training"))
     return fields + list(_extras(frames, {field.name for field in fields}))
 

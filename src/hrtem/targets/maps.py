@@ -33,7 +33,8 @@ class GaussianMaps:
     def __init__(self, channels: int, sigma: float) -> None:
         if channels < 1:
             raise InputError(f"target.channels must be at least 1, got {channels}.")
-        #: Number of first maps that belong to classes; the other maps are valid where these maps show a column.
+        #: Number of first maps that belong to classes. Pictures of the output show these maps; the other maps, such as
+        #: offsets and numbers of atoms, are valid only where these maps show a column.
         self.channels = self.classes = channels
         self.sigma = parse_number("target.sigma", sigma, unit="Å", minimum=0.02, maximum=5.0)
 
