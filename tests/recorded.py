@@ -24,6 +24,12 @@ def tif_zlib(path: Path, images: np.ndarray, sampling: float) -> None:
     tifffile.imwrite(path, images, compression="zlib", photometric="minisblack", rowsperstrip=4)
 
 
+def ome(path: Path, images: np.ndarray, sampling: float) -> None:
+    sizes = {f"PhysicalSize{side}": sampling / 10 for side in "XY"} | {f"PhysicalSize{side}Unit": "nm" for side in "XY"}
+    metadata = {"axes": "TYX", **sizes}
+    tifffile.imwrite(path, images, ome=True, compression="lzw", photometric="minisblack", metadata=metadata)
+
+
 def png(path: Path, images: np.ndarray, sampling: float) -> None:
     imageio.imwrite(path, images[0].astype(np.uint16))
 
@@ -206,6 +212,7 @@ def zarr_folder(path: Path, images: np.ndarray, sampling: float) -> None:
 KINDS = {
     "tif": (".tif", tif),
     "tif_zlib": (".tif", tif_zlib),
+    "ome": (".ome.tif", ome),
     "png": (".png", png),
     "npy": (".npy", npy),
     "npz": (".npz", npz),

@@ -330,6 +330,11 @@ def test_real_files(real: Path, file: str, shape: tuple[int, int, int], sampling
     assert np.mean(remove_hot_pixels(image) != image) < 1e-4
 
 
+def test_a_real_file_with_lzw_and_a_unit_in_the_wrong_encoding(real: Path) -> None:
+    assert "has a pixel size of 29.8846 Å" in refusal(real / "no_lattice" / "image.tif")
+    assert read(real / "no_lattice" / "image.tif", sampling=0.2).images.shape == (1, 512, 512)
+
+
 @pytest.mark.parametrize("file", ["graphene_flower/image.dm3", "readers/layered_crystal_stem_calibrated.dm4"])
 @pytest.mark.parametrize("fraction", [1e-4, 0.01, 0.3, 0.9, 0.999])
 def test_real_files_cut_short_are_refused(real: Path, tmp_path: Path, file: str, fraction: float) -> None:

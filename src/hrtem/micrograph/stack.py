@@ -18,6 +18,8 @@ from hrtem.micrograph.units import Axis
 LABEL_FRACTION = 0.01
 #: Upper limit for the ratio of lossless image compression; deflate reaches 1032.
 TIGHTEST = 1100
+#: Ratio of compression that no image of more than :data:`MODEST` bytes exceeds: counts of electrons are noisy.
+TIGHT, MODEST = 100, 2**28
 
 
 def _nothing() -> None:
@@ -32,9 +34,10 @@ class Stack:
         shape: ``(..., Y, X)``, without a colour axis.
         dtype: data type of a pixel.
         frame: function that reads the n-th image ``(Y, X)``, counted through the leading axes in C order.
-        axes: calibration of the (Y, X) axes; empty for a file without calibration.
+        axes: calibration of the axes, of which the last two are (Y, X); empty for a file without calibration.
         acquisition: acquisition parameters from the file.
         close: function that closes the file.
+        state: size (bytes) and modification time (ns) of the file when it was opened; None for a folder.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +46,7 @@ class Stack:
     axes: Sequence[Axis] = ()
     acquisition: Acquisition = UNKNOWN
     close: Callable[[], None] = _nothing
+    state: tuple[int, int] | None = None
 
 
 def stack_array(
@@ -61,6 +65,38 @@ def stack_array(
                  acquisition, close)  # fmt: skip
 
 
+def stack_file(
+    path: Path,
+    dtype: np.dtype,
+    offset: int,
+    shape: tuple[int, ...],
+    axes: Sequence[Axis] = (),
+    acquisition: Acquisition = UNKNOWN,
+) -> Stack:
+    """Make a stack from pixels that lie in a file uncompressed, in C order, from a byte onwards.
+
+    Frames are read and not mapped into memory, because a process dies where a mapped file becomes shorter.
+    """
+    length = math.prod(shape[-2:]) * dtype.itemsize
+
+    def frame(number: int) -> np.ndarray:
+        return read_block(path, dtype, offset + number * length, shape[-2:])
+
+    return Stack(shape, dtype, frame, axes, acquisition)
+
+
+def read_block(path: Path, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Read an array from a byte of a file onwards.
+
+    Raises:
+        ValueError: the file ends before the array does.
+    """
+    number = math.prod(shape)
+    if offset + number * dtype.itemsize > size(path):
+        raise ValueError(f"it ends after {size(path):,} bytes, before the last of its pixels")
+    return np.fromfile(path, dtype, number, offset=offset).reshape(shape)
+
+
 def within(path: Path, shape: Sequence[int], bits: float, packed: bool = False) -> None:
     """Refuse a header that declares more pixels than the file can contain, before memory is allocated.
 
@@ -77,8 +113,19 @@ def within(path: Path, shape: Sequence[int], bits: float, packed: bool = False) 
     if any(length < 0 for length in shape):
         raise ValueError(f"its header says that it has the shape {tuple(shape)}")
     declared = math.prod(shape) * bits / 8
+    fits(path, declared, packed)
+    if math.prod(shape[-2:]) > LARGEST_IMAGE:
+        raise ValueError(f"its header declares an image of {math.prod(shape[-2:]):,} px, above {LARGEST_IMAGE:,} px")
+
+
+def fits(path: Path, declared: float, packed: bool) -> None:
+    """Refuse a file that declares more bytes than it can contain, at any plausible ratio if it is compressed.
+
+    Raises:
+        ValueError: the file is too small.
+    """
     held = size(path)
-    if declared > held * (TIGHTEST if packed else 1) or math.prod(shape[-2:]) > LARGEST_IMAGE:
+    if declared > held * (TIGHTEST if packed else 1) or (packed and declared > max(MODEST, TIGHT * held)):
         raise ValueError(f"its header declares {declared:,.0f} bytes of pixels, and it holds {held:,} bytes")
 
 
