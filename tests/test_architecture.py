@@ -17,7 +17,7 @@ ROOMS: dict[str, set[str]] = {
     "folders": set(),
     "matching": set(),
     "metrics": {"matching"},
-    "provenance": set(),
+    "provenance": {"folders"},
     "commandline": {"recipes"},
     "samples": set(),
     "waves": {"samples"},  # the type of what is propagated
@@ -36,8 +36,8 @@ ROOMS: dict[str, set[str]] = {
     "models": {"inference", "provenance"},
     "report": {"folders", "structure"},
     "training": {
-        "calibration", "commandline", "imaging", "inference", "matching", "metrics", "models", "nets", "provenance",
-        "recipes", "report", "waves",
+        "calibration", "commandline", "folders", "imaging", "inference", "matching", "metrics", "models", "nets",
+        "provenance", "recipes", "report", "waves",
     },
     "movies": {
         "calibration", "folders", "inference", "micrograph", "noise", "recipes", "report", "samples", "structure",

@@ -10,7 +10,7 @@ from typing import Any
 
 import hrtem
 from hrtem import provenance
-from hrtem.inference import weights
+from hrtem.inference import trust
 from hrtem.inference.network import ColumnNetwork
 
 #: Titles of the parts of the settings, in the order of the card.
@@ -29,7 +29,7 @@ def card(name: str, network: ColumnNetwork, checkpoint: Path, notes: str = "") -
         notes: text that is appended to the card.
     """
     hparams = network.settings
-    needed = weights.foreign(hparams)
+    needed = trust.foreign(hparams)
     images = network.optics.num_images
     takes = "single images" if images == 1 else f"focal series of {images} images"
     domain = "knows" if network.domain.known else "does not know"

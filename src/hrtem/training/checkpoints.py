@@ -77,7 +77,9 @@ class Checkpoints(ModelCheckpoint):
         assert self.dirpath is not None
         if state_dict["dirpath"] != self.dirpath:
             here = Path(self.dirpath)
-            moved = {old: here / Path(old).name for old in state_dict["best_k_models"] if Path(old).is_file()}
+            # Only checkpoints: a stranger's file could name any file.
+            theirs = [old for old in state_dict["best_k_models"] if old.endswith(".ckpt") and Path(old).is_file()]
+            moved = {old: here / Path(old).name for old in theirs}
             here.mkdir(parents=True, exist_ok=True)
             for old, new in moved.items():
                 rank_zero_only(shutil.copy2)(old, new)

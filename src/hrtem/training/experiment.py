@@ -41,7 +41,11 @@ def run(config: DictConfig, folder: Path) -> float:
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=logger)
         resume.check_processes(trainer)
     if trainer.is_global_zero:
-        provenance.record(config, folder, cache_key=data.cache.key, precision=trainer.precision)
+        earlier = provenance.continued(folder)  # a run that is continued in its own folder keeps its origin
+        if continued is not None and not Path(continued).resolve().is_relative_to(folder.resolve()):
+            earlier = str(Path(continued).resolve())
+        facts = {} if earlier is None else {"continues": earlier}
+        provenance.record(config, folder, cache_key=data.cache.key, precision=trainer.precision, **facts)
 
     trainer.fit(task, data, ckpt_path=continued, weights_only=True)
     trainer.test(task, data, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True)
