@@ -278,8 +278,8 @@ def test_images_of_two_sizes_are_refused_but_a_thumbnail_is_not(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda image: np.where(image > 110.0, np.nan, image), r"has 18 pixels that are NaN"),
-        (lambda image: np.where(image > 110.0, -np.inf, image), r"has 18 pixels that are NaN, infinite"),
+        (lambda image: np.full_like(image, np.nan), r"has 768 pixels that are NaN"),
+        (lambda image: np.stack([image, np.full_like(image, -np.inf)]), r"has 768 pixels that are NaN, infinite"),
         (lambda image: image.astype(np.float64) * 1e37, r"beyond single precision"),
         (lambda image: np.full_like(image, 7.0), r"is constant, 7 in image 1 of 1"),
         (lambda image: np.stack([image, 0 * image]), r"is constant, 0 in image 2 of 2"),

@@ -21,7 +21,7 @@ from hrtem.movies.frames import follow
 #: Recipe that defines the words of the command.
 RECIPE = "prediction/find"
 #: Words whose values are file names.
-FILES = ("model", "checkpoint", "images", "output")
+FILES = ("model", "checkpoint", "images", "mask", "output")
 
 
 def main(words: Sequence[str]) -> None:
@@ -43,12 +43,15 @@ def run(words: dict[str, Any]) -> None:
     model = api.load(chosen, **{name: words[name] for name in ("device", "symmetric", "precision")})
     given: Sequence[Recording | Movie]
     if words["task"] is None:
-        given = images = model.open(words["images"], words["sampling"], words["defocus"], words["register"])
+        chosen_by = ("sampling", "defocus", "register", "mask", "crop")
+        given = images = model.open(words["images"], *(words[name] for name in chosen_by))
     elif words["task"] == "dynamics":
         given = movies = pipeline.look_at_movies(model.predictor, words)
     else:
         raise InputError(f"task must be dynamics or left out, got {words['task']}.")
     sources = [path for recording in given for path in recording.sources if path.is_file()]
+    if words["mask"] is not None:
+        sources.append(Path(words["mask"]))
     facts = {
         "model_sha256": models.checksum(chosen),
         "images_sha256": {str(path): provenance.sha256(path) for path in sources},
@@ -94,5 +97,5 @@ def movie(model: Model, recording: Recording, kept: Path) -> Iterator[report.Fra
     for found in follow(model.predictor, recording, kept):
         # If the columns of this frame were found in this run, its image is already in memory.
         micrograph = recording[found.number] if found.prediction is None else found.prediction.micrograph
-        images[found.number] = micrograph.images[0]
+        images[found.number] = micrograph.picture
         yield report.Frame(images[found.number], found.columns, found.sampling, in_domain=found.in_domain)

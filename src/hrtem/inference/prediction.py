@@ -51,7 +51,7 @@ class Prediction:
     @property
     def extent(self) -> tuple[float, float]:
         """Largest x and y of a pixel centre of the input, Å."""
-        rows, width = self.middle_image.shape
+        rows, width = self.micrograph.valid.shape
         assert self.micrograph.sampling is not None
         return (width - 1) * self.micrograph.sampling, (rows - 1) * self.micrograph.sampling
 
@@ -62,8 +62,8 @@ class Prediction:
 
     @property
     def middle_image(self) -> np.ndarray:
-        """The middle image of the input, ``(Y, X)``, as read."""
-        return self.micrograph.images[len(self.micrograph.images) // 2]
+        """The middle image of the input, ``(Y, X)``, with stripes where it holds no image."""
+        return self.micrograph.picture
 
     @property
     def warning(self) -> str | None:
@@ -73,10 +73,14 @@ class Prediction:
         return f"Do not trust this: fewer than {LEAST:.0%} of the training images are as unusual as this one."
 
     def summary(self) -> str:
-        """Number of columns of each class as text."""
+        """Number of columns of each class, and the share of the image that is left out, as text."""
         names = self.columns.classes
         numbers = np.bincount(self.columns.labels, minlength=len(names))
-        return ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
+        share = self.micrograph.share_left_out
+        return ", ".join(
+            [f"{number} {name}" for number, name in zip(numbers, names, strict=True)]
+            + ([f"{share:.1%} of the image left out"] if share else [])
+        )
 
 
 class Canvas:

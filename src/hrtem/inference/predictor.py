@@ -128,7 +128,9 @@ class Predictor:
         self.check(micrograph)
         assert micrograph.sampling is not None
         sampling = self.network.sampling
-        prepared = Prepared(equalise_dose(micrograph.images), micrograph.sampling, sampling, self.network.normalise)
+        prepared = Prepared(
+            equalise_dose(micrograph.images), micrograph.sampling, sampling, self.network.normalise, micrograph.valid
+        )
         images, maps = (
             Canvas(prepared.shape, None if folder is None else folder / name) for name in ("images.npy", "maps.npy")
         )
@@ -148,10 +150,11 @@ class Predictor:
             rows, width = prepared.shape
             columns = remove_duplicates(parts, tiles, sampling)
             inside = columns.inside((width - 0.5) * sampling, (rows - 0.5) * sampling, border=-0.5 * sampling)
-            likeness = self.ensemble.likeness(prepared.window, prepared.shape)
+            columns = columns[inside]
+            likeness = self.ensemble.likeness(prepared.window, prepared.shape, prepared.valid)
             return Prediction(
                 micrograph,
-                columns[inside],
+                columns[micrograph.holds(columns.positions)],
                 images.finished(),
                 maps.finished(),
                 sampling * maps.reduction,

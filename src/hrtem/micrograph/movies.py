@@ -11,6 +11,7 @@ from typing import Any, overload
 from hrtem.errors import InputError
 from hrtem.micrograph.image import Micrograph
 from hrtem.micrograph.recordings import Recording, list_images, open_recordings
+from hrtem.micrograph.region import Region
 
 #: Time without a change of size and modification time after which a file counts as completely written, s.
 SETTLED = 0.3
@@ -26,6 +27,7 @@ class FrameFiles(Sequence[Micrograph]):
         name: name of the movie.
         source: the folder, or the first file.
         sampling: pixel size in Å/px; None uses the calibration of the files.
+        region: the part of each frame in which columns are found.
 
     Raises:
         InputError: a file cannot be opened, or differs in size or pixel size from the first.
@@ -33,8 +35,15 @@ class FrameFiles(Sequence[Micrograph]):
 
     is_movie = True
 
-    def __init__(self, files: Sequence[Path], name: str, source: Path, sampling: float | None = None) -> None:
-        self.name, self.source, self.given = name, source, sampling
+    def __init__(
+        self,
+        files: Sequence[Path],
+        name: str,
+        source: Path,
+        sampling: float | None = None,
+        region: Region | None = None,
+    ) -> None:
+        self.name, self.source, self.given, self.region = name, source, sampling, region
         self.files: list[Path] = []
         self.sampling: float | None = sampling
         #: Shape (Y, X) of a frame, px.
@@ -79,7 +88,8 @@ class FrameFiles(Sequence[Micrograph]):
         """Read frame ``number`` from its file."""
         if isinstance(number, slice):
             return [self[place] for place in range(*number.indices(len(self)))]
-        return Recording([self.files[number]], 1, f"{self.name}-{number:05d}", self.given)[0]
+        name = f"{self.name}-{number:05d}"
+        return Recording([self.files[number]], 1, name, self.given, region=self.region)[0]
 
     def close(self) -> None:
         """Do nothing: no file is kept open."""
@@ -88,13 +98,14 @@ class FrameFiles(Sequence[Micrograph]):
 Movie = Recording | FrameFiles
 
 
-def open_movies(images: Any, sampling: float | None = None) -> list[Movie]:
+def open_movies(images: Any, sampling: float | None = None, region: Region | None = None) -> list[Movie]:
     """Open the movies that the user gives as ``images=``.
 
     Args:
         images: a stack, a folder of single-frame files, or a list of these; a list of single-frame files is
             one movie as well.
         sampling: pixel size in Å/px; None uses the calibration of the files.
+        region: the part of each frame in which columns are found.
 
     Raises:
         InputError: a file is missing or damaged, frames differ in size, or a movie has a single frame.
@@ -112,15 +123,15 @@ def open_movies(images: Any, sampling: float | None = None) -> list[Movie]:
             and not any(p.is_movie for p in parts)
         ):
             files = [part.source for part in parts]
-            made.append(FrameFiles(files, entry.resolve().name, entry, sampling))
+            made.append(FrameFiles(files, entry.resolve().name, entry, sampling, region))
             continue
-        for recording in open_recordings(entry, 1, sampling):
+        for recording in open_recordings(entry, 1, sampling, region=region):
             if recording.is_movie:
                 made.append(recording)
             else:
                 single.append(recording.source)
     if len(single) > 1:
-        made.append(FrameFiles(single, single[0].stem, single[0], sampling))
+        made.append(FrameFiles(single, single[0].stem, single[0], sampling, region))
     elif single:
         raise InputError(f"task=dynamics needs a movie of two frames at least, and {single[0]} holds one.")
     if not made:

@@ -16,6 +16,7 @@ from hrtem.errors import InputError
 from hrtem.micrograph import series
 from hrtem.micrograph.files import FOLDERS, FORMATS, open_file, read_floats, read_frame
 from hrtem.micrograph.image import Acquisition, Micrograph, check_shape
+from hrtem.micrograph.region import Region
 from hrtem.micrograph.stack import Stack
 from hrtem.micrograph.units import SQUARE, parse_sampling, pixel_size
 
@@ -30,6 +31,7 @@ class Recording(Sequence[Micrograph]):
         sampling: pixel size in Å/px; None uses the calibration of the file.
         defocus: defocus of each image of a series, Å, positive is underfocus; None uses the values in the file.
         register: whether the images of a series are registered to the middle image.
+        region: the part of each image in which columns are found.
 
     Raises:
         InputError: a file cannot be opened, or the number of images differs from ``focal``.
@@ -43,8 +45,10 @@ class Recording(Sequence[Micrograph]):
         sampling: float | None = None,
         defocus: Sequence[float] | None = None,
         register: bool = True,
+        region: Region | None = None,
     ) -> None:
         self.sources, self.focal, self.name, self.register = tuple(sources), focal, name, register
+        self.region = region or Region()
         self.defocus = defocus
         self._stack: Stack | None = None
         looks = [_look(path) for path in self.sources]
@@ -94,7 +98,9 @@ class Recording(Sequence[Micrograph]):
             acquisition = self._stack.acquisition
             defocus = acquisition.defocus
             one = None if defocus is None or len(defocus) != len(self) else (defocus[number],)
-            return Micrograph(image, self.sampling, name, self.source, number, replace(acquisition, defocus=one))
+            facts = replace(acquisition, defocus=one)
+            marks = self.region.marks()
+            return self.region.cropped(Micrograph(image, self.sampling, name, self.source, number, facts, **marks))
         whole = self._unordered()
         if self.focal == 1:
             return whole
@@ -134,7 +140,8 @@ class Recording(Sequence[Micrograph]):
                 acquisition.dose,
                 acquisition.energy,
             )
-        return Micrograph(np.concatenate(images), self.sampling, self.name, self.source, acquisition=acquisition)
+        facts = {"acquisition": acquisition, **self.region.marks()}
+        return self.region.cropped(Micrograph(np.concatenate(images), self.sampling, self.name, self.source, **facts))
 
     def _check(self, number: int, shapes: Sequence[tuple[int, int]], sizes: Sequence[float | None]) -> None:
         names = self.source if len(self.sources) == 1 else f"the series of {', '.join(map(str, self.sources))}"
@@ -157,6 +164,7 @@ def open_recordings(
     sampling: float | None = None,
     defocus: Sequence[float] | None = None,
     register: bool = True,
+    region: Region | None = None,
 ) -> list[Recording]:
     """Open the images that the user gives as ``images=``, without reading pixels.
 
@@ -166,7 +174,7 @@ def open_recordings(
             sorted by value.
         focal: number of input images of the model. For 1, a stack is a movie. For more, a stack, an inner list, or
             exactly ``focal`` files of one image each are one series.
-        sampling, defocus, register: as for :class:`Recording`.
+        sampling, defocus, register, region: as for :class:`Recording`.
 
     Raises:
         InputError: a file or folder is missing, damaged, of another kind or has another number of images, or a folder
@@ -181,7 +189,7 @@ def open_recordings(
     made: list[Recording] = []
 
     def add(sources: Sequence[Path], name: str) -> None:
-        made.append(Recording(sources, focal, name, sampling, defocus, register))
+        made.append(Recording(sources, focal, name, sampling, defocus, register, region))
 
     files = [Path(entry) for entry in entries if isinstance(entry, str | os.PathLike)]
     if len(files) == len(entries) and _is_series(files, focal):

@@ -16,7 +16,7 @@ import numpy as np
 from hrtem import folders, report
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
-from hrtem.micrograph import FrameFiles, Micrograph, Movie, await_files, open_movies, require_calibration
+from hrtem.micrograph import FrameFiles, Micrograph, Movie, Region, await_files, open_movies, require_calibration
 from hrtem.movies import figures, tables
 from hrtem.movies.frames import claim, find_frame, follow
 from hrtem.movies.tracking import Detections, History, analyse_movie, compare_rates
@@ -105,7 +105,14 @@ def follow_movie(
 
 
 def watch_folder(
-    predictor: Predictor, folder: Path, kept: Path, quiet: float, sampling: float | None, log: Logger, **waiting: Any
+    predictor: Predictor,
+    folder: Path,
+    kept: Path,
+    quiet: float,
+    sampling: float | None,
+    log: Logger,
+    region: Region | None = None,
+    **waiting: Any,
 ) -> FrameFiles:
     """Find the columns of frames while a camera writes them into a folder, until no new frame arrives for some time.
 
@@ -119,6 +126,7 @@ def watch_folder(
         quiet: seconds without a new file after which the movie ends.
         sampling: pixel size in Å/px; None uses the calibration of the files.
         log: logger for the line about each frame.
+        region: the part of each frame in which columns are found.
         waiting: see :func:`hrtem.micrograph.await_files`.
 
     Returns:
@@ -127,7 +135,7 @@ def watch_folder(
     Raises:
         InputError: the folder does not exist, no frame arrived, or a frame is invalid.
     """
-    movie = FrameFiles([], folder.resolve().name, folder, sampling)
+    movie = FrameFiles([], folder.resolve().name, folder, sampling, region)
     reference = Reference()
     for path in await_files(folder, quiet, **waiting):
         start = time.perf_counter()
@@ -219,11 +227,16 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
     if live:
         watch = Path(words["images"])
         kept = place / f"{watch.resolve().name}.frames"
-        given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log)]
+        region = Region.parse(words["mask"], words["crop"])
+        given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log, region)]
     chosen = check_frames(words["frames"], given)
     names = name_movies(given)
     reports: dict[str, Report] = {}
     for name, movie in zip(names, given, strict=True):
+        first = movie[0]
+        for doubt in (*first.remarks, first.warning):
+            if doubt is not None:
+                log.warning("%s", doubt)
         kept = place / f"{name}.frames"
         reports[name] = follow_movie(predictor, movie, kept, frame_time, live, log)
         with folders.part(place, name) as mine:
@@ -263,12 +276,13 @@ def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie
     prepare_predictor(predictor)
     if words["frame_time"] is not None:
         Range.parse("frame_time", words["frame_time"], unit="s", minimum=1e-6, maximum=1e6)
+    region = Region.parse(words["mask"], words["crop"])
     if words["watch"] is not None:
         Range.parse("watch", words["watch"], unit="s", minimum=0.1, maximum=1e6)
         if not isinstance(words["images"], str) or not Path(words["images"]).is_dir():
             raise InputError(f"images must be one folder to watch, and {words['images']} is none.")
         return []
-    given = open_movies(words["images"], words["sampling"])
+    given = open_movies(words["images"], words["sampling"], region)
     for movie in given:
         predictor.check(movie[0])
     check_frames(words["frames"], given)
