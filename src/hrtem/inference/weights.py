@@ -79,6 +79,11 @@ def write(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Tensor]
         _sum(place)
         place.chmod(0o755)
         place.rename(folder)
+    except OSError as error:
+        shutil.rmtree(place, ignore_errors=True)
+        if folder.exists():  # made by another process meanwhile
+            raise InputError(f"a model is exported into a new folder, and {folder} exists.") from None
+        raise error
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
