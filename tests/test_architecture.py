@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "calibration": {"matching"},  # what counts as found
     "micrograph": set(),
     "structure": set(),
-    "inference": {"calibration", "micrograph", "nets", "normalisation"},
+    "inference": {"calibration", "folders", "micrograph", "nets", "normalisation"},
     "models": {"inference", "provenance"},
     "report": {"folders", "structure"},
     "training": {
@@ -44,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
         "waves",
     },
     "gallery": {
-        "inference", "matching", "micrograph", "models", "recipes", "report", "structure", "training",
+        "folders", "inference", "matching", "micrograph", "models", "recipes", "report", "structure", "training",
     },
     "sweeps": {"commandline", "folders", "inference"},
     "command": {

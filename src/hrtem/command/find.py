@@ -63,7 +63,7 @@ def run(words: dict[str, Any]) -> None:
             pipeline.predict(model.predictor, words, place, log, movies)
             log.info("Tables, figures and pages go to %s", final)
             return
-        for name, recording in zip(folders.number_duplicates([one.name for one in images]), images, strict=True):
+        for name, recording in zip(folders.name_results([one.name for one in images]), images, strict=True):
             with folders.part(place, name) as mine:
                 if mine is None:
                     log.info("%s is there already, from an earlier run that was stopped", name)
@@ -71,7 +71,7 @@ def run(words: dict[str, Any]) -> None:
                 if recording.is_movie:
                     for doubt in model.doubts(recording[0]):
                         log.warning("%s", doubt)
-                    frames = list(movie(model, recording, place / f"{name}.frames"))
+                    frames = list(movie(model, recording, place / f"{name}{folders.FRAMES}"))
                     found = f"{len(frames)} frames, {sum(len(frame.columns) for frame in frames)} columns"
                 else:
                     table = model.find_in(recording[0])
@@ -80,7 +80,7 @@ def run(words: dict[str, Any]) -> None:
                     frames = [table.report()]
                     found = f"{table.prediction.summary()} {table.structure.summary()}"
                 report.write_files(frames, mine, name, words | facts)
-            shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
+            shutil.rmtree(place / f"{name}{folders.FRAMES}", ignore_errors=True)
             log.info("%s (%.4f Å/px): %s", recording.source, frames[0].sampling, found)
         log.info("Tables, pages and overlays go to %s", final)
 
@@ -92,8 +92,7 @@ def movie(model: Model, recording: Recording, kept: Path) -> Iterator[report.Fra
     on disk as well until the overlays are drawn.
     """
     kept.mkdir(exist_ok=True)
-    shape = (len(recording), *recording.shape)
-    images = np.lib.format.open_memmap(kept / "images.npy", mode="w+", dtype=np.float32, shape=shape)
+    images = folders.reserve_array(kept / "images.npy", np.float32, (len(recording), *recording.shape))
     for found in follow(model.predictor, recording, kept):
         # If the columns of this frame were found in this run, its image is already in memory.
         micrograph = recording[found.number] if found.prediction is None else found.prediction.micrograph

@@ -21,6 +21,7 @@ from hrtem.recipes import compose
 def write_movie(path: Path, frames: Iterator[np.ndarray], number: int, shape: tuple[int, int], sampling: float) -> None:
     """Write frames ``(Y, X)`` one by one into an MRC stack."""
     with mrcfile.new_mmap(path, shape=(number, *shape), mrc_mode=2, overwrite=True) as file:
+        folders.reserve(path)
         for place, frame in enumerate(frames):
             file.data[place] = frame
         file.set_image_stack()

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from hrtem import command, commandline, recipes
+from hrtem import command, commandline, folders, recipes
 
 #: Recipe that defines the words of the command.
 RECIPE = "train"
+
+# ${new_folder:PARENT} makes a folder that no other process has. Its name stays in the configuration, which all jobs of
+# a sweep share. A launcher resolves it in a process that imports no more of us than this module.
+OmegaConf.register_new_resolver(
+    "new_folder", lambda parent: str(folders.new_folder(None, parent)), use_cache=True, replace=True
+)
 
 
 def main(words: Sequence[str]) -> None:

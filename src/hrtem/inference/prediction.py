@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hrtem.calibration.domain import LEAST
 from hrtem.columns import Columns
+from hrtem.folders import hidden_file, reserve_array
 from hrtem.inference.tiles import GRID, Tile
 from hrtem.micrograph import Micrograph
 
@@ -102,11 +103,7 @@ class Canvas:
         while path is None and self.reduction < GRID and shape[0] * shape[1] > LARGE * self.reduction**2:
             self.reduction *= 2
         self._pixels: np.ndarray | None = None
-
-    @property
-    def _part(self) -> Path:
-        assert self.path is not None
-        return self.path.with_name(f"{self.path.name}.part")
+        self._part = None if path is None else hidden_file(path)
 
     def paint(self, tile: Tile, values: Tensor) -> None:
         """Paint the tile's own pixels, given ``values`` ``(C, h, w)`` for all pixels that the tile sees."""
@@ -120,9 +117,7 @@ class Canvas:
         if self._pixels is None:
             size = len(values), *(-(-length // self.reduction) for length in self.shape)
             self._pixels = (
-                np.empty(size, np.float32)
-                if self.path is None
-                else np.lib.format.open_memmap(self._part, mode="w+", dtype=np.float16, shape=size)
+                np.empty(size, np.float32) if self._part is None else reserve_array(self._part, np.float16, size)
             )
         top, left = top // self.reduction, left // self.reduction
         self._pixels[:, top : top + values.shape[1], left : left + values.shape[2]] = values.cpu().numpy()
@@ -132,7 +127,7 @@ class Canvas:
     def finished(self) -> np.ndarray:
         """Complete the file, if any, and return the picture."""
         assert self._pixels is not None
-        if self.path is None:
+        if self.path is None or self._part is None:
             return self._pixels
         self._pixels = None  # closes the file
         os.replace(self._part, self.path)
@@ -141,5 +136,5 @@ class Canvas:
     def discard(self) -> None:
         """Delete an unfinished file."""
         self._pixels = None
-        if self.path is not None:
+        if self._part is not None:
             self._part.unlink(missing_ok=True)

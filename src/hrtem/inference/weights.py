@@ -57,6 +57,10 @@ def write(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Tensor]
         _save(state, new / WEIGHTS, like=new / SETTINGS)
         _write_sums(new, {name: [_sha256(new / name)] for name in (WEIGHTS, SETTINGS)})
         new.rename(folder)
+    except OSError:
+        if folder.exists():  # made by another process meanwhile
+            raise InputError(f"a model is exported into a new folder, and {folder} exists.") from None
+        raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return folder

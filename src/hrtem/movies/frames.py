@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hrtem import folders
 from hrtem.calibration.domain import LEAST
 from hrtem.columns import Columns
 from hrtem.errors import InputError
@@ -170,18 +170,15 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
                     "give another folder."
                 )
         return
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(settings, indent=2) + "\n")
-    os.replace(part, path)
+    with folders.replace_file(path) as part:
+        part.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _keep(path: Path, frame: FoundFrame) -> None:
-    part = path.with_suffix(".part")
     likeness = np.nan if frame.likeness is None else frame.likeness
     values: dict[str, Any] = {**frame.columns.arrays(), "likeness": likeness, "sampling": frame.sampling}
-    with part.open("wb") as file:
+    with folders.replace_file(path) as part, part.open("wb") as file:
         np.savez(file, **values)
-    os.replace(part, path)
 
 
 def _kept(path: Path, number: int, classes: Sequence[str]) -> FoundFrame | None:

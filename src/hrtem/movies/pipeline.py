@@ -226,7 +226,7 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
     live = words["watch"] is not None
     if live:
         watch = Path(words["images"])
-        kept = place / f"{watch.resolve().name}.frames"
+        kept = place / f"{folders.name_results([watch.resolve().name])[0]}{folders.FRAMES}"
         region = Region.parse(words["mask"], words["crop"])
         given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log, region)]
     chosen = check_frames(words["frames"], given)
@@ -237,7 +237,7 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
         for doubt in (*first.remarks, first.warning):
             if doubt is not None:
                 log.warning("%s", doubt)
-        kept = place / f"{name}.frames"
+        kept = place / f"{name}{folders.FRAMES}"
         reports[name] = follow_movie(predictor, movie, kept, frame_time, live, log)
         with folders.part(place, name) as mine:
             if mine is None:
@@ -253,13 +253,13 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
         for sentence in write_comparison(reports, place, unit):
             log.info("%s", sentence)
     for name in names:
-        shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
+        shutil.rmtree(place / f"{name}{folders.FRAMES}", ignore_errors=True)
 
 
 def name_movies(given: Sequence[Movie]) -> list[str]:
     """Unique names for the movies; if several have the same name, the names of their folders are put in front."""
     names = [movie.name for movie in given]
-    return folders.number_duplicates(
+    return folders.name_results(
         [
             name if names.count(name) == 1 else f"{movie.source.resolve().parent.name}-{name}"
             for name, movie in zip(names, given, strict=True)
