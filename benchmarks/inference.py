@@ -24,6 +24,7 @@ from hrtem.inference import Predictor
 from hrtem.micrograph import Micrograph
 from hrtem.ranges import parse_whole
 from hrtem.recipes import compose
+from hrtem.structure import analyse
 
 SIDES = (512, 2048, 4096, 8192)
 #: Largest image side for AtomAI, px; larger images need more memory than a small machine has.
@@ -51,7 +52,10 @@ def image(side: int) -> np.ndarray:
 
 
 def measured(side: int, checkpoint: str | None) -> dict[str, float]:
-    """Measure a prediction in this process: time in s, additional memory in MiB, and number of columns."""
+    """Measure a prediction in this process: time in s, additional memory in MiB, and number of columns.
+
+    ``structure`` is the time of the structure analysis of the columns in s, which is not part of the other time.
+    """
     predictor = Predictor.load(checkpoint) if checkpoint else Predictor(instantiate(compose().task))
     large = Micrograph(image(side), SAMPLING, "lattice", Path("lattice"))
     predictor.find(Micrograph(image(128), SAMPLING, "small", Path("small")))
@@ -60,7 +64,10 @@ def measured(side: int, checkpoint: str | None) -> dict[str, float]:
     prediction = predictor.find(large)
     seconds = time.perf_counter() - start
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1024
-    return {"seconds": seconds, "memory": memory, "columns": len(prediction.columns)}
+    start = time.perf_counter()
+    analyse(prediction.columns, prediction.extent)
+    structure = time.perf_counter() - start
+    return {"seconds": seconds, "memory": memory, "columns": len(prediction.columns), "structure": structure}
 
 
 def apart(command: list[str], environment: dict[str, str]) -> dict[str, float]:
@@ -112,7 +119,7 @@ def main(*words: str) -> None:
         console.print(ABSENT, soft_wrap=True)
     title = f"Prediction with peaks, {torch.get_num_threads()} threads, the best of {rounds} taken in turns"
     table = Table(title=title)
-    for name in ("way", "px", "s", "Mpx/s", "ratio", "MiB beyond the image", "columns"):
+    for name in ("way", "px", "s", "Mpx/s", "ratio", "MiB beyond the image", "columns", "structure (s)"):
         table.add_column(name, justify="left" if name == "way" else "right")
     for side in sides:
         ways: dict[str, Any] = {"hrtem": []}
@@ -125,7 +132,8 @@ def main(*words: str) -> None:
             ratio = f"{best['AtomAI']['seconds'] / run['seconds']:.1f}" if "AtomAI" in best else ""
             rate = side**2 / 1e6 / run["seconds"]
             cells = [f"{side}²", f"{run['seconds']:.2f}", f"{rate:.2f}", ratio, f"{run['memory']:.0f}"]
-            table.add_row(name, *cells, f"{run['columns']:.0f}")
+            structure = f"{run['structure']:.2f}" if "structure" in run else ""
+            table.add_row(name, *cells, f"{run['columns']:.0f}", structure)
     console.print(table)
 
 

@@ -313,3 +313,22 @@ def test_a_picture_shows_rings_and_strain(tmp_path):
     yellow = (left[..., 0] > 150) & (left[..., 1] > 150) & (left[..., 2] < 110)
     assert yellow.sum() > 500
     assert np.argwhere(yellow).mean(axis=0) == pytest.approx([picture.shape[0] / 2, picture.shape[1] / 4], rel=0.15)
+
+
+def test_the_graph_and_the_rings_are_evaluated_once_and_stay_as_they_are():
+    """A property that is computed anew for each defect makes the analysis of large sheets quadratic."""
+    positions = np.array([[0.0, 0.0], [1.4, 0.0], [1.4, 1.4], [0.0, 1.4]])
+    bonds = find_bonds(positions)
+    rings = find_rings(positions, bonds)
+    for thing, name in ((bonds, "coordination"), (rings, "sizes"), (rings, "centres"), (rings, "whole")):
+        assert getattr(thing, name) is getattr(thing, name)
+    crowded = find_bonds(np.array([[0.0, 0.0], [1.4, 0.0], [-1.4, 0.0], [0.0, 1.4], [0.0, -1.6], [3.0, 3.0]]))
+    before = crowded.coordination.copy()
+    three_bonded(np.array([[0.0, 0.0], [1.4, 0.0], [-1.4, 0.0], [0.0, 1.4], [0.0, -1.6], [3.0, 3.0]]), crowded)
+    np.testing.assert_array_equal(crowded.coordination, before)
+
+
+def test_columns_that_lie_on_each_other_have_bonds():
+    positions = np.repeat([[0.0, 0.0], [1.4, 0.0], [0.7, 1.2]], 2, axis=0)
+    assert np.isfinite(find_bonds(positions).length)
+    assert analyse(columns(positions), (5.0, 5.0)).summary()

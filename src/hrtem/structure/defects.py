@@ -56,10 +56,10 @@ def find_defects(rings: Rings) -> list[Defect]:
             owner[bond] = index
     first, second = np.array(shared, int).reshape(-1, 2).T
     graph = coo_matrix((np.ones(len(first)), (first, second)), shape=(len(odd), len(odd)))
-    number, group = connected_components(graph, directed=False)
+    _, group = connected_components(graph, directed=False)
+    order = np.argsort(group, kind="stable")
     answer = []
-    for one in range(number):
-        mine = odd[group == one]
+    for mine in np.split(odd[order], np.flatnonzero(np.diff(group[order])) + 1) if len(odd) else ():
         kinds = tuple(sorted(sizes[mine].tolist()))
         named = ", ".join(f"{count} of {size}" for size, count in Counter(kinds).items())
         name = NAMES.get(kinds, f"rings: {named}")

@@ -176,23 +176,26 @@ def _counted(columns: Columns, vectors: np.ndarray, tolerance: float) -> tuple[n
         others.append(partner[mutual])
         steps.append(np.full(mutual.sum(), axis))
     start, end, along_axis = np.concatenate(ones), np.concatenate(others), np.concatenate(steps)
-    graph = coo_matrix((np.ones(2 * len(start)), (np.r_[start, end], np.r_[end, start])), shape=(number, number))
-    pieces, label = connected_components(graph, directed=False)
-    sizes = np.bincount(label, minlength=pieces)
+    graph = coo_matrix((np.ones(len(start)), (start, end)), shape=(number, number))
+    _, label = connected_components(graph, directed=False)
+    large = np.bincount(label) >= SMALLEST_PIECE
+    piece = np.where(large, np.cumsum(large) - 1, -1)[label]
     step = {(int(one), int(other)): int(along) for one, other, along in zip(start, end, along_axis, strict=True)}
-    piece, indices = np.full(number, -1), np.zeros((number, 2), int)
-    graph = graph.tocsr()
-    for kept, one in enumerate(np.flatnonzero(sizes >= SMALLEST_PIECE)):
-        order, before = breadth_first_order(graph, np.flatnonzero(label == one)[0], directed=False)
-        piece[order] = kept
-        for column in order[1:]:
-            origin_of = before[column]
-            along = step.get((int(origin_of), int(column)))
-            indices[column] = indices[origin_of]
-            if along is not None:
-                indices[column, along] += 1
-            else:
-                indices[column, step[int(column), int(origin_of)]] -= 1
+    indices = np.zeros((number, 2), int)
+    # An additional node, linked to the first column of each piece, makes one walk of all pieces.
+    first = np.unique(label, return_index=True)[1][large]
+    one, other = np.r_[start, end, np.full(len(first), number)], np.r_[end, start, first]
+    linked = coo_matrix((np.ones(len(one)), (one, other)), shape=(number + 1, number + 1)).tocsr()
+    order, before = breadth_first_order(linked, number)
+    for column, origin_of in zip(order.tolist(), before[order].tolist(), strict=True):
+        if column == number or origin_of == number:
+            continue
+        along = step.get((origin_of, column))
+        indices[column] = indices[origin_of]
+        if along is not None:
+            indices[column, along] += 1
+        else:
+            indices[column, step[column, origin_of]] -= 1
     return piece, indices
 
 
@@ -231,17 +234,17 @@ def _merged(
     """
     inverse = np.linalg.inv(cell)
     motif, steps = np.empty(len(origins), int), np.zeros((len(origins), 2), int)
-    kept: list[np.ndarray] = []
+    kept = np.empty((0, 2))
     for one in np.argsort(-np.bincount(piece, minlength=len(origins)), kind="stable"):
-        for site, origin in enumerate(kept):
-            whole = np.round((origins[one] - origin) @ inverse)
-            if np.linalg.norm(origins[one] - origin - whole @ cell) < tolerance:
-                motif[one], steps[one] = site, -whole.astype(int)
-                break
+        across = origins[one] - kept
+        whole = np.round(across @ inverse)
+        same = np.flatnonzero(np.linalg.norm(across - whole @ cell, axis=1) < tolerance)
+        if len(same):
+            motif[one], steps[one] = same[0], -whole[same[0]].astype(int)
         else:
             motif[one] = len(kept)
-            kept.append(origins[one])
-    return motif, steps, np.array(kept)
+            kept = np.vstack([kept, origins[one]])
+    return motif, steps, kept
 
 
 def _like(reference: np.ndarray, cell: np.ndarray) -> np.ndarray:

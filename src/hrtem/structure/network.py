@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import Delaunay, QhullError, cKDTree
@@ -31,7 +32,7 @@ class Bonds:
     number: int
     length: float
 
-    @property
+    @cached_property
     def coordination(self) -> np.ndarray:
         """Number of bonds of each column, int ``(N,)``."""
         return np.bincount(self.pairs.ravel(), minlength=self.number)
@@ -54,17 +55,17 @@ class Rings:
     def __len__(self) -> int:
         return len(self.members)
 
-    @property
+    @cached_property
     def sizes(self) -> np.ndarray:
         """Number of sides of each ring, int ``(R,)``."""
         return np.array([len(ring) for ring in self.members], int)
 
-    @property
+    @cached_property
     def centres(self) -> np.ndarray:
         """Mean of the corners of each ring, ``(R, 2)`` Å."""
         return np.array([corners.mean(axis=0) for corners in self.corners]).reshape(-1, 2)
 
-    @property
+    @cached_property
     def whole(self) -> np.ndarray:
         """Mask of the rings without missing atoms, bool ``(R,)``."""
         return self.missing == 0
@@ -89,7 +90,8 @@ def find_bonds(positions: np.ndarray) -> Bonds:
         return none
     edges = np.unique(np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1), axis=0)
     lengths = np.linalg.norm(positions[edges[:, 0]] - positions[edges[:, 1]], axis=1)
-    nearest = float(np.median(cKDTree(positions).query(positions, 2)[0][:, 1]))
+    distances = cKDTree(positions).query(positions, 2)[0][:, 1]
+    nearest = float(np.median(distances[distances > 0.0])) if distances.any() else float(lengths.min())
     # The nearest neighbour is closer than the average neighbour, so the typical length is found again from the median.
     typical = float(np.median(lengths[lengths <= LONGEST * nearest]))
     short = lengths <= LONGEST * typical
@@ -107,7 +109,7 @@ def three_bonded(positions: np.ndarray, graph: Bonds) -> Bonds:
     """
     pairs = graph.pairs
     lengths = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
-    coordination = graph.coordination
+    coordination = graph.coordination.copy()
     keep = np.ones(len(pairs), bool)
     for bond in np.argsort(-lengths):
         if lengths[bond] < DIAGONAL * graph.length:
