@@ -18,10 +18,10 @@ COMMANDS = {
     "find": "find the atoms in images, focal series and movies",
     "train": "simulate, train and test a network",
     "movie": "follow the columns of movies through time",
-    "gallery": "pictures of what training sees and of what models answer",
-    "models": "list the models, export one from a checkpoint, or measure anew what its answers mean",
+    "gallery": "pictures of training images and of answers of models",
+    "models": "list models, export a model from a checkpoint, or repeat its calibration",
     "score": "score a table of atoms against true positions",
-    "compare": "trained runs beside each other: scores against dose, size and speed",
+    "compare": "compare trained runs: scores against dose, size and speed",
     "simulate": "a movie of a particle whose surface diffuses, with its truth",
 }
 #: Words that ask for a description.

@@ -280,7 +280,7 @@ def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie
     if words["watch"] is not None:
         Range.parse("watch", words["watch"], unit="s", minimum=0.1, maximum=1e6)
         if not isinstance(words["images"], str) or not Path(words["images"]).is_dir():
-            raise InputError(f"images must be one folder to watch, and {words['images']} is none.")
+            raise InputError(f"images must be one folder to watch, and {words['images']} is no folder.")
         return []
     given = open_movies(words["images"], words["sampling"], region)
     for movie in given:
