@@ -16,6 +16,7 @@ from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.inference import Prediction, Predictor
 from hrtem.micrograph import (
+    Item,
     Micrograph,
     Recording,
     check_lattice,
@@ -205,16 +206,21 @@ class Model:
         sampling: float | None = None,
         defocus: Sequence[float] | None = None,
         register: bool = True,
+        item: Item = None,
+        frame: int | None = None,
     ) -> AtomTable | list[AtomTable]:
         """Find the atoms in an image, a focal series, a movie, or in several of these.
 
         Args:
-            images: a file, an array ``(Y, X)`` or ``(F, Y, X)``, or a :class:`hrtem.micrograph.Micrograph`; a folder;
-                or a list of files, folders and lists, see :func:`hrtem.micrograph.open_recordings`.
+            images: a file, an array ``(Y, X)`` or ``(F, Y, X)``, or a :class:`hrtem.micrograph.Micrograph`; a folder
+                or a pattern such as ``*.dm4``; or a list of files, folders and lists, see
+                :func:`hrtem.micrograph.open_recordings`.
             sampling: pixel size in Å/px; None uses the value in the file.
             defocus: defocus of each image of a focal series, Å, positive is underfocus; None uses the values in the
                 files.
             register: align the images of a focal series.
+            item: name or number, from 0, of the image in files that hold several.
+            frame: number, from 0, of the only image to use of a stack.
 
         Returns:
             One table for an image or a focal series. A list of tables for a movie (one per frame), a folder or a list,
@@ -226,9 +232,9 @@ class Model:
         if isinstance(images, np.ndarray | Micrograph):
             tables = [self.find_in(one) for one in self._given(images, sampling, defocus, register)]
             return tables[0] if len(tables) == 1 else tables
-        given = open_recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
+        given = open_recordings(images, self.focal, sampling, defocus, register, item, frame)
         tables = [self.find_in(frame) for recording in given for frame in recording]
-        file = isinstance(images, str | os.PathLike) and not is_folder(Path(images))
+        file = isinstance(images, str | os.PathLike) and Path(images).exists() and not is_folder(Path(images))
         return tables[0] if len(tables) == 1 and (file or self.focal > 1) else tables
 
     def open(
@@ -237,13 +243,15 @@ class Model:
         sampling: float | None = None,
         defocus: Sequence[float] | None = None,
         register: bool = True,
+        item: Item = None,
+        frame: int | None = None,
     ) -> list[Recording]:
         """Open images, focal series and movies without keeping them in memory; for the arguments see :meth:`find`.
 
         Raises:
             InputError: an image cannot be read, its pixel size is unknown, or it does not fit the model.
         """
-        given = open_recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
+        given = open_recordings(images, self.focal, sampling, defocus, register, item, frame)
         for recording in given:
             self.predictor.check(recording.look())
         return given

@@ -15,14 +15,14 @@ import tifffile
 from rsciio import tiff as rsciio_tiff
 
 from hrtem.errors import InputError
-from hrtem.micrograph.stack import Stack, grey, only, stack_array, within
+from hrtem.micrograph.stack import Item, Stack, choose_item, grey, stack_array, within
 from hrtem.micrograph.units import Axis
 
 #: Messages that tifffile logs for a truncated or damaged file.
 DAMAGE = ("invalid page offset", "offset to first page", "corrupted", "invalid offset", "failed to read")
 
 
-def read_tiff(path: Path) -> Stack:
+def read_tiff(path: Path, item: Item = None) -> Stack:
     """Read pixels with tifffile and the calibration with RosettaSciIO, which knows the private tags of many cameras."""
     file = tifffile.TiffFile(path)
     try:
@@ -30,8 +30,8 @@ def read_tiff(path: Path) -> Stack:
             pages = [(number, s) for number, s in enumerate(file.series) if not s.keyframe.is_reduced]  # no thumbnails
             # tifffile reads the complete images of a truncated series, and logs that images are missing.
             _refuse(complaints)
-            only(path, [tuple(series.shape) for _, series in pages])
-            number, series = pages[0]
+            shapes, names = [tuple(series.shape) for _, series in pages], [series.name for _, series in pages]
+            number, series = pages[choose_item(path, shapes, names, item)]
             packed = series.keyframe.compression != tifffile.COMPRESSION.NONE
             bits = series.dtype.itemsize * 8 if packed else max(1, int(series.keyframe.bitspersample))
             within(path, series.shape, bits, packed)

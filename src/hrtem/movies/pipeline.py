@@ -105,7 +105,14 @@ def follow_movie(
 
 
 def watch_folder(
-    predictor: Predictor, folder: Path, kept: Path, quiet: float, sampling: float | None, log: Logger, **waiting: Any
+    predictor: Predictor,
+    folder: Path,
+    kept: Path,
+    quiet: float,
+    sampling: float | None,
+    log: Logger,
+    item: str | int | None = None,
+    **waiting: Any,
 ) -> FrameFiles:
     """Find the columns of frames while a camera writes them into a folder, until no new frame arrives for some time.
 
@@ -119,6 +126,7 @@ def watch_folder(
         quiet: seconds without a new file after which the movie ends.
         sampling: pixel size in Å/px; None uses the calibration of the files.
         log: logger for the line about each frame.
+        item: image of files with several, see :func:`hrtem.micrograph.await_files`.
         waiting: see :func:`hrtem.micrograph.await_files`.
 
     Returns:
@@ -127,9 +135,9 @@ def watch_folder(
     Raises:
         InputError: the folder does not exist, no frame arrived, or a frame is invalid.
     """
-    movie = FrameFiles([], folder.resolve().name, folder, sampling)
+    movie = FrameFiles([], folder.resolve().name, folder, sampling, item)
     reference = Reference()
-    for path in await_files(folder, quiet, **waiting):
+    for path in await_files(folder, quiet, item=item, **waiting):
         start = time.perf_counter()
         movie.add(path)
         number = len(movie) - 1
@@ -219,7 +227,7 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
     if live:
         watch = Path(words["images"])
         kept = place / f"{folders.name_results([watch.resolve().name])[0]}{folders.FRAMES}"
-        given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log)]
+        given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log, words["item"])]
     chosen = check_frames(words["frames"], given)
     names = name_movies(given)
     reports: dict[str, Report] = {}
@@ -268,7 +276,9 @@ def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie
         if not isinstance(words["images"], str) or not Path(words["images"]).is_dir():
             raise InputError(f"images must be one folder to watch, and {words['images']} is none.")
         return []
-    given = open_movies(words["images"], words["sampling"])
+    if words["frame"] is not None:
+        raise InputError(f"frame takes one image of a stack, and task=dynamics needs all, got {words['frame']}.")
+    given = open_movies(words["images"], words["sampling"], words["item"])
     for movie in given:
         predictor.check(movie[0])
     check_frames(words["frames"], given)
