@@ -53,7 +53,7 @@ def test_a_full_disk_is_told():
 
 
 def test_a_folder_goes_with_a_mistake_but_not_with_a_crash(tmp_path):
-    for error, kept in ((InputError("no"), False), (RuntimeError("crash"), True)):
+    for error, kept in ((InputError("no"), False), (KeyboardInterrupt(), False), (RuntimeError("crash"), True)):
         folder = tmp_path / "study" / type(error).__name__
         folder.mkdir(parents=True)
         with pytest.raises(type(error)), commandline.folder_kept_on_success(folder):

@@ -243,11 +243,12 @@ def _read_names(text: str, start: int) -> tuple[list[Any], int]:
 
 @contextmanager
 def folder_kept_on_success(folder: Path) -> Iterator[None]:
-    """Remove a new run folder if its settings turn out to be invalid."""
+    """Remove a new run folder if its settings turn out to be invalid, or the user stops the run before it begins."""
     try:
         yield
-    except Exception as error:
-        if sentence_of(error) is not None and not (folder / "provenance.json").exists():
+    except BaseException as error:
+        mistaken = isinstance(error, KeyboardInterrupt) or sentence_of(error) is not None
+        if mistaken and not (folder / "provenance.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
             # Its parent folders were made together with it, unless they contain other files.
             with suppress(OSError):

@@ -93,6 +93,7 @@ def run(words: dict[str, Any]) -> None:
                     frames = [table.report()]
                     found = f"{table.prediction.summary()} {table.structure.summary()}"
                 report.write_files(frames, mine, name, words | facts)
+            recording.close()
             shutil.rmtree(place / f"{name}{folders.FRAMES}", ignore_errors=True)
             log.info("%s (%.4f Å/px): %s", recording.source, frames[0].sampling, found)
         log.info("Tables, pages and overlays go to %s", final)

@@ -239,6 +239,7 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
                 log.info("%s is there already, from an earlier run that was stopped", name)
             else:
                 write(reports[name], predictor, movie, mine, words, unit, chosen)
+        movie.close()
         one = reports[name]
         speed = "" if one.rate is None else f"; {one.rate:.2f} frames/s"
         log.info("%s: %s%s", movie.source, one.history.summary(unit), speed)
@@ -281,6 +282,7 @@ def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie
     given = open_movies(words["images"], words["sampling"], words["item"])
     for movie in given:
         predictor.check(movie[0])
+        movie.close()  # some formats keep a whole stack in memory
     check_frames(words["frames"], given)
     return given
 
