@@ -26,6 +26,7 @@ from benchmarks import classical, mixture, oracle, real, tables
 from benchmarks.evaluation import Answer, answers, false_vacancies, pair_error, scores
 from benchmarks.joint import interval, view_limits
 from hrtem import models
+from hrtem.commandline import quote_words
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
 from hrtem.matching import match_counts
@@ -49,7 +50,9 @@ def main(*words: str) -> None:
     Raises:
         InputError: a word is unknown or invalid, a model does not exist, or a test set has changed.
     """
-    config: Any = OmegaConf.to_container(compose(*words, name="benchmark"), resolve=True)
+    config: Any = OmegaConf.to_container(
+        compose(*quote_words(words, keys=("models", "output")), name="benchmark"), resolve=True
+    )
     for name, least in (("views", 1), ("decisions", 0), ("joint", 0), ("processes", 1)):
         if not isinstance(config[name], int) or config[name] < least:
             raise InputError(f"{name} must be a whole number of at least {least}, got {config[name]}.")

@@ -153,6 +153,12 @@ def test_names_of_results_are_safe():
     assert len(made[9].encode()) == 200
 
 
+def test_a_result_needs_a_name_in_utf_8(tmp_path):
+    with pytest.raises(InputError, match="name in UTF-8"), results(str(tmp_path / "a\udcff"), "", ""):
+        pytest.fail("nothing should be written")
+    assert names(tmp_path) == []
+
+
 def test_two_results_of_one_second_have_two_names(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "datetime", Frozen)
     with results(None, str(tmp_path), "a: 1\n") as (_, first), results(None, str(tmp_path), "a: 1\n") as (_, second):
@@ -192,7 +198,7 @@ def test_a_mapped_file_has_its_space(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
-    with pytest.raises(InputError, match="was removed meanwhile"), results(str(tmp_path / "out"), "", "") as (place, _):  # noqa: PT012
+    with pytest.raises(InputError, match="was removed while"), results(str(tmp_path / "out"), "", "") as (place, _):  # noqa: PT012
         shutil.rmtree(place)
         write(place, "flake")
 

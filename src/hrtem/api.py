@@ -16,6 +16,7 @@ from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.inference import Prediction, Predictor
 from hrtem.micrograph import (
+    Item,
     Micrograph,
     Recording,
     Region,
@@ -214,12 +215,15 @@ class Model:
         register: bool = True,
         mask: str | Path | np.ndarray | None = None,
         crop: Sequence[int] | None = None,
+        item: Item = None,
+        frame: int | None = None,
     ) -> AtomTable | list[AtomTable]:
         """Find the atoms in an image, a focal series, a movie, or in several of these.
 
         Args:
-            images: a file, an array ``(Y, X)`` or ``(F, Y, X)``, or a :class:`hrtem.micrograph.Micrograph`; a folder;
-                or a list of files, folders and lists, see :func:`hrtem.micrograph.open_recordings`.
+            images: a file, an array ``(Y, X)`` or ``(F, Y, X)``, or a :class:`hrtem.micrograph.Micrograph`; a folder
+                or a pattern such as ``*.dm4``; or a list of files, folders and lists, see
+                :func:`hrtem.micrograph.open_recordings`.
             sampling: pixel size in Å/px; None uses the value in the file.
             defocus: defocus of each image of a focal series, Å, positive is underfocus; None uses the values in the
                 files.
@@ -227,6 +231,8 @@ class Model:
             mask: an image file or an array of the shape of the images, not zero in the pixels that hold an image; it
                 replaces the detection of borders and apertures.
             crop: [x0, y0, x1, y1], pixels of the images: nothing is found outside, and positions keep their origin.
+            item: name or number, from 0, of the image in files that hold several.
+            frame: number, from 0, of the only image to use of a stack.
 
         Returns:
             One table for an image or a focal series. A list of tables for a movie (one per frame), a folder or a list,
@@ -239,9 +245,9 @@ class Model:
             region = Region.parse(mask, crop)
             tables = [self.find_in(one) for one in self._given(images, sampling, defocus, register, region)]
             return tables[0] if len(tables) == 1 else tables
-        given = open_recordings(images, self.focal, sampling, defocus, register, Region.parse(mask, crop))
+        given = open_recordings(images, self.focal, sampling, defocus, register, Region.parse(mask, crop), item, frame)
         tables = [self.find_in(frame) for recording in given for frame in recording]
-        file = isinstance(images, str | os.PathLike) and not is_folder(Path(images))
+        file = isinstance(images, str | os.PathLike) and Path(images).exists() and not is_folder(Path(images))
         return tables[0] if len(tables) == 1 and (file or self.focal > 1) else tables
 
     def open(
@@ -252,13 +258,15 @@ class Model:
         register: bool = True,
         mask: str | Path | np.ndarray | None = None,
         crop: Sequence[int] | None = None,
+        item: Item = None,
+        frame: int | None = None,
     ) -> list[Recording]:
         """Open images, focal series and movies without keeping them in memory; for the arguments see :meth:`find`.
 
         Raises:
             InputError: an image cannot be read, its pixel size is unknown, or it does not fit the model.
         """
-        given = open_recordings(images, self.focal, sampling, defocus, register, Region.parse(mask, crop))
+        given = open_recordings(images, self.focal, sampling, defocus, register, Region.parse(mask, crop), item, frame)
         for recording in given:
             self.predictor.check(recording.look())
         return given

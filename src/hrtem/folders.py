@@ -122,7 +122,7 @@ def results(output: str | None, parent: str, settings: str) -> Iterator[tuple[Pa
     with held:
         try:
             _keep_only_the_same(hidden, settings)
-            with _signals_raise(target):
+            with _signals_raise(target), told_if_removed(hidden):
                 yield hidden, target
                 (hidden / LOCK).unlink(missing_ok=True)
                 os.rename(hidden, target)
@@ -132,8 +132,6 @@ def results(output: str | None, parent: str, settings: str) -> Iterator[tuple[Pa
                     f"output must be a new folder, and {target} has come into being meanwhile; the results are in "
                     f"{hidden}."
                 ) from None
-            if not hidden.is_dir():
-                raise InputError(f"{target} was not made, because {hidden} was removed meanwhile.") from None
             _tidy(hidden, made)
             raise
         except BaseException:
@@ -153,6 +151,8 @@ def _claim(target: Path) -> tuple[Path, Path, list[Path], Any]:
     refusal = f"output must be a new folder, and {target}"
     if target.exists() or target.is_symlink():
         raise InputError(f"{refusal} exists.")
+    if not _is_utf8(target):
+        raise InputError(f"output must be a name in UTF-8, which the writers of some files need, got {target}.")
     hidden = target.with_name(f".{target.name}{PARTIAL}")
     made = [place for place in reversed(target.parents) if not place.exists()]
     try:
@@ -190,6 +190,21 @@ def _claim_dated(parent: Path, settings: str) -> tuple[Path, Path, list[Path], A
             _remove(made)
             raise InputError(f"results go into the folder {parent}, which cannot be used: {error.strerror}.") from None
     raise AssertionError("the names do not end")
+
+
+@contextmanager
+def told_if_removed(folder: Path) -> Iterator[None]:
+    """Tell in one sentence that the folder of a run was removed before the run ended.
+
+    Raises:
+        InputError: a file could not be written or read, and the folder is gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        if folder.is_dir():
+            raise
+        raise InputError(f"{folder} was removed while results were written into it.") from error
 
 
 @contextmanager
@@ -309,6 +324,14 @@ def name_results(names: Sequence[str]) -> list[str]:
     safe = [_safe(name) for name in names]
     # Our own files come first, and so keep their names.
     return number_duplicates([*RESERVED, *safe])[len(RESERVED) :]
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _safe(name: str) -> str:

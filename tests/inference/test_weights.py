@@ -222,6 +222,17 @@ def test_every_recipe_can_be_exported(configuration):
         trust.admit(task.settings, "any")
 
 
+def test_a_folder_that_appears_during_an_export_is_kept(task, tmp_path, monkeypatch):
+    def written(*_):
+        (tmp_path / "two").mkdir()
+        (tmp_path / "two" / "of another process").touch()
+
+    monkeypatch.setattr(weights, "_sum", written)
+    with pytest.raises(InputError, match="two exists"):
+        weights.write(tmp_path / "two", dict(task.settings), task.state_dict(), "")
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+
+
 def test_a_folder_is_never_overwritten(task, folder):
     with pytest.raises(InputError, match="exists"):
         weights.write(folder, dict(task.settings), task.state_dict(), "")

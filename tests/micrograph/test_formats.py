@@ -247,10 +247,50 @@ def test_files_of_several_images_name_them(tmp_path: Path, images: np.ndarray) -
     np.savez(tmp_path / "a.npz", first=images[0], second=images[1])
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["first"], file["deep/second"] = images[0], images[1]
-    for name, found in (("a.npz", "first (24, 32), second (24, 32)"), ("a.h5", "deep/second (24, 32), first (24, 32)")):
+    recorded.digital_micrograph(tmp_path / "a.dm4", images[:1], 0.1, more=[images[1], np.arange(40.0)])
+    recorded.velox(tmp_path / "a.emd", images[:1], 0.1, more={"HAADF": images[1:2]})
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(images[0])
+        file.write(images[1, :20])
+    for name, found in {
+        "a.npz": "0 first (24, 32), 1 second (24, 32)",
+        "a.h5": "0 deep/second (24, 32), 1 first (24, 32)",
+        "a.dm4": "0 image (24, 32), 1 image1 (24, 32)",
+        "a.emd": "0 BM-Ceta (1, 24, 32), 1 HAADF (1, 24, 32)",
+        "a.tif": "0 (24, 32), 1 (20, 32)",
+    }.items():
         with pytest.raises(InputError) as error:
             read(tmp_path / name)
-        assert str(error.value) == f"{tmp_path / name} must hold one image or one series, and holds 2 ({found})."
+        said = f"{tmp_path / name} holds 2 images; choose one with item=, its number or name: {found}."
+        assert str(error.value) == said
+    for name, item in {"a.npz": "second", "a.h5": 0, "a.dm4": "image1", "a.emd": "HAADF"}.items():
+        np.testing.assert_array_equal(read(tmp_path / name, item=item).images, images[1:2])
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", item="1").images[0], images[1, :20])
+    with pytest.raises(InputError, match="and item=third is none of them; choose"):
+        read(tmp_path / "a.npz", item="third")
+
+
+def test_profiles_and_fourier_transforms_beside_an_image_do_not_count(tmp_path: Path, images: np.ndarray) -> None:
+    recorded.digital_micrograph(tmp_path / "a.dm4", images[:1], 0.1, more=[np.arange(40.0)])
+    recorded.velox(tmp_path / "a.emd", images[:1], 0.1, more={"FFT": images[:1].astype(np.complex64)})
+    for name in ("a.dm4", "a.emd"):
+        np.testing.assert_array_equal(read(tmp_path / name).images, images[:1])
+
+
+def test_one_image_of_a_stack(tmp_path: Path, images: np.ndarray) -> None:
+    recorded.velox(tmp_path / "a.emd", images, 0.1)
+    one = read(tmp_path / "a.emd", frame=1)
+    np.testing.assert_array_equal(one.images, images[1:2])
+    assert one.acquisition.defocus == pytest.approx((80.0,))
+    for frame in (3, -1, "first", True):
+        with pytest.raises(InputError, match=f"frame must be a number from 0 to 2 for .*a.emd, got {frame}"):
+            read(tmp_path / "a.emd", frame=frame)
+
+
+@pytest.mark.parametrize("name", ["14.54.11 CCD Acquire", "a[1]*?", "é (2)"])
+def test_the_series_of_an_emi_file_is_found_by_any_name(tmp_path: Path, images: np.ndarray, name: str) -> None:
+    recorded.emi(tmp_path / f"{name}.emi", images[:1], 0.1)
+    np.testing.assert_array_equal(read(tmp_path / f"{name}.emi").images, images[:1])
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_images_of_two_sizes_are_refused_but_a_thumbnail_is_not(tmp_path: Path, 
             file.write(image)
             file.write(image[:16, :16], subfiletype=kind)
         if kind == 0:
-            assert "holds 2 ((24, 32), (16, 16))" in refusal(path)
+            assert "number or name: 0 (24, 32), 1 (16, 16)." in refusal(path)
     np.testing.assert_array_equal(read(path).images[0], image)
 
 

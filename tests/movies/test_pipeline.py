@@ -57,7 +57,15 @@ def log():
 
 
 def words(**said):
-    return {"frame_time": 0.5, "frames": None, "watch": None, "sampling": SAMPLING, "images": "film.npy"} | said
+    return {
+        "frame_time": 0.5,
+        "frames": None,
+        "watch": None,
+        "sampling": SAMPLING,
+        "images": "film.npy",
+        "item": None,
+        "frame": None,
+    } | said
 
 
 def rows(path):

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import hrtem
-from hrtem import commandline, recipes
 from hrtem.errors import InputError
 
 #: Commands and their descriptions; each command is the module of the same name in this package.
@@ -30,7 +29,13 @@ HELP = {"-h", "--help"}
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command in the first word with the other words as its arguments."""
-    commandline.prepare()
+    # Imported here, where a stop by the keyboard has no traceback: the import of Hydra takes half a second.
+    try:
+        from hrtem import commandline
+
+        commandline.prepare()
+    except KeyboardInterrupt:
+        sys.exit(130)
     with commandline.end_in_one_sentence():
         command, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
         if command in {*HELP, "help"}:
@@ -47,6 +52,8 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def describe(command: str) -> str:
     """Describe a command: the docstring of its module, then the words of its recipe if it has a ``RECIPE``."""
+    from hrtem import recipes
+
     module = import_module(f"hrtem.command.{command}")
     recipe = getattr(module, "RECIPE", None)
     return f"{module.__doc__}\n{recipes.help_of(recipe)}" if recipe else str(module.__doc__)

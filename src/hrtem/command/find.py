@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from hrtem import api, folders, models, provenance, report
+from hrtem import api, folders, models, provenance, recipes, report
 from hrtem.api import Model
-from hrtem.commandline import log_to, settings
+from hrtem.commandline import log_to, quote, settings
 from hrtem.errors import InputError
 from hrtem.micrograph import Movie, Recording
 from hrtem.movies import pipeline
@@ -20,13 +21,26 @@ from hrtem.movies.frames import follow
 
 #: Recipe that defines the words of the command.
 RECIPE = "prediction/find"
-#: Words whose values are file names.
-FILES = ("model", "checkpoint", "images", "mask", "output")
+#: Words whose values are names, mostly of files.
+FILES = ("model", "checkpoint", "images", "item", "mask", "output")
 
 
 def main(words: Sequence[str]) -> None:
-    """Find atoms as specified by the words of a command line."""
+    """Find atoms as specified by the words of a command line; a word that is no setting names an image."""
+    known = {word.name for word in recipes.described(recipes.CONF / f"{RECIPE}.yaml")}
+    images = [word for word in words if _is_image(word, known)]
+    words = [word for word in words if word not in images]
+    if images and any(word.startswith("images=") for word in words):
+        raise InputError(f"images are named either alone or after images=, got {images[0]} beside images=.")
+    if images:
+        named = ",".join(map(quote, images))
+        words.append(f"images={named}" if len(images) == 1 else f"images=[{named}]")
     run(settings(words, RECIPE, files=FILES))
+
+
+def _is_image(word: str, known: Container[str]) -> bool:
+    key, equals, _ = word.partition("=")
+    return key not in known and (not equals or os.path.lexists(word))
 
 
 def run(words: dict[str, Any]) -> None:
@@ -43,8 +57,8 @@ def run(words: dict[str, Any]) -> None:
     model = api.load(chosen, **{name: words[name] for name in ("device", "symmetric", "precision")})
     given: Sequence[Recording | Movie]
     if words["task"] is None:
-        chosen_by = ("sampling", "defocus", "register", "mask", "crop")
-        given = images = model.open(words["images"], *(words[name] for name in chosen_by))
+        chosen_by = ("images", "sampling", "defocus", "register", "mask", "crop", "item", "frame")
+        given = images = model.open(*(words[name] for name in chosen_by))
     elif words["task"] == "dynamics":
         given = movies = pipeline.look_at_movies(model.predictor, words)
     else:
@@ -80,6 +94,7 @@ def run(words: dict[str, Any]) -> None:
                     frames = [table.report()]
                     found = f"{table.prediction.summary()} {table.structure.summary()}"
                 report.write_files(frames, mine, name, words | facts)
+            recording.close()
             shutil.rmtree(place / f"{name}{folders.FRAMES}", ignore_errors=True)
             log.info("%s (%.4f Å/px): %s", recording.source, frames[0].sampling, found)
         log.info("Tables, pages and overlays go to %s", final)

@@ -30,7 +30,8 @@ def main(words: list[str]) -> None:
             print("No models come with this package; a path to a model's folder or to a checkpoint works as well.")
         return
     if words[0] == "calibrate":
-        print(f"The calibration of probabilities and uncertainties is written into {recalibration.calibrate(*_calibrated(words[1:]))}.")
+        folder = recalibration.calibrate(*_calibrated(words[1:]))
+        print(f"The calibration of probabilities and uncertainties is in {folder}.")
         return
     notes = [word.removeprefix("notes=") for word in words if word.startswith("notes=")]
     rest = [word for word in words if not word.startswith("notes=")]

@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from hrtem import commandline, folders
+from hrtem.command.train import FILES
 from hrtem.movies.simulation.movie import SimulatedMovie, settings_of
 from hrtem.recipes import compose
 
@@ -31,7 +32,7 @@ def write_movie(path: Path, frames: Iterator[np.ndarray], number: int, shape: tu
 
 def main(words: Sequence[str]) -> None:
     """Simulate the movie that the words of a command line specify."""
-    config = compose(*commandline.quote_words(words, keys=("output",)), name="movie")
+    config = compose(*commandline.quote_words(words, keys=(*FILES, "output")), name="movie")
     movie = SimulatedMovie.of(config)
     settings = yaml.safe_dump(settings_of(config), sort_keys=False)
     output = config.output or f"movies/{movie.dynamics.name}-{movie.number}"

@@ -14,6 +14,8 @@ from hrtem import command, commandline, folders, recipes
 
 #: Recipe that defines the words of the command.
 RECIPE = "train"
+#: Words whose values are file names.
+FILES = ("start", "resume", "data.cache", "sample.structure")
 
 # ${new_folder:PARENT} makes a folder that no other process has. Its name stays in the configuration, which all jobs of
 # a sweep share. A launcher resolves it in a process that imports no more of us than this module.
@@ -36,7 +38,9 @@ def start() -> None:
     if set(sys.argv[1:]) & command.HELP:
         print(command.describe("train"))
         return
-    sys.argv[1:] = recipes.spell(sys.argv[1:])
+    # Commas separate the values of a sweep.
+    sweep = {"-m", "--multirun"} & set(sys.argv[1:])
+    sys.argv[1:] = commandline.quote_words(recipes.spell(sys.argv[1:]), keys=() if sweep else FILES)
     hydra.main(config_path=str(recipes.CONF), config_name=RECIPE, version_base="1.3")(job)()
 
 
@@ -47,7 +51,9 @@ def job(config: DictConfig) -> float:
         # Imported here so that --help does not wait for torch.
         from hrtem.training import experiment
 
-        return experiment.run(config, Path(HydraConfig.get().runtime.output_dir))
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        with folders.told_if_removed(folder):
+            return experiment.run(config, folder)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class ContactSheet:
         for number, (image, title) in enumerate(zip(images, titles, strict=True)):
             axes = self._panel(row, group, number)
             axes.imshow(image, cmap="gray", vmin=-REACH, vmax=REACH, interpolation="nearest")
-            axes.set_title(title, fontsize=9, pad=4)
+            axes.set_title(title, fontsize=9, pad=4, parse_math=False)  # a file name may contain $
             if columns is not None:
                 right = columns.positions[:, 0] > 0.5 * sampling * (image.shape[1] - 1)
                 circle(axes, columns[right], sampling, radius=0.45, linewidth=0.8)

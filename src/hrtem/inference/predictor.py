@@ -18,7 +18,7 @@ from hrtem.inference.precision import reduce_precision
 from hrtem.inference.prediction import Canvas, Prediction
 from hrtem.inference.preparation import Prepared
 from hrtem.inference.tiles import GRID, cover, measure_sight, remove_duplicates
-from hrtem.micrograph import Micrograph, equalise_dose, require_calibration
+from hrtem.micrograph import STACK, Micrograph, equalise_dose, require_calibration
 from hrtem.nets import Dihedral, fuse
 
 #: Memory of a network in float32, bytes; it determines the size of tiles. With larger tiles, memory is requested from
@@ -111,7 +111,8 @@ class Predictor:
         needed, given = self.network.optics.num_images, len(micrograph.images)
         if given != needed:
             wants = "single images" if needed == 1 else f"focal series of {needed} images"
-            raise InputError(f"this model takes {wants}, and {micrograph.source} holds {given}.")
+            hint = f"; {STACK}" if given > 1 else ""
+            raise InputError(f"this model takes {wants}, and {micrograph.source} holds {given}{hint}.")
 
     @torch.inference_mode()
     def find(self, micrograph: Micrograph, folder: Path | None = None) -> Prediction:

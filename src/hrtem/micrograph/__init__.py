@@ -14,11 +14,14 @@ from hrtem.micrograph.movies import FrameFiles, Movie, await_files, open_movies
 from hrtem.micrograph.recordings import Recording, is_folder, open_recordings
 from hrtem.micrograph.region import Region
 from hrtem.micrograph.series import equalise_dose, order_series, register_series
+from hrtem.micrograph.stack import STACK, Item
 
 __all__ = [
     "FORMATS",
+    "STACK",
     "Acquisition",
     "FrameFiles",
+    "Item",
     "Micrograph",
     "Movie",
     "Recording",

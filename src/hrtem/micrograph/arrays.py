@@ -12,8 +12,8 @@ import numpy as np
 import zarr
 
 from hrtem.errors import InputError
-from hrtem.micrograph.image import SMALLEST_SIDE, Acquisition
-from hrtem.micrograph.stack import Stack, fits, only, stack_array, stack_file, within
+from hrtem.micrograph.image import Acquisition
+from hrtem.micrograph.stack import Item, Stack, choose_item, fits, is_image, stack_array, stack_file, within
 from hrtem.micrograph.units import Axis
 
 #: Longest header of an array in an NPZ file, bytes.
@@ -31,8 +31,8 @@ def read_npy(path: Path) -> Stack:
     return stack_file(path, dtype, offset, shape)
 
 
-def read_npz(path: Path) -> Stack:
-    """Read the only image or series in an NPZ archive; small arrays may be ``sampling`` (Å/px) and other metadata."""
+def read_npz(path: Path, item: Item = None) -> Stack:
+    """Read an image or series in an NPZ archive; small arrays may be ``sampling`` (Å/px) and other metadata."""
     images, numbers = {}, {}
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
@@ -45,16 +45,16 @@ def read_npz(path: Path) -> Stack:
                 images[name] = (shape, dtype)
             elif math.prod(shape) <= 64 and dtype.kind in "iuf":
                 numbers[name] = np.load(path, allow_pickle=False)[name]
-    only(path, [shape for shape, _ in images.values()], list(images))
-    ((name, (shape, dtype)),) = images.items()
+    name = list(images)[choose_item(path, [shape for shape, _ in images.values()], list(images), item)]
+    shape, dtype = images[name]
     within(path, shape, dtype.itemsize * 8, packed=True)
     with np.load(path, allow_pickle=False) as archive:
         pixels = archive[name]
     return stack_array(pixels, *noted(numbers))
 
 
-def read_zarr(path: Path) -> Stack:
-    """Read the only image or series in a Zarr store, a folder or a zip file; a pyramid gives its finest level.
+def read_zarr(path: Path, item: Item = None) -> Stack:
+    """Read an image or series in a Zarr store, a folder or a zip file; a pyramid gives its finest level.
 
     The pixel size comes from the scale of an OME-Zarr store, the axes of a HyperSpy store, or attributes with the
     names used in NPZ files.
@@ -81,8 +81,8 @@ def read_zarr(path: Path) -> Stack:
         if pyramid:
             finest = pyramid[0]["datasets"][0]
             arrays = {name: array for name, array in arrays.items() if name == finest["path"]}
-    only(path, [array.shape for array in arrays.values()], list(arrays))
-    ((name, array),) = arrays.items()
+    name = list(arrays)[choose_item(path, [array.shape for array in arrays.values()], list(arrays), item)]
+    array = arrays[name]
     within(path, array.shape, array.dtype.itemsize * 8, packed=True)
     within(path, array.chunks, array.dtype.itemsize * 8, packed=True)
     if array.nchunks_initialized < array.nchunks:
@@ -116,11 +116,6 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded")
     return shape, columns_first, dtype
-
-
-def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether the shape ``(..., Y, X)`` of an array fits an image or a series."""
-    return len(shape) >= 2 and min(shape[-2:]) >= SMALLEST_SIDE
 
 
 def noted(numbers: Mapping[str, Any]) -> tuple[list[Axis], Acquisition]:

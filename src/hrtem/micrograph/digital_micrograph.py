@@ -13,7 +13,7 @@ from rsciio.digitalmicrograph._api import DigitalMicrographReader, ImageObject
 
 from hrtem.errors import InputError
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Stack, grey, only, read_block, stack_array, stack_file, within
+from hrtem.micrograph.stack import Item, Stack, choose_item, grey, read_block, stack_array, stack_file, within
 from hrtem.micrograph.units import Axis
 
 #: Longest text and largest structure in a DM file; a larger length field is damaged.
@@ -51,14 +51,14 @@ class _Bounded(DigitalMicrographReader):
         return length
 
 
-def read_digital_micrograph(path: Path) -> Stack:
-    """Find the only image or series in a DM3 or DM4 file; thumbnails are ignored."""
+def read_digital_micrograph(path: Path, item: Item = None) -> Stack:
+    """Find an image or series in a DM3 or DM4 file; thumbnails are ignored."""
     with path.open("rb") as file:
         reader = _Bounded(file, path.stat().st_size)
         reader.parse_file()
         images = [ImageObject(tags, file) for tags in reader.get_image_dictionaries() or ()]
-        only(path, [tuple(image.shape) for image in images])
-        image = images[0]
+        names = [str(image.imdict.get("Name") or "") for image in images]
+        image = images[choose_item(path, [tuple(image.shape) for image in images], names, item)]
         kind, dtype, shape = image.imdict.ImageData.DataType, np.dtype(image.dtype), tuple(image.shape)
         if kind in (5, 27, 28):  # packed complex numbers, whose array shape differs
             raise InputError(f"{path} holds complex numbers, and an image must hold real ones.")

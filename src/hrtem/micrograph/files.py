@@ -12,30 +12,35 @@ import numpy as np
 from hrtem.errors import InputError
 from hrtem.micrograph import arrays, hdf5, microscopes, pictures
 from hrtem.micrograph.image import Micrograph, check_shape
-from hrtem.micrograph.stack import Stack
+from hrtem.micrograph.stack import Item, Stack, pick_frame
 from hrtem.micrograph.units import parse_sampling, pixel_size, refuse_spectra_and_diffraction
 
 
-def _digital_micrograph(path: Path) -> Stack:
+def _digital_micrograph(path: Path, item: Item) -> Stack:
     from hrtem.micrograph.digital_micrograph import read_digital_micrograph
 
-    return read_digital_micrograph(path)
+    return read_digital_micrograph(path, item)
+
+
+def _one(reader: Callable[[Path], Stack]) -> Callable[[Path, Item], Stack]:
+    """Reader of a format whose files contain one image or series."""
+    return lambda path, _: reader(path)
 
 
 #: Name and reader of each format by its suffix.
-FORMATS: dict[str, tuple[str, Callable[[Path], Stack]]] = {
+FORMATS: dict[str, tuple[str, Callable[[Path, Item], Stack]]] = {
     ".tif": ("TIFF", pictures.read_tiff),
     ".tiff": ("TIFF", pictures.read_tiff),
-    ".png": ("PNG", pictures.read_png),
-    ".npy": ("NPY", arrays.read_npy),
+    ".png": ("PNG", _one(pictures.read_png)),
+    ".npy": ("NPY", _one(arrays.read_npy)),
     ".dm3": ("DM3", _digital_micrograph),
     ".dm4": ("DM4", _digital_micrograph),
-    ".mrc": ("MRC", microscopes.read_mrc),
-    ".mrcs": ("MRC", microscopes.read_mrc),
-    ".st": ("MRC", microscopes.read_mrc),
+    ".mrc": ("MRC", _one(microscopes.read_mrc)),
+    ".mrcs": ("MRC", _one(microscopes.read_mrc)),
+    ".st": ("MRC", _one(microscopes.read_mrc)),
     ".emd": ("EMD", hdf5.read_hdf5),
-    ".ser": ("SER", microscopes.read_ser),
-    ".emi": ("EMI", microscopes.read_emi),
+    ".ser": ("SER", _one(microscopes.read_ser)),
+    ".emi": ("EMI", _one(microscopes.read_emi)),
     ".npz": ("NPZ", arrays.read_npz),
     ".h5": ("HDF5", hdf5.read_hdf5),
     ".hdf5": ("HDF5", hdf5.read_hdf5),
@@ -66,8 +71,13 @@ BEGINNINGS: dict[bytes, tuple[str, ...]] = {
 FOLDERS = (".zarr", ".zspy")
 
 
-def open_file(path: Path) -> Stack:
+def open_file(path: Path, item: Item = None, frame: int | None = None) -> Stack:
     """Open a file without reading its pixels, and check that it contains real-valued images of a valid size.
+
+    Args:
+        path: the file.
+        item: name or number of the image or series in a file with several.
+        frame: number of the only image to use of a stack, from 0.
 
     Raises:
         InputError: the file is missing, damaged or of another kind, or contains no image or series.
@@ -75,7 +85,7 @@ def open_file(path: Path) -> Stack:
     _, reader = _format(path)
     problem, state = None, _state(path)
     try:
-        stack = reader(path)
+        stack = reader(path, item)
     except InputError:
         raise
     except PermissionError:
@@ -87,10 +97,11 @@ def open_file(path: Path) -> Stack:
     try:
         check_shape(str(path), stack.shape, stack.dtype)
         refuse_spectra_and_diffraction(path, stack.axes)
+        chosen = stack if frame is None else pick_frame(path, stack, frame)
     except InputError:
         stack.close()
         raise
-    return replace(stack, state=state)
+    return replace(chosen, state=state)
 
 
 def read_frame(path: Path, stack: Stack, number: int) -> np.ndarray:
@@ -115,12 +126,13 @@ def read_frame(path: Path, stack: Stack, number: int) -> np.ndarray:
     return image
 
 
-def read(path: str | Path, sampling: float | None = None) -> Micrograph:
+def read(path: str | Path, sampling: float | None = None, item: Item = None, frame: int | None = None) -> Micrograph:
     """Read an image or a focal series from a file of any known format.
 
     Args:
         path: the file; the suffix determines the format.
         sampling: pixel size in Å/px, 0.01 to 5; overrides the calibration of the file.
+        item, frame: see :func:`open_file`.
 
     Raises:
         InputError: the file is missing, damaged or of another kind, its pixels are not square, or
@@ -129,7 +141,7 @@ def read(path: str | Path, sampling: float | None = None) -> Micrograph:
     if sampling is not None:
         sampling = parse_sampling(sampling)
     path = Path(path)
-    stack = open_file(path)
+    stack = open_file(path, item, frame)
     try:
         images = read_floats(path, stack)
         if sampling is None:
@@ -153,7 +165,7 @@ def read_floats(path: Path, stack: Stack) -> np.ndarray:
     return images
 
 
-def _format(path: Path) -> tuple[str, Callable[[Path], Stack]]:
+def _format(path: Path) -> tuple[str, Callable[[Path, Item], Stack]]:
     """Name and reader of a file's format; refuses paths that cannot be read."""
     problem, suffix = None, path.suffix.lower()
     try:

@@ -11,17 +11,17 @@ import h5py
 import numpy as np
 
 from hrtem.errors import InputError
-from hrtem.micrograph.arrays import is_image, noted
+from hrtem.micrograph.arrays import noted
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Stack, only, stack_array, within
+from hrtem.micrograph.stack import Item, Stack, choose_item, is_image, stack_array, within
 from hrtem.micrograph.units import Axis
 
 
-def read_hdf5(path: Path) -> Stack:
-    """Read the only image or series in an HDF5 file of any known program."""
+def read_hdf5(path: Path, item: Item = None) -> Stack:
+    """Read an image or series in an HDF5 file of any known program."""
     file = h5py.File(path, "r", locking=False)
     try:
-        stack = _velox(path, file) if _is_velox(file) else _plain(path, file)
+        stack = _velox(path, file, item) if _is_velox(file) else _plain(path, file, item)
     except BaseException:
         file.close()
         raise
@@ -42,12 +42,16 @@ def _own(group: h5py.Group, name: str) -> Any:
     return group
 
 
-def _velox(path: Path, file: h5py.File) -> Stack:
+def _velox(path: Path, file: h5py.File, item: Item) -> Stack:
     """Read an image or a stack ``(Y, X, N)`` of Velox, with JSON metadata in one column of bytes per frame."""
     group = _own(file, "Data/Image")
-    images = {name: _dataset(item, "Data") for name in group if isinstance(item := _own(group, name), h5py.Group)}
-    only(path, [data.shape for data in images.values()], [f"Data/Image/{name}" for name in images])
-    ((name, data),) = images.items()
+    images = {name: _dataset(one, "Data") for name in group if isinstance(one := _own(group, name), h5py.Group)}
+    # A Fourier transform beside the image is complex.
+    images = {name: data for name, data in images.items() if data.dtype.kind in "buif"} or images
+    titles = [_detector(group[name]) for name in images]
+    shapes = [(data.shape[-1], *data.shape[:2]) if data.ndim == 3 else data.shape for data in images.values()]
+    name = list(images)[choose_item(path, shapes, titles, item)]
+    data = images[name]
     if data.ndim != 3:
         raise ValueError(f"its image has the shape {data.shape}, and Velox writes (Y, X, frames)")
     _held(path, data)
@@ -66,8 +70,17 @@ def _velox(path: Path, file: h5py.File) -> Stack:
     return Stack(shape, data.dtype, lambda n: np.asarray(data[:, :, n]), axes, acquisition)
 
 
-def _plain(path: Path, file: h5py.File) -> Stack:
-    """Read the only image or series of any HDF5 file, calibrated by attributes and neighbouring datasets."""
+def _detector(group: h5py.Group) -> str:
+    """Name of the detector of a Velox image, such as HAADF; empty if the metadata do not contain it."""
+    try:
+        notes = json.loads(np.asarray(group["Metadata"][:, 0]).tobytes().rstrip(b"\0").decode())
+        return str(notes["BinaryResult"]["Detector"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def _plain(path: Path, file: h5py.File, item: Item) -> Stack:
+    """Read an image or series of any HDF5 file, calibrated by attributes and neighbouring datasets."""
     found: dict[str, h5py.Dataset] = {}
     links: list[str] = []
 
@@ -86,8 +99,7 @@ def _plain(path: Path, file: h5py.File) -> Stack:
     file.visititems_links(note)
     if links and not found:
         raise InputError(f"{path} holds a link ({links[0]}) in place of an image, and links are not followed.")
-    only(path, [data.shape for data in found.values()], list(found))
-    (data,) = found.values()
+    data = list(found.values())[choose_item(path, [data.shape for data in found.values()], list(found), item)]
     _held(path, data)
     group = data.parent
     axes, acquisition = noted({**_attributes(file), **_attributes(group), **_attributes(data)})

@@ -12,6 +12,7 @@ from hrtem.errors import InputError
 from hrtem.micrograph.image import Micrograph
 from hrtem.micrograph.recordings import Recording, list_images, open_recordings
 from hrtem.micrograph.region import Region
+from hrtem.micrograph.stack import Item
 
 #: Time without a change of size and modification time after which a file counts as completely written, s.
 SETTLED = 0.3
@@ -28,6 +29,7 @@ class FrameFiles(Sequence[Micrograph]):
         source: the folder, or the first file.
         sampling: pixel size in Å/px; None uses the calibration of the files.
         region: the part of each frame in which columns are found.
+        item: image of files with several, see :func:`hrtem.micrograph.files.open_file`.
 
     Raises:
         InputError: a file cannot be opened, or differs in size or pixel size from the first.
@@ -42,8 +44,9 @@ class FrameFiles(Sequence[Micrograph]):
         source: Path,
         sampling: float | None = None,
         region: Region | None = None,
+        item: Item = None,
     ) -> None:
-        self.name, self.source, self.given, self.region = name, source, sampling, region
+        self.name, self.source, self.given, self.region, self.item = name, source, sampling, region, item
         self.files: list[Path] = []
         self.sampling: float | None = sampling
         #: Shape (Y, X) of a frame, px.
@@ -58,9 +61,9 @@ class FrameFiles(Sequence[Micrograph]):
 
     def add(self, path: Path) -> None:
         """Append a file as the last frame."""
-        one = Recording([path], 1, path.stem, self.given)
+        one = Recording([path], 1, path.stem, self.given, item=self.item)
         if one.is_movie:
-            raise InputError(f"{path} must hold one frame of a movie, and holds {len(one)}.")
+            raise InputError(f"{path} must hold one frame of a movie, and holds {len(one)}; give a stack alone.")
         if not self.files:
             self.shape, self.sampling = one.shape, one.sampling
         elif one.shape != self.shape:
@@ -89,7 +92,7 @@ class FrameFiles(Sequence[Micrograph]):
         if isinstance(number, slice):
             return [self[place] for place in range(*number.indices(len(self)))]
         name = f"{self.name}-{number:05d}"
-        return Recording([self.files[number]], 1, name, self.given, region=self.region)[0]
+        return Recording([self.files[number]], 1, name, self.given, region=self.region, item=self.item)[0]
 
     def close(self) -> None:
         """Do nothing: no file is kept open."""
@@ -98,14 +101,17 @@ class FrameFiles(Sequence[Micrograph]):
 Movie = Recording | FrameFiles
 
 
-def open_movies(images: Any, sampling: float | None = None, region: Region | None = None) -> list[Movie]:
+def open_movies(
+    images: Any, sampling: float | None = None, region: Region | None = None, item: Item = None
+) -> list[Movie]:
     """Open the movies that the user gives as ``images=``.
 
     Args:
-        images: a stack, a folder of single-frame files, or a list of these; a list of single-frame files is
-            one movie as well.
+        images: a stack, a folder of single-frame files, or a list of these; a list of single-frame files, or a pattern
+            such as ``*.tif`` that they match, is one movie as well.
         sampling: pixel size in Å/px; None uses the calibration of the files.
         region: the part of each frame in which columns are found.
+        item: image of files with several, see :func:`hrtem.micrograph.files.open_file`.
 
     Raises:
         InputError: a file is missing or damaged, frames differ in size, or a movie has a single frame.
@@ -119,19 +125,19 @@ def open_movies(images: Any, sampling: float | None = None, region: Region | Non
     for entry in map(Path, entries):
         if (
             entry.is_dir()
-            and len(parts := open_recordings(entry, 1, sampling)) > 1
+            and len(parts := open_recordings(entry, 1, sampling, item=item)) > 1
             and not any(p.is_movie for p in parts)
         ):
             files = [part.source for part in parts]
-            made.append(FrameFiles(files, entry.resolve().name, entry, sampling, region))
+            made.append(FrameFiles(files, entry.resolve().name, entry, sampling, region, item))
             continue
-        for recording in open_recordings(entry, 1, sampling, region=region):
+        for recording in open_recordings(entry, 1, sampling, region=region, item=item):
             if recording.is_movie:
                 made.append(recording)
             else:
                 single.append(recording.source)
     if len(single) > 1:
-        made.append(FrameFiles(single, single[0].stem, single[0], sampling, region))
+        made.append(FrameFiles(single, single[0].stem, single[0], sampling, region, item))
     elif single:
         raise InputError(f"task=dynamics needs a movie of two frames at least, and {single[0]} holds one.")
     if not made:
@@ -146,6 +152,7 @@ def await_files(
     patience: float = PATIENCE,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    item: Item = None,
 ) -> Iterator[Path]:
     """Yield the existing and future files of a folder in the order of their names, each as soon as it is complete.
 
@@ -158,6 +165,7 @@ def await_files(
         settled: s, see :data:`SETTLED`.
         patience: s, see :data:`PATIENCE`.
         clock, sleep: functions for reading the time and waiting.
+        item: image of files with several, see :func:`hrtem.micrograph.files.open_file`.
 
     Raises:
         InputError: the folder does not exist, or a file stays unreadable.
@@ -179,7 +187,7 @@ def await_files(
                 since = now
             if now - seen[path][1] < settled:
                 break
-            problem = _unreadable(path)
+            problem = _unreadable(path, item)
             if problem is not None:
                 if now - seen[path][1] > patience:
                     raise problem
@@ -205,10 +213,10 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _unreadable(path: Path) -> InputError | None:
+def _unreadable(path: Path, item: Item) -> InputError | None:
     """Read all pixels of a single-frame file and return the error; None if the file is readable."""
     try:
-        Recording([path], 1, path.stem)[0]
+        Recording([path], 1, path.stem, item=item)[0]
     except InputError as error:
         return error
     return None

@@ -19,7 +19,7 @@ from PIL import Image
 from rsciio import tiff as rsciio_tiff
 
 from hrtem.errors import InputError
-from hrtem.micrograph.stack import Stack, grey, only, stack_array, stack_file, within
+from hrtem.micrograph.stack import Item, Stack, choose_item, grey, stack_array, stack_file, within
 from hrtem.micrograph.units import Axis
 
 #: Messages that tifffile logs for a truncated or damaged file.
@@ -28,7 +28,7 @@ DAMAGE = ("invalid page offset", "offset to first page", "corrupted", "invalid o
 ALONE: dict[str, Any] = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
 
 
-def read_tiff(path: Path) -> Stack:
+def read_tiff(path: Path, item: Item = None) -> Stack:
     """Read pixels with tifffile and the calibration with RosettaSciIO, which knows the private tags of many cameras."""
     file = tifffile.TiffFile(path, **ALONE)
     try:
@@ -36,8 +36,8 @@ def read_tiff(path: Path) -> Stack:
             pages = [(number, s) for number, s in enumerate(file.series) if not s.keyframe.is_reduced]  # no thumbnails
             # tifffile reads the complete images of a truncated series, and logs that images are missing.
             _refuse(complaints)
-            only(path, [tuple(series.shape) for _, series in pages])
-            number, series = pages[0]
+            shapes, names = [tuple(series.shape) for _, series in pages], [series.name for _, series in pages]
+            number, series = pages[choose_item(path, shapes, names, item)]
             _refuse_codec(path, series.keyframe)
             packed = series.keyframe.compression != tifffile.COMPRESSION.NONE
             bits = series.dtype.itemsize * 8 if packed else max(1, int(series.keyframe.bitspersample))

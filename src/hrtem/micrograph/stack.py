@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hrtem.errors import InputError
-from hrtem.micrograph.image import LARGEST_IMAGE, UNKNOWN, Acquisition
+from hrtem.micrograph.image import LARGEST_IMAGE, SMALLEST_SIDE, UNKNOWN, Acquisition
 from hrtem.micrograph.units import Axis
 
+#: Advice to a user who gives a stack where one image is needed.
+STACK = "frame=NUMBER takes one image of a stack, and hrtem movie follows the columns of a movie"
+#: Name or number of an image in a file with several; None if the file must contain one.
+Item = str | int | None
 #: Largest fraction of coloured pixels in a grey RGB image; allows the burnt-in label of a scale bar.
 LABEL_FRACTION = 0.01
 #: Upper limit for the ratio of lossless image compression; deflate reaches 1032.
@@ -136,16 +140,66 @@ def size(path: Path) -> int:
     return path.stat().st_size
 
 
-def only(path: Path, shapes: Sequence[tuple[int, ...]], names: Sequence[str] = ()) -> None:
-    """Refuse a file unless it contains exactly one image or series.
+def choose_item(path: Path, shapes: Sequence[tuple[int, ...]], names: Sequence[str] = (), item: Item = None) -> int:
+    """Choose an image or series of a file that may contain several.
+
+    Profiles and other arrays that cannot be images do not count if the file contains an image.
+
+    Args:
+        path: the file.
+        shapes: shape of each array in the file.
+        names: name of each, possibly empty or equal.
+        item: name or number, from 0, of the chosen one; ignored if there is only one.
+
+    Returns:
+        The number of the chosen one.
 
     Raises:
-        InputError: the file contains none or several; the message lists their shapes.
+        InputError: the file contains none, or several, and ``item`` is not one of them; the message lists them.
     """
-    if len(shapes) != 1:
-        found = [f"{name} {shape}".strip() for name, shape in zip(names or [""] * len(shapes), shapes, strict=True)]
-        listed = ", ".join(found[:5] + ["…"] * (len(found) > 5)) or "none"
-        raise InputError(f"{path} must hold one image or one series, and holds {len(shapes)} ({listed}).")
+    if not shapes:
+        raise InputError(f"{path} must hold an image or a series, and holds none.")
+    names = list(names) or [""] * len(shapes)
+    images = [number for number, shape in enumerate(shapes) if is_image(shape)] or list(range(len(shapes)))
+    if len(shapes) == 1 or (item is None and len(images) == 1):
+        return images[0]
+    chosen = [number for number, name in enumerate(names) if str(item) == name]
+    chosen = chosen or [number for number in range(len(shapes)) if str(item) == str(number)]
+    if len(chosen) == 1:
+        return chosen[0]
+    listed = [f"{number} {names[number]} {shapes[number]}".replace("  ", " ") for number in images]
+    shown = ", ".join(listed[:12] + ["…"] * (len(listed) > 12))
+    wrong = "" if item is None else f", and item={item} is {'none' if not chosen else 'several'} of them"
+    raise InputError(f"{path} holds {len(images)} images{wrong}; choose one with item=, its number or name: {shown}.")
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether the shape ``(..., Y, X)`` of an array fits an image or a series."""
+    return len(shape) >= 2 and min(shape[-2:]) >= SMALLEST_SIDE
+
+
+def pick_frame(path: Path, stack: Stack, frame: int) -> Stack:
+    """Reduce a stack to one of its images.
+
+    Args:
+        path: the file.
+        stack: the images.
+        frame: number of the image, from 0.
+
+    Raises:
+        InputError: the stack does not contain this image.
+    """
+    images = math.prod(stack.shape[:-2])
+    if isinstance(frame, bool) or not isinstance(frame, int) or not 0 <= frame < images:
+        raise InputError(f"frame must be a number from 0 to {images - 1} for {path}, got {frame}.")
+    defocus = stack.acquisition.defocus
+    known = None if defocus is None or len(defocus) != images else (defocus[frame],)
+    return replace(
+        stack,
+        shape=tuple(stack.shape[-2:]),
+        frame=lambda _: stack.frame(frame),
+        acquisition=replace(stack.acquisition, defocus=known),
+    )
 
 
 def grey(path: Path, channels: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def follow(
     """
     claim(predictor, recording, folder, growing)
     bar = Progress(
-        TextColumn(recording.name),
+        TextColumn("{task.description}", markup=False),
         *Progress.get_default_columns()[1:2],
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -103,7 +103,7 @@ def follow(
         transient=True,
     )
     with bar:
-        for number in bar.track(range(len(recording)), total=len(recording)):
+        for number in bar.track(range(len(recording)), total=len(recording), description=recording.name):
             yield find_frame(predictor, recording, number, folder)
 
 

@@ -112,6 +112,7 @@ def watch_folder(
     sampling: float | None,
     log: Logger,
     region: Region | None = None,
+    item: str | int | None = None,
     **waiting: Any,
 ) -> FrameFiles:
     """Find the columns of frames while a camera writes them into a folder, until no new frame arrives for some time.
@@ -127,6 +128,7 @@ def watch_folder(
         sampling: pixel size in Å/px; None uses the calibration of the files.
         log: logger for the line about each frame.
         region: the part of each frame in which columns are found.
+        item: image of files with several, see :func:`hrtem.micrograph.await_files`.
         waiting: see :func:`hrtem.micrograph.await_files`.
 
     Returns:
@@ -135,9 +137,9 @@ def watch_folder(
     Raises:
         InputError: the folder does not exist, no frame arrived, or a frame is invalid.
     """
-    movie = FrameFiles([], folder.resolve().name, folder, sampling, region)
+    movie = FrameFiles([], folder.resolve().name, folder, sampling, region, item)
     reference = Reference()
-    for path in await_files(folder, quiet, **waiting):
+    for path in await_files(folder, quiet, item=item, **waiting):
         start = time.perf_counter()
         movie.add(path)
         number = len(movie) - 1
@@ -228,7 +230,9 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
         watch = Path(words["images"])
         kept = place / f"{folders.name_results([watch.resolve().name])[0]}{folders.FRAMES}"
         region = Region.parse(words["mask"], words["crop"])
-        given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log, region)]
+        given = [
+            watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log, region, words["item"])
+        ]
     chosen = check_frames(words["frames"], given)
     names = name_movies(given)
     reports: dict[str, Report] = {}
@@ -244,6 +248,7 @@ def predict(predictor: Predictor, words: Mapping[str, Any], place: Path, log: Lo
                 log.info("%s is there already, from an earlier run that was stopped", name)
             else:
                 write(reports[name], predictor, movie, mine, words, unit, chosen)
+        movie.close()
         one = reports[name]
         speed = "" if one.rate is None else f"; {one.rate:.2f} frames/s"
         log.info("%s: %s%s", movie.source, one.history.summary(unit), speed)
@@ -282,9 +287,12 @@ def look_at_movies(predictor: Predictor, words: Mapping[str, Any]) -> list[Movie
         if not isinstance(words["images"], str) or not Path(words["images"]).is_dir():
             raise InputError(f"images must be one folder to watch, and {words['images']} is no folder.")
         return []
-    given = open_movies(words["images"], words["sampling"], region)
+    if words["frame"] is not None:
+        raise InputError(f"frame takes one image of a stack, and task=dynamics needs all, got {words['frame']}.")
+    given = open_movies(words["images"], words["sampling"], region, words["item"])
     for movie in given:
         predictor.check(movie[0])
+        movie.close()  # some formats keep a whole stack in memory
     check_frames(words["frames"], given)
     return given
 
