@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import re
 import struct
@@ -186,7 +187,7 @@ def _tia(path: Path) -> Acquisition:
 
 def read_emi(path: Path) -> Stack:
     """Read the series of an EMI file, which is in the single file ``name_1.ser`` beside it."""
-    parts = sorted(path.parent.glob(f"{re.escape(path.stem)}_[0-9].ser"))
+    parts = sorted(path.parent.glob(f"{glob.escape(path.stem)}_[0-9].ser"))
     if len(parts) != 1:
         raise InputError(f"{path} must have one file {path.stem}_1.ser beside it, and has {len(parts)}; give its name.")
     return read_ser(parts[0])

@@ -143,9 +143,15 @@ def only(path: Path, shapes: Sequence[tuple[int, ...]], names: Sequence[str] = (
         InputError: the file contains none or several; the message lists their shapes.
     """
     if len(shapes) != 1:
-        found = [f"{name} {shape}".strip() for name, shape in zip(names or [""] * len(shapes), shapes, strict=True)]
+        labels = [printable(name) for name in names] or [""] * len(shapes)
+        found = [f"{name} {shape}".strip() for name, shape in zip(labels, shapes, strict=True)]
         listed = ", ".join(found[:5] + ["…"] * (len(found) > 5)) or "none"
         raise InputError(f"{path} must hold one image or one series, and holds {len(shapes)} ({listed}).")
+
+
+def printable(name: str) -> str:
+    """A name from a file as it can stand in a sentence: line breaks and control characters are escaped."""
+    return name if name.isprintable() else repr(name)
 
 
 def grey(path: Path, channels: np.ndarray) -> np.ndarray:
