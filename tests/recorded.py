@@ -229,7 +229,7 @@ def zarr_folder(path: Path, images: np.ndarray, sampling: float) -> None:
 KINDS = {
     "tif": (".tif", tif),
     "tif_zlib": (".tif", tif_zlib),
-    "ome": (".ome.tif", ome),
+    "ome": (".tif", ome),
     "png": (".png", png),
     "npy": (".npy", npy),
     "npz": (".npz", npz),

@@ -181,6 +181,13 @@ def test_units_of_digital_micrograph(tmp_path: Path, images: np.ndarray, unit: s
     assert read(tmp_path / "a.dm3").sampling == pytest.approx(0.138, rel=1e-5)
 
 
+def test_a_unit_of_single_bytes(tmp_path: Path, images: np.ndarray) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = images[0]
+        file["image"].attrs.update({"pixel_size": 2e-5, "units": b"\xb5m"})
+    assert read(tmp_path / "a.h5").sampling == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("unit", ["s", "furlong"])
 def test_what_is_no_length_is_refused(tmp_path: Path, images: np.ndarray, unit: str) -> None:
     recorded.digital_micrograph(tmp_path / "a.dm4", images[:1], 0.138, unit)
@@ -357,6 +364,14 @@ def test_channels_are_no_series(tmp_path: Path, images: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "b.tif", images, imagej=True, metadata={"axes": "CYX", "mode": "composite"})
     with pytest.raises(InputError, match="3 channels"):
         read(tmp_path / "b.tif")
+
+
+def test_an_emi_file_of_any_name_finds_its_images(tmp_path: Path, images: np.ndarray) -> None:
+    path = tmp_path / "Si [110] a-b.emi"
+    recorded.emi(path, images, 0.138)
+    np.testing.assert_array_equal(read(path).images, images)
+    path.write_bytes(path.read_bytes().replace(b"</Root>", b"<Root>"))
+    np.testing.assert_array_equal(read(tmp_path / "Si [110] a-b_1.ser").images, images)
 
 
 def test_an_emi_file_needs_its_images(tmp_path: Path, images: np.ndarray) -> None:

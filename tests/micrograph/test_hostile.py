@@ -73,6 +73,12 @@ def test_hdf5_that_leads_to_another_file(tmp_path: Path, images: np.ndarray, kin
     assert "link" in refusal(path) if kind in ("external", "soft") else "in other files" in refusal(path)
 
 
+def test_names_that_break_lines(tmp_path: Path, images: np.ndarray) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["one\ntwo\x1b[2J"], file["three"] = images[0], images[1]
+    assert r"'one\ntwo\x1b[2J' (24, 32), three (24, 32)" in refusal(tmp_path / "a.h5")
+
+
 def test_a_link_in_place_of_the_metadata_of_velox(tmp_path: Path, images: np.ndarray) -> None:
     path = recorded.write(tmp_path, "velox", images)
     with h5py.File(path, "r+") as file:

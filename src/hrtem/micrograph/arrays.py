@@ -13,7 +13,7 @@ import zarr
 
 from hrtem.errors import InputError
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Item, Stack, choose_item, fits, is_image, stack_array, stack_file, within
+from hrtem.micrograph.stack import Item, Stack, choose_item, fits, is_image, printable, stack_array, stack_file, within
 from hrtem.micrograph.units import Axis
 
 #: Longest header of an array in an NPZ file, bytes.
@@ -40,7 +40,7 @@ def read_npz(path: Path, item: Item = None) -> Stack:
                 shape, _, dtype = _header(member)
             name, declared = info.filename.removesuffix(".npy"), math.prod(shape) * dtype.itemsize
             if declared > info.file_size:
-                raise ValueError(f"{name} declares {declared:,} bytes, and holds {info.file_size:,}")
+                raise ValueError(f"{printable(name)} declares {declared:,} bytes, and holds {info.file_size:,}")
             if is_image(shape):
                 images[name] = (shape, dtype)
             elif math.prod(shape) <= 64 and dtype.kind in "iuf":
@@ -69,7 +69,9 @@ def read_zarr(path: Path, item: Item = None) -> Stack:
     else:
         for part in path.rglob("*"):
             if part.is_symlink() or not (part.is_file() or part.is_dir()):
-                raise InputError(f"{path} has {part.relative_to(path)}, which is a link or no regular file.")
+                raise InputError(
+                    f"{path} has {printable(str(part.relative_to(path)))}, which is a link or no regular file."
+                )
         store = zarr.storage.LocalStore(path, read_only=True)
     root = zarr.open(store, mode="r")
     attributes: dict[str, Any] = dict(root.attrs)
@@ -134,7 +136,7 @@ def noted(numbers: Mapping[str, Any]) -> tuple[list[Axis], Acquisition]:
         axes = [Axis(scale, "Å") for scale in np.broadcast_to(np.asarray(numbers["sampling"], float).ravel(), 2)]
     elif numbers.get("pixel_size") is not None:
         unit = numbers.get("units", numbers.get("unit", ""))
-        unit = unit.decode() if isinstance(unit, bytes) else str(unit)
+        unit = unit.decode("utf-8", "surrogateescape") if isinstance(unit, bytes) else str(unit)
         axes = [Axis(scale, unit) for scale in np.broadcast_to(np.asarray(numbers["pixel_size"], float).ravel(), 2)]
     defocus = numbers.get("defocus")
     if defocus is not None:

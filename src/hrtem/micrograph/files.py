@@ -12,7 +12,7 @@ import numpy as np
 from hrtem.errors import InputError
 from hrtem.micrograph import arrays, hdf5, microscopes, pictures
 from hrtem.micrograph.image import Micrograph, check_shape
-from hrtem.micrograph.stack import Item, Stack, pick_frame
+from hrtem.micrograph.stack import Item, Stack, pick_frame, printable
 from hrtem.micrograph.units import parse_sampling, pixel_size, refuse_spectra_and_diffraction
 
 
@@ -207,7 +207,7 @@ def _damage(path: Path, error: Exception) -> str:
         problem = "it asks for more memory than there is"
     else:
         lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
-        problem = (lines or [type(error).__name__])[0].rstrip(".")
+        problem = printable((lines or [type(error).__name__])[0].rstrip("."))
     return f"{path} cannot be read as {wanted}; it is damaged, cut short or of another kind ({problem})."
 
 

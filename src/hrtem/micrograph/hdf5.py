@@ -13,7 +13,7 @@ import numpy as np
 from hrtem.errors import InputError
 from hrtem.micrograph.arrays import noted
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Item, Stack, choose_item, is_image, stack_array, within
+from hrtem.micrograph.stack import Item, Stack, choose_item, is_image, printable, stack_array, within
 from hrtem.micrograph.units import Axis
 
 
@@ -86,7 +86,7 @@ def _plain(path: Path, file: h5py.File, item: Item) -> Stack:
 
     def note(name: str, link: Any) -> None:
         if not isinstance(link, h5py.HardLink):
-            links.append(f"{name} -> {getattr(link, 'filename', '')}{link.path}")
+            links.append(printable(f"{name} -> {getattr(link, 'filename', '')}{link.path}"))
 
     def collect(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buifc":
@@ -176,7 +176,7 @@ def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
 
 def _refuse_outside(data: h5py.Dataset) -> None:
     if data.external or data.is_virtual:
-        raise InputError(f"{data.file.filename} keeps {data.name} in other files, which are not read.")
+        raise InputError(f"{data.file.filename} keeps {printable(data.name)} in other files, which are not read.")
 
 
 def _attributes(item: Any) -> dict[str, Any]:
@@ -194,4 +194,4 @@ def _number(notes: Mapping[str, Any], name: str, factor: float) -> float | None:
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str("" if value is None else value)
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str("" if value is None else value)

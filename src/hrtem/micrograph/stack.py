@@ -167,7 +167,7 @@ def choose_item(path: Path, shapes: Sequence[tuple[int, ...]], names: Sequence[s
     chosen = chosen or [number for number in range(len(shapes)) if str(item) == str(number)]
     if len(chosen) == 1:
         return chosen[0]
-    listed = [f"{number} {names[number]} {shapes[number]}".replace("  ", " ") for number in images]
+    listed = [f"{number} {printable(names[number])} {shapes[number]}".replace("  ", " ") for number in images]
     shown = ", ".join(listed[:12] + ["…"] * (len(listed) > 12))
     wrong = "" if item is None else f", and item={item} is {'none' if not chosen else 'several'} of them"
     raise InputError(f"{path} holds {len(images)} images{wrong}; choose one with item=, its number or name: {shown}.")
@@ -200,6 +200,11 @@ def pick_frame(path: Path, stack: Stack, frame: int) -> Stack:
         frame=lambda _: stack.frame(frame),
         acquisition=replace(stack.acquisition, defocus=known),
     )
+
+
+def printable(name: str) -> str:
+    """A name from a file as it can stand in a sentence: line breaks and control characters are escaped."""
+    return name if name.isprintable() else repr(name)
 
 
 def grey(path: Path, channels: np.ndarray) -> np.ndarray:

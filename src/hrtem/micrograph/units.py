@@ -28,8 +28,8 @@ ANGSTROMS |= dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1e10)
 NANOMETRES = 0.02
 #: Units that leave the pixel size unknown. Inch and cm are print resolutions, which ImageJ copies from TIFF tags.
 UNCALIBRATED = {"", "none", "<undefined>", "px", "pixel", "pixels", "inch", "inches", "in", "cm", "reference frame"}
-#: Encodings in which units were read and written: µm in a Japanese DigitalMicrograph became ƒÊm, elsewhere Âµm.
-WRONG_ENCODINGS = (("cp1252", "shift_jis"), ("cp1252", "utf-8"), ("latin-1", "utf-8"))
+#: Encodings in which units were read and written: µm of a Japanese DigitalMicrograph became ƒÊm, of others Âµm.
+WRONG_ENCODINGS = (("cp1252", "shift_jis"), ("cp1252", "utf-8"), ("latin-1", "utf-8"), ("utf-8", "latin-1"))
 #: Units of the axes of diffraction patterns: reciprocal lengths such as 1/nm, nm^-1 and Å⁻¹, and angles.
 RECIPROCAL = re.compile(r"\(?1? ?/|.*-\(?1\)?$|reciprocal |inverse |([mμu]_?)?rad$|(milli|micro)?radians?$")
 #: Units of the energy axis of spectra.
@@ -92,7 +92,7 @@ def _plain(unit: str | None) -> str:
     readings = [_folded(str(unit or ""))]
     for written, meant in WRONG_ENCODINGS:
         try:
-            readings.append(_folded(str(unit).encode(written).decode(meant)))
+            readings.append(_folded(str(unit).encode(written, "surrogateescape").decode(meant)))
         except UnicodeError:
             continue
     return next((reading for reading in readings if reading in known), readings[0])
