@@ -2,7 +2,7 @@
 
 Detection is conservative: an ordinary image of any kind keeps all of its pixels. An area holds no image if it is
 constant, or dark with far less noise than the image; if it touches the edge of the image; if its own outline or that of
-the remaining image is convex, as for drift, rotation and apertures; and if the intensity jumps at its edge within 2 px.
+the remaining image is convex, as for drift, rotation and apertures; and if the intensity jumps at its edge within 3 px.
 Vacuum, saturation and zeros of single electrons fail at least one of these tests.
 """
 
@@ -25,8 +25,8 @@ POSTERISED = 0.01
 DARK_NOISE, DARK_SIGMAS, DARK_SHARE = 0.2, 6.0, 0.02
 #: Number of pixels of a run, times the share of other pixels in the image, for which chance is excluded: e⁻²⁰.
 EVIDENCE = 20.0
-#: Smallest difference from the level of an area in the first 2 px outside, relative to that 4 to 12 px outside.
-JUMP = 0.5
+#: Smallest difference from the level of an area 1 to 2 px and 2 to 3 px outside, relative to that 4 to 12 px outside.
+JUMPS = 0.5, 0.8
 #: Smallest ratio of an area to its convex hull for which its outline counts as convex.
 CONVEX = 0.97
 #: Widest hot or dead line, px; lines and isolated pixels up to this width are interpolated and not left out.
@@ -197,9 +197,12 @@ def _area(image: np.ndarray, level: float, tolerance: float, out: np.ndarray) ->
         whole = labels == label
         if not (whole & ~out).any() or not _touches_edge(box, image.shape) or np.count_nonzero(whole) < 2 * side:
             continue
-        grown = [_grown(whole, reach) for reach in (2, 4, 12)]
-        near, far = grown[0] & ~area & ~out, grown[2] & ~grown[1] & ~area & ~out
-        if near.any() and far.any() and away[near].mean() >= JUMP * away[far].mean() > tolerance:
+        free = ~area & ~out
+        rings = [_grown(whole, outer) & ~_grown(whole, inner) & free for inner, outer in ((0, 2), (1, 3), (3, 12))]
+        if not all(ring.any() for ring in rings):
+            continue
+        first, second, far = (float(away[ring].mean()) for ring in rings)
+        if far > tolerance and first >= JUMPS[0] * far and second >= JUMPS[1] * far:
             kept.append(whole)
             passed |= whole
     if tolerance and np.count_nonzero(passed) < DARK_SHARE * passed.size:
@@ -268,9 +271,11 @@ def _lines(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
             first -= 1
         while last < len(off) and off[last] / largest >= LINE_INSIDE:
             last += 1
+        # At the edge of an image, where an atom may be cut, a line cannot be told from a feature of the image.
         beside = [place for place in (first - 1, last) if 0 <= place < len(off)]
         sharp = max(abs(off[place] / largest) for place in beside) <= LINE_OUTSIDE
-        if sharp and last - first <= THIN and _is_long(image[:, peak] - image[:, beside].mean(axis=1), largest):
+        sharp &= len(beside) == 2 and last - first <= THIN
+        if sharp and _is_long(image[:, peak] - image[:, beside].mean(axis=1), largest):
             found += range(first, last)
             off[first:last] = 0.0
         else:
