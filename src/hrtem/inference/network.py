@@ -30,10 +30,12 @@ from hrtem.errors import InputError
 from hrtem.inference import weights
 from hrtem.inference.size_limit import SizeLimit
 from hrtem.nets import Dihedral, build
-from hrtem.ranges import parse_number
+from hrtem.ranges import parse_list, parse_number
 
 Settings = Mapping[str, Any]
 
+#: Stages that a network and its training are made of.
+STAGES = ("sample", "optics", "noise", "normalisation", "target", "model", "loss", "peaks")
 #: Side of the image for the test of a loaded network, px.
 SIDE = 64
 
@@ -89,7 +91,11 @@ class ColumnNetwork(torch.nn.Module):
             "margin": margin,
             "monitor": monitor,
         }
-        self.classes = tuple(sample["classes"])
+        for stage in STAGES:
+            part = self.settings[stage]
+            if not isinstance(part, Mapping) or not isinstance(part.get("_target_"), str):
+                raise InputError(f"{stage} must be one of the choices in conf/, with a _target_, got {part}.")
+        self.classes = tuple(parse_list("sample.classes", sample.get("classes")))
         self.sampling = parse_number("data.sampling", sampling, unit="Å/px", minimum=0.05, maximum=0.5)
         self.optics = instantiate(optics)
         if margin != "auto":

@@ -35,7 +35,7 @@ def build(settings: Mapping[str, Any]) -> nn.Module:
         if isinstance(cause, InputError):
             raise cause from None
         reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
-        raise InputError(f"model cannot be built with {_said(settings)}: {reason}.") from error
+        raise InputError(f"model cannot be built with {_said(settings)}: {reason}.") from None
     if not isinstance(network, nn.Module):
         raise InputError(f"model must be a network, got {type(network).__name__}.")
     return network

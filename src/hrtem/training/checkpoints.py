@@ -22,6 +22,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 
 from hrtem.errors import InputError, Stopped
+from hrtem.ranges import parse_folder, parse_number
 
 #: Signals that end a job: SIGTERM from a batch system at the time limit, SIGINT from a user at the keyboard, SIGUSR1
 #: from a batch system that will start the job again.
@@ -111,10 +112,8 @@ class Safeguard(Callback):
     """
 
     def __init__(self, folder: str, minutes: float) -> None:
-        if not minutes > 0:
-            raise InputError(f"callbacks.safeguard.minutes must be above 0, got {minutes}.")
-        self.folder = Path(folder)
-        self.minutes = minutes
+        self.folder = parse_folder("callbacks.safeguard.folder", folder)
+        self.minutes = parse_number("callbacks.safeguard.minutes", minutes, unit="minutes", minimum=1e-6)
         self.signal = 0
         self.saved = 0.0
         self.disk = AtomicCheckpoints()
