@@ -138,7 +138,7 @@ def main(*words: str) -> None:
             own[name] = value
         else:
             recipe.append(word)
-    if not own["images"].isdigit() or int(own["images"]) < 1:
+    if not own["images"].isdecimal() or int(own["images"]) < 1:
         raise InputError(f"images must be a whole number of views, at least 1, got {own['images']}.")
     views = int(own["images"])
     numbers = f"data.numbers={{train: 1, val: 1, test: {views}}}"

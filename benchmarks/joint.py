@@ -75,7 +75,7 @@ def main(*words: str) -> None:
             own[name] = value
         else:
             recipe.append(word)
-    if not own["views"].isdigit() or int(own["views"]) < 1:
+    if not own["views"].isdecimal() or int(own["views"]) < 1:
         raise InputError(f"views must be a whole number, at least 1, got {own['views']}.")
     try:
         doses = [float(one) for one in own["doses"].split(",")]

@@ -8,20 +8,25 @@ checksums are compared with those in ``checksums.json`` in the same folder as th
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from benchmarks import classical, mixture, oracle, real, tables
 from benchmarks.evaluation import Answer, answers, false_vacancies, pair_error, scores
 from benchmarks.joint import interval, view_limits
 from hrtem import models
+from hrtem.commandline import quote_words
 from hrtem.errors import InputError
 from hrtem.inference import Predictor
 from hrtem.matching import match_counts
@@ -45,40 +50,69 @@ def main(*words: str) -> None:
     Raises:
         InputError: a word is unknown or invalid, a model does not exist, or a test set has changed.
     """
-    config: Any = OmegaConf.to_container(compose(*words, name="benchmark"), resolve=True)
-    for name, least in (("views", 1), ("decisions", 0), ("joint", 0)):
+    config: Any = OmegaConf.to_container(
+        compose(*quote_words(words, keys=("models", "output")), name="benchmark"), resolve=True
+    )
+    for name, least in (("views", 1), ("decisions", 0), ("joint", 0), ("processes", 1)):
         if not isinstance(config[name], int) or config[name] < least:
             raise InputError(f"{name} must be a whole number of at least {least}, got {config[name]}.")
     chosen = config["models"] or models.names()
     chosen = [chosen] if isinstance(chosen, str) else [str(one) for one in chosen]
-    finders = {name: models.load(name) for name in chosen}
+    for name in chosen:
+        models.load(name)  # refuses a missing model before hours of work
     folder = Path(config["output"])
     folder.mkdir(parents=True, exist_ok=True)
     command = "python -m benchmarks models" + "".join(f" {word}" for word in words)
     results: dict[str, Any] = {"command": command, "seed": SEED, "views": config["views"], "models": {}}
-    for name, predictor in finders.items():
-        sample = predictor.network.settings["sample"]["name"]
-        sets = {"own": {}, **(config["sets"].get(name) or config["sets"].get(sample) or {})}
-        found: dict[str, Any] = {}
-        for set_name, changes in sets.items():
-            views = max(config["views"], config["headline"].get(name, {}).get(set_name, 0) if config["many"] else 0)
-            print(f"{name}, {set_name}, {views} views", flush=True)
-            test_set = simulate_test_set(predictor.network, set_name, views, changes)
-            headline = set_name in config["headline"].get(name, {})
-            found[set_name] = measured(
-                predictor, test_set, min(config["decisions"], views), min(config["joint"], views) if headline else 0
-            )
-            found[set_name]["verified"] = verified(name, test_set, views, config["record"])
-            found[set_name]["views"] = views
-        facts = {"sha256": models.checksum(name), "sample": sample, "classes": list(predictor.network.classes)}
-        facts["focal"] = predictor.network.optics.num_images
-        results["models"][name] = {**facts, "sets": found, "real": on_real_micrographs(predictor)}
+    for name, found in measure_models(chosen, config):
+        results["models"][name] = found
+        results["models"] = {one: results["models"][one] for one in chosen if one in results["models"]}
         # Written after each model, so that an interrupted benchmark keeps its results.
         (folder / "benchmark.json").write_text(json.dumps(results, indent=1) + "\n")
         (folder / "benchmark.md").write_text(tables.markdown(results))
-        tables.figure(name, results["models"][name]).savefig(folder / f"{Path(name).stem}.png")
+        tables.figure(name, found).savefig(folder / f"{Path(name).stem}.png")
     print((folder / "benchmark.md").read_text())
     print(f"Tables, numbers and figures are in {folder}")
+
+
+def measure_models(names: Sequence[str], config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each model and its results when they are there, from ``processes`` processes at once."""
+    if config["processes"] == 1:
+        yield from ((name, measure_model(name, config)) for name in names)
+        return
+    # Fresh processes: a copy of a process whose threads have computed may wait for them without end.
+    with ProcessPoolExecutor(config["processes"], multiprocessing.get_context("spawn")) as pool:
+        jobs = {pool.submit(measure_model, name, config): name for name in names}
+        for job in as_completed(jobs):
+            yield jobs[job], job.result()
+
+
+def measure_model(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Score a model on all its test sets and on real micrographs."""
+    if config["processes"] > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // config["processes"]))
+    predictor = models.load(name)
+    sample = predictor.network.settings["sample"]["name"]
+    sets = {"own": {}, **(config["sets"].get(name) or config["sets"].get(sample) or {})}
+    headline, found = config["headline"].get(name, {}), {}
+    for set_name, changes in sets.items():
+        views = max(config["views"], headline.get(set_name, 0) if config["many"] else 0)
+        print(f"{name}, {set_name}, {views} views", flush=True)
+        test_set = simulate_test_set(predictor.network, set_name, views, changes)
+        joint = min(config["joint"], views) if set_name in headline else 0
+        found[set_name] = measured(predictor, test_set, min(config["decisions"], views), joint)
+        # Another process may save a checksum at the same time.
+        with FileLock(Path(tempfile.gettempdir()) / "hrtem-checksums.lock"):
+            found[set_name]["verified"] = verified(name, test_set, views, config["record"])
+        found[set_name]["views"] = views
+    return {
+        "sha256": models.checksum(name),
+        "sample": sample,
+        "classes": list(predictor.network.classes),
+        "focal": predictor.network.optics.num_images,
+        "sets": found,
+        "real": on_real_micrographs(predictor),
+    }
 
 
 def measured(predictor: Predictor, test_set: TestSet, decisions: int, joint: int = 0) -> dict[str, Any]:

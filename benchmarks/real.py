@@ -22,7 +22,7 @@ from rich.table import Table
 from skimage.io import imread
 
 from benchmarks import classical
-from hrtem import folders, models
+from hrtem import csv_files, folders, models
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.matching import Score, match, score
@@ -181,7 +181,7 @@ def main(*words: str) -> None:
     for row in rows:
         table.add_row(*row.cells())
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-    folders.write_rows(folder / "scores.csv", HEADER, [row.cells() for row in rows])
+    csv_files.write_rows(folder / "scores.csv", HEADER, [row.cells() for row in rows])
     print(f"The table and overlays are in {folder}.")
 
 

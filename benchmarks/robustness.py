@@ -180,7 +180,7 @@ def main(*words: str) -> None:
     own, names = split_words(words, {"views": "16", "dose": "", "output": "robustness.md"})
     if not names:
         raise InputError("robustness needs at least one model of a focal series, such as mos2, or a checkpoint.")
-    if not own["views"].isdigit() or int(own["views"]) < 1:
+    if not own["views"].isdecimal() or int(own["views"]) < 1:
         raise InputError(f"views must be a whole number of at least 1, got {own['views']}.")
     output = Path(own["output"])
     if output.suffix != ".md" or not output.parent.is_dir():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import h5py
 import imageio.v3 as imageio
@@ -24,6 +26,12 @@ def tif_zlib(path: Path, images: np.ndarray, sampling: float) -> None:
     tifffile.imwrite(path, images, compression="zlib", photometric="minisblack", rowsperstrip=4)
 
 
+def ome(path: Path, images: np.ndarray, sampling: float) -> None:
+    sizes = {f"PhysicalSize{side}": sampling / 10 for side in "XY"} | {f"PhysicalSize{side}Unit": "nm" for side in "XY"}
+    metadata = {"axes": "TYX", **sizes}
+    tifffile.imwrite(path, images, ome=True, compression="lzw", photometric="minisblack", metadata=metadata)
+
+
 def png(path: Path, images: np.ndarray, sampling: float) -> None:
     imageio.imwrite(path, images[0].astype(np.uint16))
 
@@ -40,8 +48,10 @@ def mrc(path: Path, images: np.ndarray, sampling: float) -> None:
     mrcfile.write(path, images.astype(np.float32), voxel_size=sampling)
 
 
-def digital_micrograph(path: Path, images: np.ndarray, sampling: float, unit: str = "nm", scale: float = 0.1) -> None:
-    """A DM3 or DM4 file, by its suffix, with a thumbnail as DigitalMicrograph writes one."""
+def digital_micrograph(
+    path: Path, images: np.ndarray, sampling: float, unit: str = "nm", scale: float = 0.1, more: Sequence = ()
+) -> None:
+    """A DM3 or DM4 file, by its suffix, with a thumbnail as DigitalMicrograph writes one, and ``more`` arrays."""
     long = path.suffix.lower() == ".dm4"
     word = ">q" if long else ">i"
 
@@ -62,7 +72,7 @@ def digital_micrograph(path: Path, images: np.ndarray, sampling: float, unit: st
     def text(name: str, value: str) -> bytes:
         return head(21, name, b"%%%%" + integers(3, 20, 4, len(value)) + value.encode("utf-16-le"))
 
-    def image(pixels: np.ndarray, *tags: bytes) -> bytes:
+    def image(pixels: np.ndarray, *tags: bytes, name: str = "image") -> bytes:
         data = np.ascontiguousarray(pixels, dtype="<f4")
         sides = data.shape[::-1]
         dimensions = [
@@ -83,13 +93,18 @@ def digital_micrograph(path: Path, images: np.ndarray, sampling: float, unit: st
                 number("PixelDepth", 4, 5),
             ),
             group("ImageTags", *tags),
-            text("Name", "image"),
+            text("Name", name),
         )
 
     pixels = images[0] if len(images) == 1 else images
     microscope = group("Microscope Info", number("Voltage", 80e3))
     root = [
-        group("ImageList", image(images[0, ::2, ::2]), image(pixels, microscope)),
+        group(
+            "ImageList",
+            image(images[0, ::2, ::2]),
+            image(pixels, microscope),
+            *[image(one, name=f"image{number}") for number, one in enumerate(more, start=1)],
+        ),
         group("Thumbnails", group("", number("ImageIndex", 0, 5))),
     ]
     body = b"\1\0" + integers(len(root)) + b"".join(root) + bytes(8)
@@ -123,7 +138,10 @@ def emi(path: Path, images: np.ndarray, sampling: float) -> None:
     )  # fmt: skip
 
 
-def velox(path: Path, images: np.ndarray, sampling: float) -> None:
+def velox(
+    path: Path, images: np.ndarray, sampling: float, more: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> None:
+    """A Velox file with ``images``, and with ``more`` images by their detector."""
     notes = {
         "BinaryResult": {
             "PixelSize": {"height": f"{sampling * 1e-10}", "width": f"{sampling * 1e-10}"},
@@ -142,6 +160,11 @@ def velox(path: Path, images: np.ndarray, sampling: float) -> None:
         image = file.create_group("Data/Image/0123456789abcdef")
         image.create_dataset("Data", data=np.moveaxis(images, 0, -1), chunks=(*images.shape[1:], 1))
         image["Metadata"] = np.stack(described, axis=-1)
+        for number, (detector, pixels) in enumerate(more.items()):
+            image = file.create_group(f"Data/Image/fedcba987654321{number}")
+            image["Data"] = np.moveaxis(pixels, 0, -1)
+            notes["BinaryResult"]["Detector"] = detector
+            image["Metadata"] = np.frombuffer(json.dumps(notes).encode().ljust(1000, b"\0"), np.uint8)[:, None]
 
 
 def _signal(images: np.ndarray, sampling: float) -> dict:
@@ -206,6 +229,7 @@ def zarr_folder(path: Path, images: np.ndarray, sampling: float) -> None:
 KINDS = {
     "tif": (".tif", tif),
     "tif_zlib": (".tif", tif_zlib),
+    "ome": (".tif", ome),
     "png": (".png", png),
     "npy": (".npy", npy),
     "npz": (".npz", npz),

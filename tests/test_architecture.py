@@ -15,9 +15,10 @@ GROUND = {"columns", "errors", "ranges"}
 ROOMS: dict[str, set[str]] = {
     "recipes": set(),
     "folders": set(),
+    "csv_files": {"folders"},
     "matching": set(),
     "metrics": {"matching"},
-    "provenance": set(),
+    "provenance": {"folders"},
     "commandline": {"recipes"},
     "samples": set(),
     "waves": {"samples"},  # the type of what is propagated
@@ -32,21 +33,21 @@ ROOMS: dict[str, set[str]] = {
     "calibration": {"matching"},  # what counts as found
     "micrograph": set(),
     "structure": set(),
-    "inference": {"calibration", "micrograph", "nets", "normalisation"},
+    "inference": {"calibration", "folders", "micrograph", "nets", "normalisation"},
     "models": {"inference", "provenance"},
-    "report": {"folders", "structure"},
+    "report": {"csv_files", "folders", "structure"},
     "training": {
-        "calibration", "commandline", "imaging", "inference", "matching", "metrics", "models", "nets", "provenance",
-        "recipes", "report", "waves",
+        "calibration", "commandline", "folders", "imaging", "inference", "matching", "metrics", "models", "nets",
+        "provenance", "recipes", "report", "waves",
     },
     "movies": {
-        "calibration", "folders", "inference", "micrograph", "noise", "recipes", "report", "samples", "structure",
-        "waves",
+        "calibration", "csv_files", "folders", "inference", "micrograph", "noise", "recipes", "report", "samples",
+        "structure", "waves",
     },
     "gallery": {
-        "inference", "matching", "micrograph", "models", "recipes", "report", "structure", "training",
+        "folders", "inference", "matching", "micrograph", "models", "recipes", "report", "structure", "training",
     },
-    "sweeps": {"commandline", "folders", "inference"},
+    "sweeps": {"commandline", "csv_files", "inference"},
     "command": {
         "api", "commandline", "folders", "gallery", "inference", "matching", "micrograph", "models", "movies",
         "provenance", "recipes", "report", "structure", "sweeps", "training",

@@ -9,7 +9,8 @@ import pytest
 from conftest import ROOT, told
 
 import hrtem
-from hrtem.command import COMMANDS
+from hrtem.command import COMMANDS, find
+from hrtem.errors import InputError
 
 
 def test_each_module_of_the_package_is_a_command():
@@ -52,3 +53,19 @@ def test_a_table_is_scored(start, tmp_path):
     status, _, stderr = start("hrtem", "score", "found.csv")
     assert status == 2
     assert "hrtem score FOUND.csv TRUE.csv SAMPLING" in told(stderr)
+
+
+def test_words_that_are_no_settings_name_images(monkeypatch, tmp_path):
+    said = []
+    monkeypatch.setattr(find, "run", said.append)
+    monkeypatch.chdir(tmp_path)
+    for name in ("a=b.npy", "x, y (2).npy", "[1].npy"):
+        (tmp_path / name).touch()
+    find.main(["a=b.npy", "model=graphene"])
+    find.main(["x, y (2).npy", "model=graphene", "[1].npy", "none.npy", "item=BF (1)", "frame=2"])
+    assert [words["images"] for words in said] == ["a=b.npy", ["x, y (2).npy", "[1].npy", "none.npy"]]
+    assert (said[1]["item"], said[1]["frame"]) == ("BF (1)", 2)
+    with pytest.raises(InputError, match="either alone or after images="):
+        find.main(["a=b.npy", "images=x", "model=graphene"])
+    with pytest.raises(InputError, match="samplin is no word of the recipe; did you mean sampling"):
+        find.main(["a=b.npy", "samplin=0.1"])

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
+from datetime import datetime
 
+import numpy as np
 import pytest
 
 from hrtem import folders
 from hrtem.errors import InputError, Stopped
-from hrtem.folders import new_folder, number_duplicates, part, replace_file, results, write_rows
+from hrtem.folders import (
+    name_results,
+    new_folder,
+    number_duplicates,
+    part,
+    replace_file,
+    reserve_array,
+    results,
+)
 
 
 def names(folder):
@@ -118,32 +130,73 @@ def test_new_folder(tmp_path):
         new_folder(str(tmp_path / "file" / "below"), "unused")
 
 
-def test_distinct_names():
-    assert number_duplicates(["a", "b", "a", "a"]) == ["a", "b", "a-2", "a-3"]
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["a", "b", "a", "a"], ["a", "b", "a-2", "a-3"]),
+        (["a", "a", "a-2"], ["a", "a-3", "a-2"]),
+        (["a-2", "a", "a"], ["a-2", "a", "a-3"]),
+        (["a", "a", "a-2", "a-2"], ["a", "a-3", "a-2", "a-2-2"]),
+        (["a", "A", "\u00e9", "e\u0301"], ["a", "A-2", "\u00e9", "e\u0301-2"]),
+    ],
+)
+def test_distinct_names(given, names):
+    assert number_duplicates(given) == names
 
 
-def test_a_table_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "a.csv"
-    write_rows(path, ["x", "y"], [(1, "a,b"), (2, "c")])
-    assert path.read_text() == 'x,y\n1,"a,b"\n2,c\n'
-
-    def broken():
-        yield (3, "d")
-        raise RuntimeError("no more rows")
-
-    with pytest.raises(RuntimeError, match="no more rows"):
-        write_rows(path, ["x", "y"], broken())
-    assert path.read_text().startswith("x,y\n1,")
-    with pytest.raises(OSError, match="full"), replace_file(path):
-        raise OSError("full")
-    assert names(tmp_path) == ["a.csv"]
+def test_names_of_results_are_safe():
+    names = ["settings.yaml", "run.log", ".", "..", ".x", "", "film.frames", "film", "b\udcff", "é" * 250]
+    made = name_results(names)
+    assert made[:8] == ["settings.yaml-2", "run.log-2", "_", "__", "_x", "_-2", "film_frames", "film"]
+    assert made[8] == "b\ufffd"
+    assert len(made[9].encode()) == 200
 
 
-def test_numbers_stay_numbers_in_a_table_and_texts_are_no_formulas(tmp_path):
-    cells = ["-1.5", "-", "=1", "'=1", "''=1", "'a", "+2", "@", "a=1", "-nan"]
-    folders.write_rows(tmp_path / "a.csv", ["=x", *"bcdefghij"], [cells, [1, -2.5, *cells[2:]]])
-    head, first, second = (tmp_path / "a.csv").read_text().splitlines()
-    assert head.startswith("'=x,b")
-    assert first.split(",") == ["-1.5", "'-", "'=1", "''=1", "'" * 3 + "=1", "'a", "+2", "'@", "a=1", "-nan"]
-    assert second.startswith("1,-2.5,'=1")
-    assert list(folders.read_rows(tmp_path / "a.csv")[0].values()) == cells
+def test_a_result_needs_a_name_in_utf_8(tmp_path):
+    with pytest.raises(InputError, match="name in UTF-8"), results(str(tmp_path / "a\udcff"), "", ""):
+        pytest.fail("nothing should be written")
+    assert names(tmp_path) == []
+
+
+def test_two_results_of_one_second_have_two_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "datetime", Frozen)
+    with results(None, str(tmp_path), "a: 1\n") as (_, first), results(None, str(tmp_path), "a: 1\n") as (_, second):
+        assert new_folder(None, str(tmp_path)).name == "2026-01-02_03-04-05"
+    # Nothing that came into being meanwhile is replaced.
+    assert (first.name, second.name) == ("2026-01-02_03-04-05", "2026-01-02_03-04-05-2")
+
+
+class Frozen(datetime):
+    @classmethod
+    def now(cls):
+        return cls(2026, 1, 2, 3, 4, 5)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with replace_file(tmp_path / "a.png") as one, replace_file(tmp_path / "a.png") as other:
+        assert one != other
+        assert one.suffix == ".png"
+        one.write_text("one")
+        other.write_text("other")
+    assert (tmp_path / "a.png").read_text() == "one"
+
+
+def test_a_mapped_file_has_its_space(tmp_path, monkeypatch):
+    pixels = reserve_array(tmp_path / "a.npy", np.float32, (4, 64, 64))
+    pixels[:] = 1.0
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= pixels.nbytes
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left") as error:
+        reserve_array(tmp_path / "b.npy", np.float32, (4, 64, 64))
+    assert error.value.filename == str(tmp_path / "b.npy")
+    assert names(tmp_path) == ["a.npy"]
+
+
+def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
+    with pytest.raises(InputError, match="was removed while"), results(str(tmp_path / "out"), "", "") as (place, _):  # noqa: PT012
+        shutil.rmtree(place)
+        write(place, "flake")

@@ -108,3 +108,40 @@ def test_an_image_seen_in_pieces_is_normalised_as_a_whole(image, sigma, piece):
 def test_sigma_must_be_a_length():
     with pytest.raises(InputError, match=r"normalisation\.sigma"):
         LocalContrast(-1.0)
+
+
+def test_pixels_that_are_not_valid_have_no_influence(image):
+    """Beside the sums over valid pixels, written out."""
+    image = image[0, :, :200, :180]
+    valid = torch.ones(200, 180, dtype=torch.bool)
+    valid[:50] = valid[:, 90:95] = valid[100:140, 100:140] = False
+    normalise = LocalContrast(3.0)
+    results = []
+    for outside in (0.0, 1e3):
+        series = torch.where(valid, image, outside)
+        moments = normalise.surroundings((200, 180), SAMPLING, masked=True)
+        for top in (0, 77):
+            rows = slice(top, 77 if top == 0 else 200)
+            moments.add(series[:, rows], top, 0, valid[rows])
+        results.append(moments.normalise(series, 0, 0)[0])
+    torch.testing.assert_close(results[0][valid], results[1][valid])
+
+    def total(values):
+        for axis in (-1, -2):
+            pixel = torch.arange(values.shape[axis]).double() * SAMPLING
+            weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / 3.0) ** 2)
+            values = (values.transpose(axis, -1) @ weights).transpose(axis, -1)
+        return values
+
+    values, weights = image[0].double() * valid, valid.double()
+    mean = total(values) / total(weights)
+    expected = (image[0].double() - mean) / (total(values.square()) / total(weights) - mean.square()).sqrt()
+    torch.testing.assert_close(results[0][valid].double(), expected[valid], atol=1e-4, rtol=1e-4)
+    assert bool(torch.isfinite(results[1]).all())
+
+
+def test_a_mask_of_valid_pixels_changes_nothing(image):
+    plain, masked = (LocalContrast(3.0).surroundings((256, 256), SAMPLING, masked=masked) for masked in (False, True))
+    plain.add(image[0], 0, 0)
+    masked.add(image[0], 0, 0, torch.ones(256, 256, dtype=torch.bool))
+    torch.testing.assert_close(masked.normalise(image[0], 0, 0), plain.normalise(image[0], 0, 0))

@@ -16,8 +16,10 @@ from hrtem.columns import Columns
 from hrtem.errors import Failures, InputError
 from hrtem.inference import Prediction, Predictor
 from hrtem.micrograph import (
+    Item,
     Micrograph,
     Recording,
+    Region,
     check_lattice,
     is_folder,
     lattice_spacings,
@@ -26,6 +28,7 @@ from hrtem.micrograph import (
     register_series,
     require_calibration,
 )
+from hrtem.micrograph.image import check_shape
 from hrtem.structure import Structure, analyse
 
 if TYPE_CHECKING:
@@ -120,6 +123,11 @@ class AtomTable:
         return self.columns.counts
 
     @property
+    def left_out(self) -> float:
+        """Share of the image that holds no image and in which nothing is found, 0 to 1; the warnings have reasons."""
+        return self.prediction.micrograph.share_left_out
+
+    @property
     def in_domain(self) -> bool | None:
         """Whether the image resembles the training images; if not, the results should not be trusted."""
         return self.prediction.in_domain
@@ -210,16 +218,26 @@ class Model:
         sampling: float | None = None,
         defocus: Sequence[float] | None = None,
         register: bool = True,
+        mask: str | Path | np.ndarray | None = None,
+        crop: Sequence[int] | None = None,
+        item: Item = None,
+        frame: int | None = None,
     ) -> AtomTable | list[AtomTable]:
         """Find the atoms in an image, a focal series, a movie, or in several of these.
 
         Args:
-            images: a file, an array ``(Y, X)`` or ``(F, Y, X)``, or a :class:`hrtem.micrograph.Micrograph`; a folder;
-                or a list of files, folders and lists, see :func:`hrtem.micrograph.open_recordings`.
+            images: a file, an array ``(Y, X)`` or ``(F, Y, X)``, or a :class:`hrtem.micrograph.Micrograph`; a folder
+                or a pattern such as ``*.dm4``; or a list of files, folders and lists, see
+                :func:`hrtem.micrograph.open_recordings`.
             sampling: pixel size in Å/px; None uses the value in the file.
             defocus: defocus of each image of a focal series, Å, positive is underfocus; None uses the values in the
                 files.
             register: align the images of a focal series.
+            mask: an image file or an array of the shape of the images, not zero in the pixels that hold an image; it
+                replaces the detection of borders and apertures.
+            crop: [x0, y0, x1, y1], pixels of the images: nothing is found outside, and positions keep their origin.
+            item: name or number, from 0, of the image in files that hold several.
+            frame: number, from 0, of the only image to use of a stack.
 
         Returns:
             One table for an image or a focal series. A list of tables for a movie (one per frame), a folder or a list,
@@ -229,11 +247,12 @@ class Model:
             InputError: an image cannot be read, its pixel size is unknown, or it does not fit the model.
         """
         if isinstance(images, np.ndarray | Micrograph):
-            tables = [self.find_in(one) for one in self._given(images, sampling, defocus, register)]
+            region = Region.parse(mask, crop)
+            tables = [self.find_in(one) for one in self._given(images, sampling, defocus, register, region)]
             return tables[0] if len(tables) == 1 else tables
-        given = open_recordings(images, self.focal, sampling=sampling, defocus=defocus, register=register)
+        given = open_recordings(images, self.focal, sampling, defocus, register, Region.parse(mask, crop), item, frame)
         tables = [self.find_in(frame) for recording in given for frame in recording]
-        file = isinstance(images, str | os.PathLike) and not is_folder(Path(images))
+        file = isinstance(images, str | os.PathLike) and Path(images).exists() and not is_folder(Path(images))
         return tables[0] if len(tables) == 1 and (file or self.focal > 1) else tables
 
     def open(
@@ -242,6 +261,10 @@ class Model:
         sampling: float | None = None,
         defocus: Sequence[float] | None = None,
         register: bool = True,
+        mask: str | Path | np.ndarray | None = None,
+        crop: Sequence[int] | None = None,
+        item: Item = None,
+        frame: int | None = None,
         failures: Failures | None = None,
     ) -> list[Recording]:
         """Open images, focal series and movies without keeping them in memory; for the arguments see :meth:`find`.
@@ -253,8 +276,8 @@ class Model:
             InputError: an image cannot be read, its pixel size is unknown, or it does not fit the model.
         """
         failures = failures or Failures("stop")
-        given = open_recordings(images, self.focal, sampling, defocus, register, failures)
-        usable = []
+        region, usable = Region.parse(mask, crop), []
+        given = open_recordings(images, self.focal, sampling, defocus, register, region, item, frame, failures)
         for recording in given:
             with failures.collect(recording.name):
                 if recording.is_movie:  # a frame that cannot be used is left out later
@@ -279,26 +302,39 @@ class Model:
     def doubts(self, micrograph: Micrograph) -> tuple[str, ...]:
         """Describe problems of an image before the search for atoms, one sentence per problem.
 
-        Problems are a series that could not be registered, or a pixel size that does not fit the lattice of the model's
-        sample.
+        Problems are a series that could not be registered, hot lines, pixels that hold no image, or a pixel size that
+        does not fit the lattice of the model's sample.
         """
         settings = self.predictor.network.settings
         size = check_lattice(micrograph, lattice_spacings(settings["sample"], settings["optics"]))
-        return (*micrograph.remarks, *(() if size is None else (size,)))
+        return (*micrograph.remarks, *(doubt for doubt in (micrograph.warning, size) if doubt is not None))
 
     def _given(
-        self, images: np.ndarray | Micrograph, sampling: float | None, defocus: Sequence[float] | None, register: bool
+        self,
+        images: np.ndarray | Micrograph,
+        sampling: float | None,
+        defocus: Sequence[float] | None,
+        register: bool,
+        region: Region,
     ) -> list[Micrograph]:
         """Convert an array or a micrograph into input of the model: frames of a movie, or an ordered focal series."""
         if isinstance(images, Micrograph):
-            whole = images if sampling is None else replace(images, sampling=sampling)
+            sampling = images.sampling if sampling is None else sampling
+            whole = region.cropped(replace(images, sampling=sampling, **region.marks()))
+            if self.focal == 1 and len(whole.images) > 1:
+                return [
+                    replace(whole, images=image, name=f"{whole.name}-{number:05d}", frame=number)
+                    for number, image in enumerate(whole.images)
+                ]
         else:
-            whole = Micrograph(images, sampling, name="array", source=Path("array"))
-        if self.focal == 1 and len(whole.images) > 1:
-            return [
-                replace(whole, images=image, name=f"{whole.name}-{number:05d}", frame=number)
-                for number, image in enumerate(whole.images)
-            ]
+            source, marks = Path("array"), region.marks()
+            number, rows, columns = check_shape("array", images.shape, images.dtype)
+            if self.focal == 1 and number > 1:
+                return [
+                    region.cropped(Micrograph(image, sampling, f"array-{place:05d}", source, place, **marks))
+                    for place, image in enumerate(images.reshape(number, rows, columns))
+                ]
+            whole = region.cropped(Micrograph(images, sampling, name="array", source=source, **marks))
         self.predictor.check(whole)
         if self.focal == 1:
             return [whole]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,12 +15,28 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hrtem import recipes
 from hrtem.errors import FULL, InputError, Stopped
+
+#: What torch, oneDNN and the operating system say when there is too little memory.
+MEMORY = (
+    "could not create a primitive",
+    "could not create a memory",
+    "DefaultCPUAllocator",
+    "out of memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+)
+
+#: A quoted name in a list, with the comma or bracket after it.
+QUOTED = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?=\s*[,\]])""", re.DOTALL)
 
 #: Warnings of Lightning that every run causes, with the reason why they can be ignored.
 EXPECTED = (
@@ -34,6 +53,9 @@ EXPECTED = (
 def prepare() -> None:
     """Register the configuration files in a process, and silence the expected warnings."""
     recipes.register()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name need not be UTF-8, and not all terminals are
+            stream.reconfigure(errors="backslashreplace")
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):
@@ -42,7 +64,7 @@ def prepare() -> None:
 
 @contextmanager
 def end_in_one_sentence() -> Iterator[None]:
-    """End the process with one sentence on stderr after a user's mistake, a full disk or a signal.
+    """End the process with one sentence on stderr after a user's mistake, a full disk, little memory or a signal.
 
     The exit status is 2, or 128 plus the number of the signal.
 
@@ -52,15 +74,32 @@ def end_in_one_sentence() -> Iterator[None]:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         yield
+        sys.stdout.flush()
     except Stopped as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.status)
+    except KeyboardInterrupt:
+        print("stopped by SIGINT.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _drop_output():
+            print("stopped, because the program that read the output has ended.", file=sys.stderr)
+            sys.exit(128 + 13)  # SIGPIPE, which not all systems have
         sentence = sentence_of(error)
         if sentence is None:
             raise
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
+
+
+def _drop_output() -> bool:
+    """Send the rest of stdout nowhere if its reader has ended; otherwise Python complains once more at its own end."""
+    try:
+        print(flush=True)  # a line without words, in case that another pipe broke
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -78,6 +117,8 @@ def sentence_of(error: BaseException) -> str | None:
             return str(link)
         if isinstance(link, OSError) and link.errno in FULL:
             return f"nothing more can be written{f' to {link.filename}' if link.filename else ''}: {link.strerror}."
+        if isinstance(link, MemoryError) or any(text in str(link) for text in MEMORY):
+            return f"there is too little memory ({(str(link).splitlines() or ['it is used up'])[0].rstrip('.')})."
         if misconfigured is not None and isinstance(link, misconfigured):
             return " ".join(str(link).split())
         if isinstance(link, InstantiationException) and isinstance(link.__cause__, (TypeError, ValueError)):
@@ -111,26 +152,98 @@ def split_words(words: Iterable[str], known: Mapping[str, str]) -> tuple[dict[st
 
 
 def quote_words(words: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Quote the values of ``keys`` in command-line words for Hydra, which is necessary for file names.
+    """Quote the values of ``keys``, which are file names or lists of these, for Hydra and OmegaConf.
 
-    A value in brackets is a list, and a value in quotes is already quoted; both stay unchanged.
+    A value in brackets is a list, unless a file has this name. Commas separate the files of a list, unless a file has a
+    comma in its name. ``null`` and a value in quotes stay unchanged. A value of another key is quoted if it does not
+    follow Hydra's grammar.
     """
     answer = []
     for word in words:
         key, equals, value = word.partition("=")
-        if equals and key in keys and value and value[0] not in "[\"'":
-            value = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        if equals and key in keys:
+            value = value if _is_quoted(value) else _quoted(read_list(value))
+        elif equals and not word.startswith("-") and not _is_hydra(word) and _is_hydra(f"{key}={quote(value)}"):
+            value = quote(value, literal=False)
         answer.append(key + equals + value)
     return answer
 
 
+def quote(text: str, literal: bool = True) -> str:
+    """Quote a text for Hydra; OmegaConf does not replace ``${...}`` in a ``literal`` text."""
+    if literal:
+        text = re.sub(r"(\\*)\$\{", lambda found: rf"{found[1] * 2}\${{", text)
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
+
+
+def _quoted(value: str | list[Any]) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_quoted, value))}]"
+    return value if value == "null" else quote(value)
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] in "'\"" and value[-1] == value[0] and not os.path.lexists(value)
+
+
+def _is_hydra(word: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    return True
+
+
+def read_list(text: str) -> str | list[Any]:
+    """Read a list of file names in brackets, with inner lists; any other text is a name itself."""
+    if not text.startswith("[") or os.path.lexists(text):
+        return text
+    try:
+        names, end = _read_names(text, 1)
+    except IndexError:  # a bracket is not closed
+        return text
+    return names if end == len(text) else text
+
+
+def _read_names(text: str, start: int) -> tuple[list[Any], int]:
+    """Read names up to the closing bracket of a list; returns them and the place after the bracket."""
+    names: list[Any] = []
+    while True:
+        while text[start] == " ":
+            start += 1
+        name: str | list[Any]
+        # A file may have commas and brackets in its name. No path is longer than 4096; "." and ".." are no files.
+        ends = [place for place in range(start, min(len(text), start + 4096)) if text[place] in ",]"]
+        known = (place for place in ends if place > start + 2 and os.path.lexists(text[start:place].rstrip()))
+        end = next(known, 0)
+        if end:
+            name = text[start:end].rstrip()
+        elif text[start] == "[":
+            name, end = _read_names(text, start + 1)
+        elif text[start] in "'\"" and (found := QUOTED.match(text, start)):
+            name, end = re.sub(r"\\(['\"\\])", r"\1", found[1][1:-1]), found.end(1)
+        else:
+            end = ends[0] if ends else len(text)
+            name = text[start:end].rstrip()
+        while text[end] == " ":
+            end += 1
+        if name or text[end] == ",":
+            names.append(name)
+        if text[end] == "]":
+            return names, end + 1
+        if text[end] != ",":
+            raise IndexError
+        start = end + 1
+
+
 @contextmanager
 def folder_kept_on_success(folder: Path) -> Iterator[None]:
-    """Remove a new run folder if its settings turn out to be invalid."""
+    """Remove a new run folder if its settings turn out to be invalid, or the user stops the run before it begins."""
     try:
         yield
-    except Exception as error:
-        if sentence_of(error) is not None and not (folder / "provenance.json").exists():
+    except BaseException as error:
+        mistaken = isinstance(error, KeyboardInterrupt) or sentence_of(error) is not None
+        if mistaken and not (folder / "provenance.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
             # Its parent folders were made together with it, unless they contain other files.
             with suppress(OSError):
@@ -156,12 +269,26 @@ def settings(words: Sequence[str], name: str, files: Sequence[str] = ()) -> dict
     return {str(key): value for key, value in answer.items()}
 
 
+class _Terminal(logging.StreamHandler):
+    """Handler that raises errors of writing, such as a broken pipe, where logging would print a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the name that logging calls)
+        raise
+
+
+class _LogFile(_Terminal, logging.FileHandler):
+    """The same for a file, in which a file name need not be UTF-8."""
+
+
 @contextmanager
 def log_to(path: Path) -> Iterator[logging.Logger]:
     """Provide a logger that writes to the terminal and to ``path`` until the end of the block."""
     log = logging.getLogger("hrtem")
     before = log.level, log.propagate, log.handlers
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(path)]
+    handlers: list[logging.Handler] = [
+        _Terminal(sys.stdout),
+        _LogFile(path, encoding="utf-8", errors="backslashreplace"),
+    ]
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log.setLevel(logging.INFO)

@@ -34,7 +34,7 @@ class Stopped(Exception):  # noqa: N818  (not an error)
 class Failures:
     """Failures of single images, frames or runs, collected so that the others are still processed.
 
-    A request to stop and a full disk are never collected.
+    A request to stop, a full disk and the end of the program that reads the output are never collected.
 
     Args:
         on_error: ``continue`` collects the failures, ``stop`` raises the first.
@@ -68,7 +68,7 @@ class Failures:
 
     def add(self, name: str, error: Exception) -> None:
         """Collect the failure of the item ``name``, or raise it."""
-        if self.stop or (isinstance(error, OSError) and error.errno in FULL):
+        if self.stop or (isinstance(error, OSError) and error.errno in (*FULL, errno.EPIPE)):
             raise error
         text = " ".join(str(error).split())
         text = text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

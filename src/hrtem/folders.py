@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from itertools import chain
+from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
+from uuid import uuid4
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from hrtem.errors import InputError, Stopped
@@ -22,10 +24,14 @@ from hrtem.errors import InputError, Stopped
 #: Suffix of the hidden folder, and the lock file that marks a hidden folder in use.
 PARTIAL, LOCK = ".partial", ".lock"
 
-#: Beginnings of a text that a spreadsheet takes for a formula, and of a text that may need an apostrophe in front.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-GUARDED = (*FORMULA, "'")
-Cell = TypeVar("Cell")
+#: Longest name of a result, bytes; file systems allow 255, and the hidden folder has a longer name.
+LONGEST = 200
+
+#: Names in a folder of results that are not results themselves, and the suffix of the folder of a movie's frames.
+RESERVED, FRAMES = ("settings.yaml", "provenance.json", "run.log", "comparison.png", "comparison.json"), ".frames"
+
+#: Error numbers of file systems that cannot reserve space.
+CANNOT_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 
 #: Signals that are turned into an exception, so that the run can clean up.
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -33,8 +39,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Provide a hidden file to write, which replaces ``path`` if the block ends without an error."""
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    """Provide a hidden file to write, which replaces ``path`` if the block ends without an error.
+
+    No other process or block has the same hidden file.
+    """
+    partial = hidden_file(path)
     try:
         yield partial
         os.replace(partial, path)
@@ -43,36 +52,42 @@ def replace_file(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_rows(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV file that appears only when complete; ``rows`` may be a generator.
+def hidden_file(path: Path) -> Path:
+    """Return a hidden name beside ``path`` that nobody else uses, with the suffix of ``path``."""
+    return path.with_name(f".{path.stem[:40]}.{uuid4().hex[:12]}{PARTIAL}{path.suffix}")
 
-    Spreadsheets execute a text that begins with ``=``, ``+``, ``-`` or ``@``, so that such a text gets an apostrophe in
-    front; numbers stay as they are. :func:`read_rows` removes the apostrophe.
+
+def reserve_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Create an NPY file whose space on the disk is reserved, and map it into memory for writing.
+
+    Without the reservation the file is sparse, and a full disk kills the process at a later write.
+
+    Raises:
+        OSError: the disk has too little space; no file is left.
     """
-    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerows([_guarded(cell) for cell in row] for row in chain([header], rows))
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file of :func:`write_rows` as one dictionary per row, with the texts as they were before writing."""
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [[_unguarded(cell) for cell in row] for row in csv.reader(file)]
-    return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def _guarded(cell: Cell) -> Cell | str:
-    if not isinstance(cell, str) or not cell.startswith(GUARDED):
-        return cell
+    pixels: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}" if cell.lstrip("'").startswith(FORMULA) else cell
-    return cell
+        reserve(path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return pixels
 
 
-def _unguarded(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
+def reserve(path: Path) -> None:
+    """Reserve the space of a sparse file on the disk, where the system and the file system can.
+
+    Raises:
+        OSError: the disk has too little space.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in CANNOT_RESERVE:
+                raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @contextmanager
@@ -94,36 +109,93 @@ def results(output: str | None, parent: str, settings: str) -> Iterator[tuple[Pa
         InputError: the folder exists or cannot be made, or another process is making it.
         Stopped: the process received a signal.
     """
-    target = Path(output) if output else _unfinished(Path(parent), settings)
-    refusal = f"output must be a new folder, and {target}"
-    if target.exists() or target.is_symlink():
-        raise InputError(f"{refusal} exists.")
-    hidden = target.with_name(f".{target.name}{PARTIAL}")
-    # Parent folders that are made for this result, the innermost last.
-    made = [place for place in reversed(target.parents) if not place.exists()]
-    try:
-        hidden.mkdir(parents=True, exist_ok=True)
-        held = FileLock(hidden / LOCK).acquire(blocking=False)
-    except Timeout:
-        raise InputError(f"{refusal} is just being made by another process.") from None
-    except OSError as error:
-        _remove(made)
-        raise InputError(f"output must be a folder that can be made, and {target} cannot: {error.strerror}.") from None
+    hidden, target, made, held = _claim(Path(output)) if output else _claim_dated(Path(parent), settings)
     with held:
         try:
             _keep_only_the_same(hidden, settings)
-            with _signals_raise(target):
+            with _signals_raise(target), told_if_removed(hidden):
                 yield hidden, target
                 (hidden / LOCK).unlink(missing_ok=True)
                 os.rename(hidden, target)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) and target.exists():
-                raise InputError(f"{refusal} has come into being meanwhile; the results are in {hidden}.") from None
+                raise InputError(
+                    f"output must be a new folder, and {target} has come into being meanwhile; the results are in "
+                    f"{hidden}."
+                ) from None
             _tidy(hidden, made)
             raise
         except BaseException:
             _tidy(hidden, made)
             raise
+
+
+def _claim(target: Path) -> tuple[Path, Path, list[Path], Any]:
+    """Make and lock the hidden folder of a result.
+
+    Returns:
+        The hidden folder, the target, the parent folders that were made, the innermost last, and the lock.
+
+    Raises:
+        InputError: see :func:`results`.
+    """
+    refusal = f"output must be a new folder, and {target}"
+    if target.exists() or target.is_symlink():
+        raise InputError(f"{refusal} exists.")
+    if not _is_utf8(target):
+        raise InputError(f"output must be a name in UTF-8, which the writers of some files need, got {target}.")
+    hidden = target.with_name(f".{target.name}{PARTIAL}")
+    made = [place for place in reversed(target.parents) if not place.exists()]
+    try:
+        hidden.mkdir(parents=True, exist_ok=True)
+        return hidden, target, made, FileLock(hidden / LOCK).acquire(blocking=False)
+    except Timeout:
+        raise InputError(f"{refusal} is just being made by another process.") from None
+    except OSError as error:
+        _remove(made)
+        raise InputError(f"output must be a folder that can be made, and {target} cannot: {error.strerror}.") from None
+
+
+def _claim_dated(parent: Path, settings: str) -> tuple[Path, Path, list[Path], Any]:
+    """Lock the hidden folder of an unfinished run with the same settings, or of a new ``<date>_<time>``."""
+    for said in sorted(parent.glob(f".*{PARTIAL}/settings.yaml")):
+        lock = FileLock(said.parent / LOCK)
+        with suppress(OSError, Timeout):
+            held = lock.acquire(blocking=False)
+            if said.read_text(encoding="utf-8") == settings:
+                return said.parent, parent / said.parent.name[1 : -len(PARTIAL)], [], held
+        lock.release()
+    made = [place for place in (*reversed(parent.parents), parent) if not place.exists()]
+    for target in _dated(parent):
+        hidden = target.with_name(f".{target.name}{PARTIAL}")
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            hidden.mkdir()
+            if not target.exists():
+                return hidden, target, made, FileLock(hidden / LOCK).acquire(blocking=False)
+            hidden.rmdir()
+        except (FileExistsError, Timeout):
+            if not parent.is_dir():
+                raise InputError(f"results go into the folder {parent}, and it is a file.") from None
+        except OSError as error:
+            _remove(made)
+            raise InputError(f"results go into the folder {parent}, which cannot be used: {error.strerror}.") from None
+    raise AssertionError("the names do not end")
+
+
+@contextmanager
+def told_if_removed(folder: Path) -> Iterator[None]:
+    """Tell in one sentence that the folder of a run was removed before the run ended.
+
+    Raises:
+        InputError: a file could not be written or read, and the folder is gone.
+    """
+    try:
+        yield
+    except (OSError, InputError) as error:
+        if folder.is_dir():
+            raise
+        raise InputError(f"{folder} was removed while results were written into it.") from error
 
 
 @contextmanager
@@ -144,13 +216,11 @@ def part(folder: Path, name: str) -> Iterator[Path | None]:
         raise
 
 
-def _unfinished(parent: Path, settings: str) -> Path:
-    """Return the unfinished ``<date>_<time>`` folder of a run with the same settings, or a new folder name."""
-    for said in sorted(parent.glob(f".*{PARTIAL}/settings.yaml")):
-        with suppress(OSError, Timeout), FileLock(said.parent / LOCK).acquire(blocking=False):
-            if said.read_text(encoding="utf-8") == settings:
-                return parent / said.parent.name[1 : -len(PARTIAL)]
-    return parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+def _dated(parent: Path) -> Iterator[Path]:
+    """Yield ``parent/<date>_<time>``, and the same with a number for processes that start in the same second."""
+    for number in count(1):
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        yield parent / (stamp if number == 1 else f"{stamp}-{number}")
 
 
 def _tidy(hidden: Path, made: list[Path]) -> None:
@@ -204,21 +274,64 @@ def new_folder(output: str | None, parent: str) -> Path:
     Raises:
         InputError: the folder exists or cannot be made.
     """
-    folder = Path(output) if output else Path(parent) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise InputError(f"output must be a new folder, and {folder} exists.") from None
-    except OSError as error:
-        raise InputError(f"output must be a folder that can be made, and {folder} cannot: {error.strerror}.") from None
-    return folder
+    for folder in [Path(output)] if output else _dated(Path(parent)):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if output or not folder.parent.is_dir():
+                raise InputError(f"output must be a new folder, and {folder} exists.") from None
+            continue
+        except OSError as error:
+            raise InputError(
+                f"output must be a folder that can be made, and {folder} cannot: {error.strerror}."
+            ) from None
+        return folder
+    raise AssertionError("the names do not end")
 
 
 def number_duplicates(names: Sequence[str]) -> list[str]:
-    """Append a number to each name that has occurred before."""
-    seen: dict[str, int] = {}
-    answer = []
+    """Give each name a name of its own, by a number at the end of those that occurred before.
+
+    Two names also count as equal if a file system may not tell them apart: by case, or by the form of their accents.
+    """
+    taken = {_alike(name) for name in names}
+    answer: list[str] = []
+    given: set[str] = set()
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        answer.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        free = name
+        number = count(2)
+        while _alike(free) in given or (free != name and _alike(free) in taken):
+            free = f"{name}-{next(number)}"
+        given.add(_alike(free))
+        answer.append(free)
     return answer
+
+
+def name_results(names: Sequence[str]) -> list[str]:
+    """Turn the names of images into names of their result folders, which differ from each other and from our files.
+
+    The names depend only on the list, so that a run that continues another one finds its parts.
+    """
+    safe = [_safe(name) for name in names]
+    # Our own files come first, and so keep their names.
+    return number_duplicates([*RESERVED, *safe])[len(RESERVED) :]
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _safe(name: str) -> str:
+    """Replace what cannot be the name of a visible folder, and cut a long name."""
+    name = os.fsencode(name).decode("utf-8", "replace")
+    name = name.removesuffix(FRAMES) + "_frames" if name.endswith(FRAMES) else name
+    name = "_" * (len(name) - len(name.lstrip("."))) + name.lstrip(".")
+    return name.encode()[:LONGEST].decode("utf-8", "ignore") or "_"
+
+
+def _alike(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

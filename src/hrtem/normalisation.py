@@ -14,6 +14,8 @@ POINTS = 6
 #: Smallest local variance, relative to the variance of the whole image, so that an empty corner is not amplified to
 #: pure noise.
 FLOOR = 1e-4
+#: Share of valid pixels in a neighbourhood, weighted by distance, below which it has no local contrast.
+REMOTE = 1e-4
 
 
 class LocalContrast:
@@ -52,9 +54,12 @@ class LocalContrast:
         variance = _average(images.square().mean(dim=1, keepdim=True), rows, columns) - mean.square()
         return (images - mean) * variance.clamp_min(FLOOR).rsqrt()
 
-    def surroundings(self, shape: tuple[int, int], sampling: float) -> LocalMoments:
-        """Start the same normalisation for one image or series of ``shape`` (Y, X) px that arrives piece by piece."""
-        return LocalMoments(shape, self.sigma / sampling)
+    def surroundings(self, shape: tuple[int, int], sampling: float, masked: bool = False) -> LocalMoments:
+        """Start the same normalisation for one image or series of ``shape`` (Y, X) px that arrives piece by piece.
+
+        ``masked`` tells whether some pixels hold no image and have no influence.
+        """
+        return LocalMoments(shape, self.sigma / sampling, masked)
 
 
 class LocalMoments:
@@ -67,33 +72,48 @@ class LocalMoments:
     Args:
         shape: size (Y, X) of the image, px.
         width: standard deviation of the neighbourhood, px.
+        masked: whether some pixels are not valid. Averages then are normalised convolutions: weighted sums over valid
+            pixels, divided by the sum of the weights (H. Knutsson and C.-F. Westin, 1993).
     """
 
-    def __init__(self, shape: tuple[int, int], width: float) -> None:
+    def __init__(self, shape: tuple[int, int], width: float, masked: bool = False) -> None:
         self.axes = [_axis(size, width, torch.device("cpu"), torch.float32) for size in shape]
         size = len(self.axes[0][0]), len(self.axes[1][0])
         self.first, self.second = torch.zeros(size), torch.zeros(size)
+        #: Sum of the weights at each point; None if all pixels of all pieces are valid.
+        self.mass: Tensor | None = torch.zeros(size) if masked else None
         self.sums = torch.zeros(3, dtype=torch.float64)
 
-    def add(self, images: Tensor, top: int, left: int) -> None:
+    def add(self, images: Tensor, top: int, left: int, valid: Tensor | None = None) -> None:
         """Add a piece.
 
         Args:
             images: ``(F, h, w)``; a mean near 0 and a standard deviation near 1 over all pieces minimise rounding
                 errors.
             top, left: position of the first pixel of the piece.
+            valid: bool ``(h, w)``, pixels that are averaged; required for a masked image, None for other images.
         """
+        number = images.numel()
+        if valid is not None:
+            number = len(images) * int(valid.sum())
+            images = images * valid
         cuts = [_reached(axis[0], start, size) for axis, start, size in zip(
             self.axes, (top, left), images.shape[-2:], strict=True
         )]  # fmt: skip
         (rows, weights_y), (columns, weights_x) = cuts
         for known, values in ((self.first, images.mean(dim=0)), (self.second, images.square().mean(dim=0))):
             known[rows, columns] += weights_y @ values @ weights_x.T
+        if self.mass is not None:
+            assert valid is not None
+            self.mass[rows, columns] += weights_y @ valid.to(images.dtype) @ weights_x.T
         exact = images.double()
-        self.sums += torch.stack([torch.tensor(float(exact.numel())).double(), exact.sum(), exact.square().sum()])
+        self.sums += torch.stack([torch.tensor(float(number)).double(), exact.sum(), exact.square().sum()])
 
     def normalise(self, images: Tensor, top: int, left: int) -> Tensor:
-        """Normalise a piece ``(F, h, w)`` with its first pixel at (top, left), after all pieces have been added."""
+        """Normalise a piece ``(F, h, w)`` with its first pixel at (top, left), after all pieces have been added.
+
+        Pixels that are far from all valid pixels become 0.
+        """
         number, total, squares = self.sums.tolist()
         offset = total / number
         spread2 = max(0.0, squares - number * offset**2) / max(1.0, number - 1.0) or 1.0
@@ -103,11 +123,14 @@ class LocalMoments:
         mass = [axis[0].sum(dim=1) for axis in self.axes]
         (rows, y), (columns, x) = (_reached(cut.T, 0, len(cut)) for cut in cuts)
         y, x = y.T, x.T
-        share = torch.outer(y @ mass[0][rows], x @ mass[1][columns])
+        share = whole = torch.outer(y @ mass[0][rows], x @ mass[1][columns])
+        if self.mass is not None:
+            share = (y @ self.mass[rows, columns] @ x.T).clamp_min(REMOTE * whole)
         mean = y @ self.first[rows, columns] @ x.T / share
         variance = y @ self.second[rows, columns] @ x.T / share - mean.square()
         # The floor is relative to the variance of the whole image, which LocalContrast divides out beforehand.
-        return (images - mean) * variance.clamp_min(FLOOR * spread2).rsqrt()
+        contrast = (images - mean) * variance.clamp_min(FLOOR * spread2).rsqrt()
+        return contrast if self.mass is None else torch.where(share > REMOTE * whole, contrast, 0.0)
 
 
 def is_blank(images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 import hrtem
+from hrtem.folders import replace_file
 
 #: Python packages whose versions affect results.
 DECISIVE = ("torch", "pytorch-lightning", "abtem", "ase", "numpy", "scipy", "monai")
@@ -61,5 +62,16 @@ def record(config: DictConfig | None, folder: Path, **facts: Any) -> None:
     """Write the provenance and, if ``config`` is not None, the resolved configuration into a run folder."""
     if config is not None:
         resolved = OmegaConf.to_container(config, resolve=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
-    (folder / "provenance.json").write_text(json.dumps(provenance() | facts, indent=2) + "\n")
+        with replace_file(folder / "config.yaml") as partial:
+            partial.write_text(yaml.safe_dump(resolved, sort_keys=False))
+    with replace_file(folder / "provenance.json") as partial:
+        partial.write_text(json.dumps(provenance() | facts, indent=2) + "\n")
+
+
+def continued(folder: Path) -> str | None:
+    """Path of the checkpoint from which the run in ``folder`` was continued; None if it began anew."""
+    try:
+        facts = json.loads((folder / "provenance.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return facts.get("continues") if isinstance(facts, dict) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,25 @@ def parse_choice(name: str, value: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise InputError(f"{name} must be one of {', '.join(choices)}, got {value}.")
     return value
+
+
+def parse_folder(name: str, value: Any) -> Path:
+    """Read a setting that is the path of a folder, which need not exist.
+
+    Raises:
+        InputError: the value is not a text.
+    """
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise InputError(f"{name} must be a folder, got {value}.")
+    return Path(value)
+
+
+def parse_list(name: str, value: Any) -> list[Any]:
+    """Read a setting that is a list.
+
+    Raises:
+        InputError: the value is not a list.
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InputError(f"{name} must be a list, got {value}.")
+    return list(value)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -26,15 +25,6 @@ log = logging.getLogger(__name__)
 
 #: Words that choose how jobs are started; they do not change a trial.
 MACHINERY = ("sweep", "launcher")
-
-
-# The recipe `sweep=search` contains the other arguments, with comments.
-ConfigStore.instance().store(
-    group="hydra/sweeper",
-    name="hrtem_search",
-    node={"_target_": "hydra_plugins.hrtem_search.SearchSweeper"},
-    provider="hrtem",
-)
 
 
 class SearchSweeper(Sweeper):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from conftest import TINY
 from hydra.utils import instantiate
 
 from hrtem.errors import InputError
-from hrtem.inference import weights
+from hrtem.inference import trust, weights
 from hrtem.inference.network import ColumnNetwork
 
 
@@ -78,6 +77,31 @@ def test_a_model_that_cannot_be_changed_stays(folder, monkeypatch):
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_kill_while_values_change_leaves_a_model(folder, monkeypatch, step):
+    """After the checksums of old and new, after the weights, and after the last checksums."""
+    done = []
+    replace = weights.os.replace
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*paths):
+        replace(*paths)
+        done.append(paths)
+        if len(done) == step:
+            raise Killed
+
+    monkeypatch.setattr(weights.os, "replace", killed)
+    with pytest.raises(Killed):
+        weights.change(folder, {"presence": torch.ones(6, dtype=torch.float64)})
+    monkeypatch.undo()
+    changed = bool((weights.read(folder)[1]["presence"] == 1.0).all())
+    assert changed is (step > 1)
+    weights.change(folder, {"presence": torch.ones(6, dtype=torch.float64)})
+    assert len((folder / "SHA256SUMS").read_text().splitlines()) == 2
+
+
 def test_the_folder_holds_what_it_says(folder):
     assert sorted(path.name for path in folder.iterdir()) == [
         "SHA256SUMS",
@@ -86,7 +110,11 @@ def test_the_folder_holds_what_it_says(folder):
         "model.safetensors",
     ]
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
-    assert os.access(folder, os.R_OK | os.X_OK)
+    # As open to other users as the process makes its files.
+    plain = folder.parent / "plain"
+    plain.write_text("")
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {plain.stat().st_mode & 0o777}
+    assert folder.stat().st_mode & 0o044
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
@@ -143,7 +171,7 @@ def test_a_strangers_settings_make_nothing_foreign(folder, stage, target):
         else:
             said["task"][stage]["_target_"] = target
         resealed(folder, json.dumps(said))
-        with pytest.raises(InputError, match=f"{stage}._target_"):
+        with pytest.raises(InputError, match=rf"{stage}\.(inner\.)?_target_"):
             ColumnNetwork.load(folder)
 
 
@@ -155,7 +183,7 @@ def test_a_strangers_settings_make_nothing_foreign(folder, stage, target):
         ('{"format": 1, "task": []}', "settings"),
         ('{"format": 2, "task": {}}', "format 2"),
         ('{"format": 1, "task": {}}', "do not fit"),
-        ('{"format": 1, "task": {"net": {"_target_": "os.system"}}}', "no package"),
+        ('{"format": 1, "task": {"net": {"_target_": "os.system"}}}', "no class"),
         ('{"format": 1, "task": {"optics": {"dose": "${oc.env:HOME}"}}}', "plain value"),
         ("[" * 100_000, "cannot be read"),
     ],
@@ -191,7 +219,18 @@ def test_every_recipe_can_be_exported(configuration):
         ["target=gaussian", "loss=focal", "noise=none"], ["experiment=madsen2018_graphene"],
     ):  # fmt: skip
         task = instantiate(configuration(*TINY, *words).task)
-        weights.check(task.settings, "any")
+        trust.admit(task.settings, "any")
+
+
+def test_a_folder_that_appears_during_an_export_is_kept(task, tmp_path, monkeypatch):
+    def written(*_):
+        (tmp_path / "two").mkdir()
+        (tmp_path / "two" / "of another process").touch()
+
+    monkeypatch.setattr(weights, "_sum", written)
+    with pytest.raises(InputError, match="two exists"):
+        weights.write(tmp_path / "two", dict(task.settings), task.state_dict(), "")
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
 
 
 def test_a_folder_is_never_overwritten(task, folder):

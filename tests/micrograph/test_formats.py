@@ -11,6 +11,7 @@ import pytest
 import recorded
 import rsciio.digitalmicrograph
 import rsciio.emd
+import rsciio.hspy
 import rsciio.tia
 import tifffile
 import zarr
@@ -69,6 +70,61 @@ def test_mrc_types(tmp_path: Path, images: np.ndarray, dtype: str) -> None:
     assert read(tmp_path / "a.mrc").sampling == pytest.approx(0.2)
 
 
+def rewritten(path: Path, *changes: tuple[int, bytes]) -> None:
+    """Overwrite bytes of a file from some places onwards."""
+    content = bytearray(path.read_bytes())
+    for place, new in changes:
+        content[place : place + len(new)] = new
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("changes", [[(208, bytes(8))], [(208, bytes(4))], [(212, bytes(4))], [(212, b"\x11\x11")]])
+def test_mrc_with_an_old_or_a_wrong_stamp(tmp_path: Path, images: np.ndarray, order: str, changes: list) -> None:
+    path = tmp_path / "a.mrc"
+    with mrcfile.new(path) as file:
+        file.set_data(images.astype(order + "f4"))
+        file.voxel_size = 0.2
+    rewritten(path, *changes)
+    np.testing.assert_array_equal(read(path).images, images)
+    assert read(path).sampling == pytest.approx(0.2)
+
+
+def test_unsigned_bytes_of_old_mrc(tmp_path: Path, images: np.ndarray) -> None:
+    path = tmp_path / "a.mrc"
+    mrcfile.write(path, images.astype(np.uint8).view(np.int8), voxel_size=0.2)
+    rewritten(path, (76, np.array([50, 199], "<f4").tobytes()), (208, bytes(8)))
+    np.testing.assert_array_equal(read(path).images, images)
+
+
+@pytest.mark.parametrize("columns", [32, 31])
+def test_packed_mrc(tmp_path: Path, images: np.ndarray, columns: int) -> None:
+    """Two pixels in a byte, the first in the lower half; a row ends with a whole byte."""
+    pixels = images.astype(np.uint8)[..., :columns] % 16
+    path = tmp_path / "a.mrc"
+    mrcfile.write(path, images, voxel_size=0.2)
+    even = np.pad(pixels, ((0, 0), (0, 0), (0, columns % 2)))
+    packed = (even[..., 0::2] | even[..., 1::2] << 4).tobytes()
+    head = path.read_bytes()[:1024]
+    path.write_bytes(head + packed)
+    rewritten(path, (0, np.array([columns, 24, 3, 101], "<i4").tobytes()))
+    np.testing.assert_array_equal(read(path).images, pixels)
+
+
+def test_other_modes_of_mrc(tmp_path: Path, images: np.ndarray) -> None:
+    path = tmp_path / "a.mrc"
+    mrcfile.write(path, images, voxel_size=0.2)
+    head = path.read_bytes()[:1024]
+    for mode, pixels in ((7, images.astype("<i4")), (16, np.stack([images] * 3, axis=-1).astype(np.uint8))):
+        path.write_bytes(head + pixels.tobytes())
+        rewritten(path, (12, bytes([mode])))
+        np.testing.assert_array_equal(read(path).images, images)
+    for mode, problem in ((3, "holds complex numbers"), (99, "has pixels of the MRC mode 99; known are 0, 1, 2, 6")):
+        rewritten(path, (12, bytes([mode])))
+        with pytest.raises(InputError, match=rf"a\.mrc {problem}"):
+            read(path)
+
+
 def test_unsigned_bytes_of_imod(tmp_path: Path, images: np.ndarray) -> None:
     path = tmp_path / "a.mrc"
     mrcfile.write(path, images.astype(np.uint8).view(np.int8), voxel_size=0.2)
@@ -106,18 +162,65 @@ def test_defocus_of_velox(tmp_path: Path, images: np.ndarray) -> None:
     assert read(path).acquisition.defocus == pytest.approx((40.0, 80.0, 120.0))  # underfocus counts negative there
 
 
-@pytest.mark.parametrize(("unit", "scale"), [("nm", 0.1), ("n_m", 0.1), ("µm", 1e-4), ("Å", 1.0), ("pm", 100.0)])
+@pytest.mark.parametrize(
+    ("unit", "scale"),
+    [
+        ("nm", 0.1),
+        ("n_m", 0.1),
+        ("µm", 1e-4),
+        ("ƒÊm", 1e-4),
+        ("Âµm", 1e-4),
+        ("Å", 1.0),
+        ("Ã…", 1.0),
+        ("nm/px", 0.1),
+        ("pm", 100.0),
+    ],
+)
 def test_units_of_digital_micrograph(tmp_path: Path, images: np.ndarray, unit: str, scale: float) -> None:
     recorded.digital_micrograph(tmp_path / "a.dm3", images[:1], 0.138, unit, scale)
     assert read(tmp_path / "a.dm3").sampling == pytest.approx(0.138, rel=1e-5)
 
 
-@pytest.mark.parametrize("unit", ["1/nm", "s", "furlong"])
+def test_a_unit_of_single_bytes(tmp_path: Path, images: np.ndarray) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = images[0]
+        file["image"].attrs.update({"pixel_size": 2e-5, "units": b"\xb5m"})
+    assert read(tmp_path / "a.h5").sampling == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("unit", ["s", "furlong"])
 def test_what_is_no_length_is_refused(tmp_path: Path, images: np.ndarray, unit: str) -> None:
     recorded.digital_micrograph(tmp_path / "a.dm4", images[:1], 0.138, unit)
     with pytest.raises(InputError, match=rf"a\.dm4 is calibrated in '{unit}', which is no length; give sampling="):
         read(tmp_path / "a.dm4")
     assert read(tmp_path / "a.dm4", sampling=0.2).sampling == 0.2
+
+
+@pytest.mark.parametrize("sampling", [None, 0.2])
+@pytest.mark.parametrize("unit", ["1/nm", "1 / Å", "nm^-1", "Å⁻¹", "[1/n_m]", "mrad", "µrad", "m^-1"])
+def test_diffraction_patterns(tmp_path: Path, images: np.ndarray, unit: str, sampling: float | None) -> None:
+    recorded.digital_micrograph(tmp_path / "a.dm4", images[:1], 0.138, unit)
+    with pytest.raises(InputError, match=r"a\.dm4 holds a diffraction pattern \(an axis is in '.*'\), and an image is"):
+        read(tmp_path / "a.dm4", sampling=sampling)
+
+
+def test_diffraction_patterns_and_spectra_of_tia(tmp_path: Path, images: np.ndarray) -> None:
+    recorded.ser(tmp_path / "a.ser", images, 1e18)
+    with pytest.raises(InputError, match=r"a\.ser holds a diffraction pattern \(of 1e\+08 1/m a pixel\)"):
+        read(tmp_path / "a.ser", sampling=0.2)
+    content = (tmp_path / "a.ser").read_bytes()
+    (tmp_path / "a.ser").write_bytes(content.replace(b"\x22\x41\0\0", b"\x20\x41\0\0", 1))
+    with pytest.raises(InputError, match=r"a\.ser holds spectra"):
+        read(tmp_path / "a.ser")
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_spectrum_images_are_no_movies(tmp_path: Path, images: np.ndarray, place: int) -> None:
+    signal = recorded._signal(images, 0.138)
+    signal["axes"][place]["units"] = "eV"
+    rsciio.hspy.file_writer(str(tmp_path / "a.hspy"), signal)
+    with pytest.raises(InputError, match=r"a\.hspy holds spectra \(an axis is in 'eV'\), and an image is needed"):
+        read(tmp_path / "a.hspy", sampling=0.2)
 
 
 @pytest.mark.parametrize(("names", "transposed"), [("zyx", False), ("xyz", True), (("", "", ""), True)])
@@ -151,10 +254,106 @@ def test_files_of_several_images_name_them(tmp_path: Path, images: np.ndarray) -
     np.savez(tmp_path / "a.npz", first=images[0], second=images[1])
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["first"], file["deep/second"] = images[0], images[1]
-    for name, found in (("a.npz", "first (24, 32), second (24, 32)"), ("a.h5", "deep/second (24, 32), first (24, 32)")):
+    recorded.digital_micrograph(tmp_path / "a.dm4", images[:1], 0.1, more=[images[1], np.arange(40.0)])
+    recorded.velox(tmp_path / "a.emd", images[:1], 0.1, more={"HAADF": images[1:2]})
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(images[0])
+        file.write(images[1, :20])
+    for name, found in {
+        "a.npz": "0 first (24, 32), 1 second (24, 32)",
+        "a.h5": "0 deep/second (24, 32), 1 first (24, 32)",
+        "a.dm4": "0 image (24, 32), 1 image1 (24, 32)",
+        "a.emd": "0 BM-Ceta (1, 24, 32), 1 HAADF (1, 24, 32)",
+        "a.tif": "0 (24, 32), 1 (20, 32)",
+    }.items():
         with pytest.raises(InputError) as error:
             read(tmp_path / name)
-        assert str(error.value) == f"{tmp_path / name} must hold one image or one series, and holds 2 ({found})."
+        said = f"{tmp_path / name} holds 2 images; choose one with item=, its number or name: {found}."
+        assert str(error.value) == said
+    for name, item in {"a.npz": "second", "a.h5": 0, "a.dm4": "image1", "a.emd": "HAADF"}.items():
+        np.testing.assert_array_equal(read(tmp_path / name, item=item).images, images[1:2])
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", item="1").images[0], images[1, :20])
+    with pytest.raises(InputError, match="and item=third is none of them; choose"):
+        read(tmp_path / "a.npz", item="third")
+
+
+def test_profiles_and_fourier_transforms_beside_an_image_do_not_count(tmp_path: Path, images: np.ndarray) -> None:
+    recorded.digital_micrograph(tmp_path / "a.dm4", images[:1], 0.1, more=[np.arange(40.0)])
+    recorded.velox(tmp_path / "a.emd", images[:1], 0.1, more={"FFT": images[:1].astype(np.complex64)})
+    for name in ("a.dm4", "a.emd"):
+        np.testing.assert_array_equal(read(tmp_path / name).images, images[:1])
+
+
+def test_one_image_of_a_stack(tmp_path: Path, images: np.ndarray) -> None:
+    recorded.velox(tmp_path / "a.emd", images, 0.1)
+    one = read(tmp_path / "a.emd", frame=1)
+    np.testing.assert_array_equal(one.images, images[1:2])
+    assert one.acquisition.defocus == pytest.approx((80.0,))
+    for frame in (3, -1, "first", True):
+        with pytest.raises(InputError, match=f"frame must be a number from 0 to 2 for .*a.emd, got {frame}"):
+            read(tmp_path / "a.emd", frame=frame)
+
+
+@pytest.mark.parametrize("name", ["14.54.11 CCD Acquire", "a[1]*?", "é (2)"])
+def test_the_series_of_an_emi_file_is_found_by_any_name(tmp_path: Path, images: np.ndarray, name: str) -> None:
+    recorded.emi(tmp_path / f"{name}.emi", images[:1], 0.1)
+    np.testing.assert_array_equal(read(tmp_path / f"{name}.emi").images, images[:1])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"compression": "lzw", "predictor": True}, {"compression": "zstd"}, {"bigtiff": True, "byteorder": ">"},
+     {"compression": "lzw", "tile": (16, 16)}],
+)  # fmt: skip
+def test_tiff_is_read_however_it_is_stored(tmp_path: Path, images: np.ndarray, options: dict) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", images.astype(np.uint16), photometric="minisblack", **options)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif").images, images)
+
+
+def test_jpeg_in_tiff(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(32, dtype=np.uint8) * 4, (24, 1))
+    tifffile.imwrite(tmp_path / "a.tif", ramp, compression="jpeg", compressionargs={"level": 100})
+    np.testing.assert_allclose(read(tmp_path / "a.tif").images[0], ramp, atol=3)
+
+
+def test_a_compression_that_cannot_be_undone_is_named(tmp_path: Path, images: np.ndarray) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, images[0], compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["Compression"].overwrite(34661)
+    with pytest.raises(InputError, match=r"a\.tif is compressed with JBIG, which cannot be read here; store it unc"):
+        read(path)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("image", data=images[0], chunks=(24, 32), compression="lzf")
+    content = (tmp_path / "a.h5").read_bytes()
+    assert content.count(b"\x00\x7d") == 1
+    (tmp_path / "a.h5").write_bytes(content.replace(b"\x00\x7d", b"\x08\x7d"))
+    with pytest.raises(InputError, match=r"a\.h5 is compressed with the HDF5 filter 32008 \(lzf\), which is not inst"):
+        read(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sampling"),
+    [({"X": 0.02, "XUnit": "nm", "Y": 0.02, "YUnit": "nm"}, 0.2), ({"X": 0.2, "XUnit": "Å"}, 0.2),
+     ({"X": 2e-5, "Y": 2e-5}, 0.2), ({"X": 1, "XUnit": "pixel", "Y": 1, "YUnit": "pixel"}, None), ({}, None)],
+)  # fmt: skip
+def test_pixel_sizes_of_ome(tmp_path: Path, images: np.ndarray, sizes: dict, sampling: float | None) -> None:
+    metadata = {"axes": "YX"} | {f"PhysicalSize{name}": value for name, value in sizes.items()}
+    tifffile.imwrite(tmp_path / "a.ome.tif", images[0], metadata=metadata)
+    assert read(tmp_path / "a.ome.tif").sampling == (None if sampling is None else pytest.approx(sampling))
+
+
+def test_tiff_whose_numbers_mean_other_greys(tmp_path: Path, images: np.ndarray) -> None:
+    numbers = images[0].astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", numbers, photometric="miniswhite")
+    np.testing.assert_array_equal(read(tmp_path / "a.tif").images[0], 255 - images[0])
+    table = np.stack([np.arange(256)[::-1] * 257] * 3).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "b.tif", numbers, photometric="palette", colormap=table)
+    np.testing.assert_array_equal(read(tmp_path / "b.tif").images[0], 257 * (255 - images[0]))
+    table[0] = 0
+    tifffile.imwrite(tmp_path / "c.tif", numbers, photometric="palette", colormap=table)
+    with pytest.raises(InputError, match=r"c\.tif is a colour picture"):
+        read(tmp_path / "c.tif")
 
 
 def test_channels_are_no_series(tmp_path: Path, images: np.ndarray) -> None:
@@ -165,6 +364,14 @@ def test_channels_are_no_series(tmp_path: Path, images: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "b.tif", images, imagej=True, metadata={"axes": "CYX", "mode": "composite"})
     with pytest.raises(InputError, match="3 channels"):
         read(tmp_path / "b.tif")
+
+
+def test_an_emi_file_of_any_name_finds_its_images(tmp_path: Path, images: np.ndarray) -> None:
+    path = tmp_path / "Si [110] a-b.emi"
+    recorded.emi(path, images, 0.138)
+    np.testing.assert_array_equal(read(path).images, images)
+    path.write_bytes(path.read_bytes().replace(b"</Root>", b"<Root>"))
+    np.testing.assert_array_equal(read(tmp_path / "Si [110] a-b_1.ser").images, images)
 
 
 def test_an_emi_file_needs_its_images(tmp_path: Path, images: np.ndarray) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from hrtem.errors import InputError
-from hrtem.micrograph import await_files, open_movies
+from hrtem.errors import Failures, InputError
+from hrtem.micrograph import Region, await_files, open_movies
 
 
 def picture(seed, shape=(40, 30)):
@@ -49,6 +49,23 @@ def test_a_folder_of_frames_is_one_movie_in_the_order_of_numbers(tmp_path):
     (same,) = open_movies([str(path) for path in movie.sources], sampling=0.2)
     assert same.sources == movie.sources
     assert [one.images.shape for one in movie[1:]] == [(1, 40, 30)] * 2
+
+
+def test_a_damaged_file_that_a_pattern_matches_keeps_its_place(tmp_path):
+    for number in range(3):
+        save(tmp_path / f"frame{number}.tif", number)
+    (tmp_path / "frame1.tif").write_bytes(b"no image")
+    failures = Failures()
+    (movie,) = open_movies(str(tmp_path / "*.tif"), sampling=0.2, failures=failures)
+    assert ([path.stem for path in movie.sources], list(movie.errors)) == (["frame0", "frame1", "frame2"], [1])
+    assert len(failures.sentences) == 1
+
+
+@pytest.mark.parametrize("given", [{"mask": np.ones((9, 9))}, {"crop": [0, 0, 31, 20]}])
+def test_a_region_that_does_not_fit_is_told_before_a_pixel_is_read(tmp_path, given):
+    np.save(tmp_path / "film.npy", np.zeros((3, 40, 30)))
+    with pytest.raises(InputError, match=r"30 x 40 px of .*film\.npy"):
+        open_movies(tmp_path / "film.npy", 0.2, Region.parse(**given))
 
 
 def test_stacks_in_a_list_are_movies_each(tmp_path):

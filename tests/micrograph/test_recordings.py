@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import recorded
 from omegaconf import OmegaConf
 
 from hrtem.errors import InputError
-from hrtem.micrograph import open_recordings
+from hrtem.micrograph import open_recordings, recordings
+from hrtem.micrograph.stack import Stack, stack_array
 
 
 @pytest.fixture
@@ -108,6 +110,62 @@ def test_a_folder_is_its_files(tmp_path: Path, images: np.ndarray) -> None:
     (series,) = open_recordings(folder, focal=3, sampling=0.2, register=False)
     assert series.name == "day 1"
     np.testing.assert_array_equal(series[0].images, images[[2, 1, 0]])
+
+
+def test_a_pattern_is_the_files_that_match(tmp_path: Path, images: np.ndarray, monkeypatch) -> None:
+    saved(tmp_path, images, "a10.npy", "a9.npy", "\u00b21.npy")
+    (tmp_path / "a.txt").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    assert [one.name for one in open_recordings("a*", focal=1)] == ["a9", "a10"]
+    assert [one.name for one in open_recordings(["\u00b2*.npy", "a9.npy"], focal=1)] == ["\u00b21", "a9"]
+    for named in ("*.npy", ["*.npy"], [["*.npy"]], [[str(tmp_path)]], str(tmp_path), [["a*.npy", "\u00b21.npy"]]):
+        (series,) = open_recordings(named, focal=3, sampling=0.2, register=False)
+        np.testing.assert_array_equal(series[0].images, images[[1, 0, 2]])
+    np.save("a[9].npy", images[0])
+    assert [one.name for one in open_recordings("a[9].npy", focal=1)] == ["a[9]"]
+    assert "is a pattern that no image matches" in sentence("b*.npy")
+
+
+def test_one_image_of_each_stack(tmp_path: Path, images: np.ndarray) -> None:
+    np.save(tmp_path / "stack.npy", images)
+    (one,) = open_recordings(tmp_path / "stack.npy", 1, sampling=0.2, frame=2)
+    assert (len(one), one.name) == (1, "stack-00002")
+    np.testing.assert_array_equal(one[0].images, images[2:])
+    (series,) = open_recordings([[tmp_path / "stack.npy"] * 2], 2, sampling=0.2, register=False, frame=1)
+    np.testing.assert_array_equal(series[0].images, images[[1, 1]])
+    told = sentence(tmp_path / "stack.npy", 2)
+    assert "frame=NUMBER" in told
+    assert "hrtem movie" in told
+
+
+def test_looking_at_two_thousand_files_keeps_none(tmp_path: Path, images: np.ndarray, monkeypatch) -> None:
+    """Neither an image in memory nor a stack that is open."""
+    live = 0
+    made = Stack.__init__
+
+    def counted(self, *arguments, **words):
+        nonlocal live
+        made(self, *arguments, **words)
+        live += 1
+        weakref.finalize(self, gone)
+
+    def gone() -> None:
+        nonlocal live
+        live -= 1
+
+    def opened(path: Path, item: object = None, frame: object = None) -> Stack:
+        pixels = images if path.stem.endswith("0") else images[0]
+        return stack_array(pixels.copy(), [], close=lambda: closed.append(path))
+
+    closed: list[Path] = []
+    monkeypatch.setattr(Stack, "__init__", counted)
+    monkeypatch.setattr(recordings, "open_file", opened)
+    given = open_recordings([f"{number}.npy" for number in range(2000)], focal=1, sampling=0.2)
+    closed.clear()
+    for one in given:
+        one.look()
+        assert live <= 1
+    assert len(closed) == 2000
 
 
 def sentence(images: object, focal: int = 1, **words: object) -> str:

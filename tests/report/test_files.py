@@ -17,7 +17,7 @@ from imageio.v3 import imread
 from pyarrow import parquet
 from rsciio import hspy
 
-from hrtem import folders, report
+from hrtem import csv_files, report
 from hrtem.calibration.measurement import Reliability
 from hrtem.columns import Columns
 from hrtem.matching import Score
@@ -229,7 +229,7 @@ def test_any_class_name_is_read_back_from_every_file(tmp_path):
     report.write_files([frame(columns=found, maps=maps)], tmp_path, "odd")
     raw = [row[6] for row in rows_of(tmp_path / "atoms.csv")[1:]]
     assert not any(text.startswith(("=", "+", "-", "@")) for text in raw)
-    assert [row["class"] for row in folders.read_rows(tmp_path / "atoms.csv")] == list(NAMES)
+    assert [row["class"] for row in csv_files.read_rows(tmp_path / "atoms.csv")] == list(NAMES)
     assert parquet.read_table(tmp_path / "atoms.parquet")["class"].to_pylist() == list(NAMES)
     spaced = [name.replace(" ", "_") for name in NAMES]
     for classes in (

@@ -97,6 +97,17 @@ def test_a_grid_leaves_one_folder_a_job(tmp_path, start):
         assert yaml.safe_load((folder / job / "config.yaml").read_text())["seed"] == int(job)
 
 
+def test_a_grid_outlives_a_job_that_is_refused(tmp_path, start):
+    status, stdout, stderr = start("train.py", "-m", *TINY, "data.patch=33,64")
+    assert status == 2
+    (folder,) = tmp_path.glob("runs/graphene-focal1/*")
+    assert runs_in(folder) == ["1"]
+    assert "lacks 1 item" in told(stderr)
+    listed = stdout.partition("Could not be used:")[2]
+    assert "job 0 (data.patch=33): " in listed
+    assert "multiple of 32 px, got 33" in listed
+
+
 def test_a_search_outlives_a_trial_that_is_refused(tmp_path, start):
     """Patches of 33 px are refused, those of 64 px train."""
     status, stdout, stderr = start("train.py", *SEARCH, "data.patch=33,64", "hydra.sweeper.trials=3")

@@ -77,7 +77,7 @@ def test_a_best_checkpoint_that_was_removed_is_forgotten(tmp_path):
 
 
 def test_minutes_must_be_positive(tmp_path):
-    with pytest.raises(InputError, match=r"callbacks\.safeguard\.minutes must be above 0, got 0"):
+    with pytest.raises(InputError, match=r"callbacks\.safeguard\.minutes must be at least .*, got 0"):
         Safeguard(str(tmp_path), minutes=0)
 
 

@@ -210,7 +210,7 @@ def test_comparing_noise_models_and_focal_series_simulates_nothing_again(configu
         (["data.batch_size=0"], ["data.batch_size", "0"]),
         (["data.workers=-1"], ["data.workers", "auto", "-1"]),
         (["data.workers=many"], ["data.workers", "auto", "many"]),
-        (["data.numbers.val=0"], ["data.numbers", "val: 0"]),
+        (["data.numbers.val=0"], ["data.numbers.val", "between 1", "0"]),
         (["wave.scheduler=cloud"], ["wave.scheduler", "tcp://", "cloud"]),
         (["optics.test_doses=[-5]"], ["optics.test_doses", "-5"]),
         (["optics.test_doses=[]"], ["optics.test_doses", "at least one"]),

@@ -11,14 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from conftest import ROOT, TINY, told
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
+from hrtem import folders
 from hrtem.matching import score_files
+from hrtem.training import experiment
 
 
 def train(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -61,6 +66,29 @@ def test_one_run_from_structure_to_model(tmp_path, cache_folder, sample, focal, 
     assert len(provenance["cache_key"]) == 12
     assert "F1" in done.stdout
     assert f"python predict.py checkpoint={folder / 'checkpoints' / 'best.ckpt'}" in done.stdout.replace("\n", "")
+
+
+def test_trainings_of_one_second_have_folders_of_their_own(tmp_path, start, monkeypatch):
+    """Also the jobs of a sweep over two studies; Lightning passes the folder of a job to further processes."""
+    given = []
+
+    def run(config, folder):
+        assert Path(HydraConfig.get().run.dir if HydraConfig.get().mode == RunMode.RUN else folder).resolve() == folder
+        given.append(str(folder.relative_to(tmp_path)))
+        return 0.0
+
+    class Frozen(datetime):
+        @classmethod
+        def now(cls):
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(folders, "datetime", Frozen)
+    for words in ([], ["-m", "sample=graphene,mos2"]):
+        status, _, stderr = start("train.py", *words)
+        assert status == 0, stderr
+    stamp = "runs/graphene-focal1/2026-01-02_03-04-05"
+    assert given == [stamp, f"{stamp}-2/0", f"{stamp}-2/1"]
 
 
 def test_resume_continues(tmp_path, start):

@@ -329,6 +329,43 @@ def test_a_cache_that_is_a_file_is_refused(tmp_path):
     assert files(tmp_path) == ["cache"]
 
 
+def test_lack_of_memory_is_no_damage(tmp_path, monkeypatch):
+    store = cache(tmp_path)
+    fill(store, train=1)
+    before = store.path("train", 0).read_bytes()
+    load = np.load
+
+    def lack(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "load", lack)
+    with pytest.raises(MemoryError):
+        store.load("train", 0)
+    assert store.path("train", 0).read_bytes() == before
+    # A damaged header may describe an array without end.
+    harmed = bytearray(before)
+    harmed[len(before) // 2] ^= 1
+    store.path("train", 0).write_bytes(harmed)
+    monkeypatch.setattr(wavecache.WaveCache, "compute", lambda *_: monkeypatch.setattr(np, "load", load))
+    with pytest.raises(InputError, match="cannot be used"):
+        store.load("train", 0)
+
+
+def test_other_users_may_read_a_record(tmp_path):
+    store = cache(tmp_path)
+    fill(store, train=1)
+    (tmp_path / "plain").write_text("")
+    modes = {path.stat().st_mode for path in (tmp_path / "plain", store.path("train", 0), store.folder / "recipe.yaml")}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("name", ["abtem", "ase", "numpy", "scipy"])
+def test_key_depends_on_the_versions_that_decide_waves(tmp_path, monkeypatch, name):
+    before, version = cache(tmp_path).key, wavecache.version
+    monkeypatch.setattr(wavecache, "version", lambda one: "99.9.0" if one == name else version(one))
+    assert cache(tmp_path).key != before
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
 @pytest.mark.parametrize("function", ["write", "mkdir", "rename"])
 def test_a_full_or_read_only_folder_is_told_and_leaves_nothing(tmp_path, monkeypatch, number, function):

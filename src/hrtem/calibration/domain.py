@@ -140,13 +140,20 @@ class Domain(torch.nn.Module):
         return float(torch.cat([self.tail(features(piece, sampling)) for piece in pieces]).median())
 
 
-def place_windows(shape: tuple[int, int] | torch.Size, side: int) -> list[tuple[int, int]]:
-    """First pixels (top, left) of at most :data:`PIECES` pieces of ``side`` px, spread evenly over an image (Y, X)."""
+def place_windows(shape: tuple[int, int] | torch.Size, side: int, valid: Tensor | None = None) -> list[tuple[int, int]]:
+    """First pixels (top, left) of at most :data:`PIECES` pieces of ``side`` px, spread evenly over an image (Y, X).
+
+    With pixels that are not ``valid``, bool ``(Y, X)``, only the pieces with the largest share of valid pixels count.
+    """
     rows, columns = shape
+    step = side if valid is None else max(1, side // 4)
     grid = [
         (top, left)
-        for top in range(0, max(1, rows - side + 1), side)
-        for left in range(0, max(1, columns - side + 1), side)
+        for top in range(0, max(1, rows - side + 1), step)
+        for left in range(0, max(1, columns - side + 1), step)
     ]
+    if valid is not None:
+        shares = [float(valid[top : top + side, left : left + side].float().mean()) for top, left in grid]
+        grid = [place for place, share in zip(grid, shares, strict=True) if share >= max(shares) - 0.01]
     number = min(len(grid), PIECES)
     return [grid[(index * len(grid)) // number] for index in range(number)]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import hrtem
-from hrtem import commandline, recipes
 from hrtem.errors import InputError
 
 #: Commands and their descriptions; each command is the module of the same name in this package.
@@ -18,10 +17,10 @@ COMMANDS = {
     "find": "find the atoms in images, focal series and movies",
     "train": "simulate, train and test a network",
     "movie": "follow the columns of movies through time",
-    "gallery": "pictures of what training sees and of what models answer",
-    "models": "list the models, export one from a checkpoint, or measure anew what its answers mean",
+    "gallery": "pictures of training images and of answers of models",
+    "models": "list models, export a model from a checkpoint, or repeat its calibration",
     "score": "score a table of atoms against true positions",
-    "compare": "trained runs beside each other: scores against dose, size and speed",
+    "compare": "compare trained runs: scores against dose, size and speed",
     "simulate": "a movie of a particle whose surface diffuses, with its truth",
 }
 #: Words that ask for a description.
@@ -30,7 +29,13 @@ HELP = {"-h", "--help"}
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command in the first word with the other words as its arguments."""
-    commandline.prepare()
+    # Imported here, where a stop by the keyboard has no traceback: the import of Hydra takes half a second.
+    try:
+        from hrtem import commandline
+
+        commandline.prepare()
+    except KeyboardInterrupt:
+        sys.exit(130)
     with commandline.end_in_one_sentence():
         command, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
         if command in {*HELP, "help"}:
@@ -47,6 +52,8 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def describe(command: str) -> str:
     """Describe a command: the docstring of its module, then the words of its recipe if it has a ``RECIPE``."""
+    from hrtem import recipes
+
     module = import_module(f"hrtem.command.{command}")
     recipe = getattr(module, "RECIPE", None)
     return f"{module.__doc__}\n{recipes.help_of(recipe)}" if recipe else str(module.__doc__)

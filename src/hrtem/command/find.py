@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hrtem import api, folders, models, provenance, report
+from hrtem import api, folders, models, provenance, recipes, report
 from hrtem.api import Model
-from hrtem.commandline import log_to, settings
+from hrtem.commandline import log_to, quote, settings
 from hrtem.errors import Failures, InputError
 from hrtem.micrograph import Movie, Recording
 from hrtem.movies import pipeline
@@ -21,13 +22,26 @@ from hrtem.movies.frames import follow
 
 #: Recipe that defines the words of the command.
 RECIPE = "prediction/find"
-#: Words whose values are file names.
-FILES = ("model", "checkpoint", "images", "output")
+#: Words whose values are names, mostly of files.
+FILES = ("model", "checkpoint", "images", "item", "mask", "output")
 
 
 def main(words: Sequence[str]) -> None:
-    """Find atoms as specified by the words of a command line."""
+    """Find atoms as specified by the words of a command line; a word that is no setting names an image."""
+    known = {word.name for word in recipes.described(recipes.CONF / f"{RECIPE}.yaml")}
+    images = [word for word in words if _is_image(word, known)]
+    words = [word for word in words if word not in images]
+    if images and any(word.startswith("images=") for word in words):
+        raise InputError(f"images are named either alone or after images=, got {images[0]} beside images=.")
+    if images:
+        named = ",".join(map(quote, images))
+        words.append(f"images={named}" if len(images) == 1 else f"images=[{named}]")
     run(settings(words, RECIPE, files=FILES))
+
+
+def _is_image(word: str, known: Container[str]) -> bool:
+    key, equals, _ = word.partition("=")
+    return key not in known and (not equals or os.path.lexists(word))
 
 
 def run(words: dict[str, Any]) -> None:
@@ -46,9 +60,8 @@ def run(words: dict[str, Any]) -> None:
     given: Sequence[Recording | Movie]
     failures = Failures(words["on_error"])
     if words["task"] is None:
-        given = images = model.open(
-            words["images"], words["sampling"], words["defocus"], words["register"], failures=failures
-        )
+        chosen_by = ("images", "sampling", "defocus", "register", "mask", "crop", "item", "frame")
+        given = images = model.open(**{name: words[name] for name in chosen_by}, failures=failures)
     elif words["task"] == "dynamics":
         given = movies = pipeline.look_at_movies(model.predictor, words, failures)
     else:
@@ -56,6 +69,8 @@ def run(words: dict[str, Any]) -> None:
     if not given and failures.sentences:
         raise InputError(failures.summary())
     sources = [path for recording in given for path in recording.sources if path.is_file()]
+    if words["mask"] is not None:
+        sources.append(Path(words["mask"]))
     facts = {
         "model_sha256": models.checksum(chosen),
         "images_sha256": {str(path): provenance.sha256(path) for path in sources},
@@ -97,13 +112,13 @@ def find_in_all(
         InputError: no image can be used.
     """
     done = 0
-    for name, recording in zip(folders.number_duplicates([one.name for one in images]), images, strict=True):
+    for name, recording in zip(folders.name_results([one.name for one in images]), images, strict=True):
         before = len(failures.sentences)
         with failures.collect(name), folders.part(place, name) as mine:
             if mine is None:
                 log.info("%s is there already, from an earlier run that was stopped", name)
             elif recording.is_movie:
-                frames = list(movie(model, recording, place / f"{name}.frames", log, failures))
+                frames = list(movie(model, recording, place / f"{name}{folders.FRAMES}", log, failures))
                 if not frames:
                     raise InputError(f"{recording.source} has no frame that can be used.")
                 number = sum(len(frame.columns) for frame in frames)
@@ -117,7 +132,8 @@ def find_in_all(
                 report.write_files(frames, mine, name, settings)
                 log.info("%s (%.4f Å/px): %s", recording.source, frames[0].sampling, found)
             done += 1
-        shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
+        recording.close()
+        shutil.rmtree(place / f"{name}{folders.FRAMES}", ignore_errors=True)
         for sentence in failures.sentences[before:]:
             log.error("%s", sentence)
     if not done:
@@ -131,8 +147,7 @@ def movie(model: Model, recording: Recording, kept: Path, log: Logger, failures:
     on disk as well until the overlays are drawn.
     """
     kept.mkdir(exist_ok=True)
-    shape = (len(recording), *recording.shape)
-    images = np.lib.format.open_memmap(kept / "images.npy", mode="w+", dtype=np.float32, shape=shape)
+    images = folders.reserve_array(kept / "images.npy", np.float32, (len(recording), *recording.shape))
     first = True
     for found in follow(model.predictor, recording, kept, failures=failures):
         if not found.usable:
@@ -142,7 +157,7 @@ def movie(model: Model, recording: Recording, kept: Path, log: Logger, failures:
         for doubt in model.doubts(micrograph) if first else ():
             log.warning("%s", doubt)
         first = False
-        images[found.number] = micrograph.images[0]
+        images[found.number] = micrograph.picture
         yield report.Frame(
             images[found.number], found.columns, found.sampling, in_domain=found.in_domain, number=found.number
         )

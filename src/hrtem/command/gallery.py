@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hrtem import commandline
+from hrtem.command.train import FILES
 from hrtem.errors import InputError
 from hrtem.gallery import atom_counts, contact_sheet, probabilities
 from hrtem.recipes import compose
@@ -33,5 +34,5 @@ def main(words: Sequence[str]) -> None:
         picture, *models = atom_counts.draw(words[1:])
         print(f"The figure is in {picture}, the model in {' and '.join(map(str, models))}")
         return
-    config = compose(*commandline.quote_words(words, keys=("micrograph", "output")), name="gallery")
+    config = compose(*commandline.quote_words(words, keys=(*FILES, "micrograph", "item", "output")), name="gallery")
     print(f"The sheet is in {contact_sheet.draw(config)}")

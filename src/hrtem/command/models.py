@@ -30,7 +30,8 @@ def main(words: list[str]) -> None:
             print("No models come with this package; a path to a model's folder or to a checkpoint works as well.")
         return
     if words[0] == "calibrate":
-        print(f"What its answers mean is written into {recalibration.calibrate(*_calibrated(words[1:]))}.")
+        folder = recalibration.calibrate(*_calibrated(words[1:]))
+        print(f"The calibration of probabilities and uncertainties is in {folder}.")
         return
     notes = [word.removeprefix("notes=") for word in words if word.startswith("notes=")]
     rest = [word for word in words if not word.startswith("notes=")]
@@ -40,7 +41,7 @@ def main(words: list[str]) -> None:
             "hrtem models calibrate MODEL [views=NUMBER]."
         )
     folder = models.export(rest[1], rest[2], notes[0] if notes else None)
-    print(f"The model is in {folder}; its card, {folder / 'card.md'}, wants to be read before others get it.")
+    print(f"The model is in {folder}; its card, {folder / 'card.md'}, should be read before the model is passed on.")
 
 
 def _calibrated(words: list[str]) -> tuple[str, int]:

@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from hrtem import commandline, folders
+from hrtem.command.train import FILES
 from hrtem.movies.simulation.movie import SimulatedMovie, settings_of
 from hrtem.recipes import compose
 
@@ -21,6 +22,7 @@ from hrtem.recipes import compose
 def write_movie(path: Path, frames: Iterator[np.ndarray], number: int, shape: tuple[int, int], sampling: float) -> None:
     """Write frames ``(Y, X)`` one by one into an MRC stack."""
     with mrcfile.new_mmap(path, shape=(number, *shape), mrc_mode=2, overwrite=True) as file:
+        folders.reserve(path)
         for place, frame in enumerate(frames):
             file.data[place] = frame
         file.set_image_stack()
@@ -30,7 +32,7 @@ def write_movie(path: Path, frames: Iterator[np.ndarray], number: int, shape: tu
 
 def main(words: Sequence[str]) -> None:
     """Simulate the movie that the words of a command line specify."""
-    config = compose(*commandline.quote_words(words, keys=("output",)), name="movie")
+    config = compose(*commandline.quote_words(words, keys=(*FILES, "output")), name="movie")
     movie = SimulatedMovie.of(config)
     settings = yaml.safe_dump(settings_of(config), sort_keys=False)
     output = config.output or f"movies/{movie.dynamics.name}-{movie.number}"

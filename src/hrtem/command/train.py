@@ -8,12 +8,22 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
-from hrtem import command, commandline, recipes
+from hrtem import command, commandline, folders, recipes
+from hrtem.errors import InputError, Stopped
 
 #: Recipe that defines the words of the command.
 RECIPE = "train"
+#: Words whose values are file names.
+FILES = ("start", "resume", "data.cache", "sample.structure")
+
+# ${new_folder:PARENT} makes a folder that no other process has. Its name stays in the configuration, which all jobs of
+# a sweep share. A launcher resolves it in a process that imports no more of us than this module.
+OmegaConf.register_new_resolver(
+    "new_folder", lambda parent: str(folders.new_folder(None, parent)), use_cache=True, replace=True
+)
 
 
 def main(words: Sequence[str]) -> None:
@@ -30,18 +40,31 @@ def start() -> None:
     if set(sys.argv[1:]) & command.HELP:
         print(command.describe("train"))
         return
-    sys.argv[1:] = recipes.spell(sys.argv[1:])
+    # Commas separate the values of a sweep.
+    sweep = {"-m", "--multirun"} & set(sys.argv[1:])
+    sys.argv[1:] = commandline.quote_words(recipes.spell(sys.argv[1:]), keys=() if sweep else FILES)
     hydra.main(config_path=str(recipes.CONF), config_name=RECIPE, version_base="1.3")(job)()
 
 
 def job(config: DictConfig) -> float:
-    """Run one experiment and return the monitored metric of its best checkpoint."""
+    """Run one experiment and return the monitored metric of its best checkpoint; in a sweep, raise what ends it."""
     commandline.prepare()  # a launcher may have started this job in another process
+    hydra_config = HydraConfig.get()
     with commandline.end_in_one_sentence():
         # Imported here so that --help does not wait for torch.
         from hrtem.training import experiment
 
-        return experiment.run(config, Path(HydraConfig.get().runtime.output_dir))
+        folder = Path(hydra_config.runtime.output_dir)
+        try:
+            with folders.told_if_removed(folder):
+                return experiment.run(config, folder)
+        except Exception as error:
+            if hydra_config.mode != RunMode.MULTIRUN or isinstance(error, Stopped):
+                raise
+            failure = error
+    # In a sweep the sweeper collects the failures, and the other jobs are done.
+    sentence = commandline.sentence_of(failure)
+    raise failure if sentence is None else InputError(sentence) from failure
 
 
 if __name__ == "__main__":

@@ -111,7 +111,9 @@ def figure(scene: AnsweredView, rebuilt: Solid, true: Solid, name: str) -> Figur
         one.set(xlim=(middle - reach[0], middle + reach[0]), ylim=(level - reach[1], level + reach[1]))
     axis = "".join(map(str, rebuilt.axis))
     lost = f"missed {missed.sum()} columns, invented {invented.sum()}"
-    canvas.suptitle(f"{name}: a simulated particle that it has never seen, near [{axis}]; {lost}", fontsize=11)
+    canvas.suptitle(
+        f"{name}: a simulated particle that it has never seen, near [{axis}]; {lost}", fontsize=11, parse_math=False
+    )
     return canvas
 
 

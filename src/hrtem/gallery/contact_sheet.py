@@ -59,7 +59,9 @@ def contact_sheet(config: DictConfig) -> ContactSheet:
     for name in ("waves", "examples"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise InputError(f"{name} must be a whole number of at least 1, got {config[name]}.")
-    micrograph = read(config.micrograph, sampling=config.sampling) if config.micrograph else None
+    micrograph = (
+        read(config.micrograph, *(config[key] for key in ("sampling", "item", "frame"))) if config.micrograph else None
+    )
     config.data.numbers = {"train": config.waves}
     data, task = instantiate(config.data), instantiate(config.task)
     real = None if micrograph is None else cut(micrograph, task, config.data.patch)

@@ -45,7 +45,9 @@ def figure(scene: AnsweredView, name: str) -> Figure:
     for axes in (*first, *second):
         axes.set(xticks=[], yticks=[])
     bottom.colorbar(shown, ax=list(second), shrink=0.7, pad=0.01, label="probability")
-    canvas.suptitle(f"{name}: simulated view of {scene.extent[0]:.1f} Å that it has never seen", fontsize=10)
+    canvas.suptitle(
+        f"{name}: simulated view of {scene.extent[0]:.1f} Å that it has never seen", fontsize=10, parse_math=False
+    )
     legend(top, classes, fontsize=8, frameon=False)
     return canvas
 

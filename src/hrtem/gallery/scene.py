@@ -125,7 +125,7 @@ class Words:
         predictor = models.load(model)
         doses = predictor.network.optics.test_doses
         dose = doses[len(doses) // 2] if said["dose"] is None else said["dose"]
-        if not str(said["view"]).isdigit():
+        if not str(said["view"]).isdecimal():
             raise InputError(f"view must be a whole number from 0 up, got {said['view']}.")
         path = Path(said["output"])
         if path.suffix != ".png" or not path.parent.is_dir():

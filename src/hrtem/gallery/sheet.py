@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from hrtem.columns import Columns
+from hrtem.folders import replace_file
 from hrtem.report.drawing import circle, legend, save
 
 #: Approximate side of an image, space between the images of a series, and space between series, px.
@@ -74,7 +74,7 @@ class ContactSheet:
         for number, (image, title) in enumerate(zip(images, titles, strict=True)):
             axes = self._panel(row, group, number)
             axes.imshow(image, cmap="gray", vmin=-REACH, vmax=REACH, interpolation="nearest")
-            axes.set_title(title, fontsize=9, pad=4)
+            axes.set_title(title, fontsize=9, pad=4, parse_math=False)  # a file name may contain $
             if columns is not None:
                 right = columns.positions[:, 0] > 0.5 * sampling * (image.shape[1] - 1)
                 circle(axes, columns[right], sampling, radius=0.45, linewidth=0.8)
@@ -95,13 +95,12 @@ class ContactSheet:
 
     def save(self, path: Path) -> None:
         """Write a PNG file atomically, so that an incomplete file never appears under its name."""
-        partial = path.with_suffix(".partial.png")
-        save(self.figure, partial)
-        with Image.open(partial) as picture:
-            # Noise does not compress well: a colour palette needs a third of the space and looks the same.
-            palette = picture.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        palette.save(partial, optimize=True)
-        os.replace(partial, path)
+        with replace_file(path) as partial:
+            save(self.figure, partial)
+            with Image.open(partial) as picture:
+                # Noise does not compress well: a colour palette needs a third of the space and looks the same.
+                palette = picture.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+            palette.save(partial, optimize=True)
 
     def _panel(self, row: int, group: int, number: int) -> Axes:
         left = GAP + group * (self.group + GAP) + number * (self.side + NARROW)

@@ -83,12 +83,15 @@ class Ensemble(torch.nn.Module):
             answers.append(columns[probabilities >= threshold])
         return answers
 
-    def likeness(self, window: Callable[[int, int, int, int], Tensor], shape: tuple[int, int]) -> float | None:
+    def likeness(
+        self, window: Callable[[int, int, int, int], Tensor], shape: tuple[int, int], valid: Tensor | None = None
+    ) -> float | None:
         """Likeness of an image to the training images: the smallest value among the members.
 
         Args:
             window: gives the normalised pixels ``(F, h, w)`` of a window (top, bottom, left, right).
             shape: (Y, X) px of the image.
+            valid: bool ``(Y, X)``, pixels that hold an image; None: all.
 
         Returns:
             See :meth:`hrtem.calibration.domain.Domain.likeness`; None if no member has a known domain.
@@ -99,7 +102,7 @@ class Ensemble(torch.nn.Module):
             if domain.known:
                 pieces = (
                     window(top, min(shape[0], top + side), left, min(shape[1], left + side))[None]
-                    for top, left in place_windows(shape, side)
+                    for top, left in place_windows(shape, side, valid)
                 )
                 said.append(domain.likeness_of(pieces, member.sampling))
         return min(said, default=None)

@@ -28,9 +28,16 @@ from hrtem.calibration.domain import Domain
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.inference import weights
-from hrtem.nets import Dihedral
+from hrtem.inference.size_limit import SizeLimit
+from hrtem.nets import Dihedral, build
+from hrtem.ranges import parse_list, parse_number
 
 Settings = Mapping[str, Any]
+
+#: Stages that a network and its training are made of.
+STAGES = ("sample", "optics", "noise", "normalisation", "target", "model", "loss", "peaks")
+#: Side of the image for the test of a loaded network, px.
+SIDE = 64
 
 
 class ColumnNetwork(torch.nn.Module):
@@ -84,13 +91,20 @@ class ColumnNetwork(torch.nn.Module):
             "margin": margin,
             "monitor": monitor,
         }
-        self.classes = tuple(sample["classes"])
-        self.sampling = sampling
+        for stage in STAGES:
+            part = self.settings[stage]
+            if not isinstance(part, Mapping) or not isinstance(part.get("_target_"), str):
+                raise InputError(f"{stage} must be one of the choices in conf/, with a _target_, got {part}.")
+        self.classes = tuple(parse_list("sample.classes", sample.get("classes")))
+        self.sampling = parse_number("data.sampling", sampling, unit="Å/px", minimum=0.05, maximum=0.5)
         self.optics = instantiate(optics)
+        if margin != "auto":
+            self.optics.margin(self.sampling, margin)  # refuses other values
         self.normalise = instantiate(normalisation)
         self.target = instantiate(target)
         self.find_peaks = instantiate(peaks)
-        self.net = instantiate(model, _convert_="all").to(memory_format=torch.channels_last)
+        net: Any = build(model)
+        self.net = net.to(memory_format=torch.channels_last)
         self._check()
         if isinstance(self.net, Dihedral):
             self.net.vectors = self.target.vectors
@@ -114,30 +128,41 @@ class ColumnNetwork(torch.nn.Module):
         """Load a checkpoint file or the folder of an exported model, for inference on the CPU.
 
         Raises:
-            InputError: the file does not exist or is not a checkpoint, or the folder is not a model.
+            InputError: the file does not exist or is not a checkpoint, the folder is not a model, the settings name
+                a class that is not allowed (see :mod:`hrtem.inference.trust`), or the weights do not fit the settings.
         """
         path = Path(path)
         if path.is_dir():
-            settings, state = weights.read(path)
-            try:
+            name, (settings, state) = f"the model {path}", weights.read(path)
+        else:
+            name, (settings, state) = f"the checkpoint {path}", weights.read_checkpoint(path)
+        try:
+            with SizeLimit(state):
                 network = cls(**settings)
                 network.load_state_dict(complete(state))
-            except Exception as error:
-                raise InputError(
-                    f"the weights of the model {path} do not fit its settings: {_first(error)}."
-                ) from error
-            return network.eval()
-        if not path.is_file():
-            raise InputError(f"checkpoint must be a file that train.py wrote, and {path} does not exist.")
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            network = cls(**weights.rename_classes(checkpoint["hyper_parameters"]))
-            network.load_state_dict(complete(checkpoint["state_dict"]))
-            return network.eval()
+                network.eval().check_answer()
         except Exception as error:
-            raise InputError(
-                f"checkpoint must be a file that train.py wrote, and {path} is not: {_first(error)}."
-            ) from error
+            cause = error.__cause__ or error  # Hydra wraps the errors of constructors
+            if isinstance(cause, InputError):
+                raise InputError(f"{name} cannot be used: {_first(cause)}.") from None
+            raise InputError(f"the weights of {name} do not fit its settings: {_first(cause)}.") from error
+        return network
+
+    def check_answer(self) -> None:
+        """Refuse weights that give other maps than those of the target, or values that are no numbers.
+
+        Raises:
+            InputError: the maps of a test image have another number of channels or are not finite, or the calibration
+                is not finite.
+        """
+        pattern = torch.linspace(-3.0, 3.0, self.optics.num_images * SIDE * SIDE).reshape(1, -1, SIDE, SIDE)
+        with torch.no_grad():
+            logits = self.net(pattern.contiguous(memory_format=torch.channels_last))
+        shape = (1, self.target.channels, SIDE, SIDE)
+        if tuple(logits.shape) != shape:
+            raise InputError(f"the network gives maps {tuple(logits.shape)}, and the target needs {shape}")
+        if not (logits.isfinite().all() and self.presence.isfinite().all()):
+            raise InputError("the network gives values that are no finite numbers")
 
     def forward(self, images: Tensor) -> Tensor:
         """Probability maps ``(B, C, Y, X)``, or other maps of the target, of normalised images ``(B, F, Y, X)``."""
@@ -174,7 +199,12 @@ class ColumnNetwork(torch.nn.Module):
         return judged.with_probabilities(probabilities(columns, sigma, self.presence.cpu().numpy()))
 
     def _check(self) -> None:
-        """Refuse a peak finder that cannot read the maps of the target."""
+        """Refuse a peak finder that cannot read the maps of the target, and a target of other classes."""
+        if len(self.classes) != self.target.classes:
+            raise InputError(
+                f"target.channels must be those of the {len(self.classes)} classes of the sample, got "
+                f"{self.target.channels}, which are those of {self.target.classes}."
+            )
         reads = getattr(self.find_peaks, "reads", "classes")
         if reads != self.target.answers:
             raise InputError(

@@ -34,6 +34,8 @@ def choose_precision(accelerator: str = "cpu") -> str:
 
 
 @cache
+@torch.inference_mode(False)
+@torch.enable_grad()
 def measure_bfloat16_gain() -> float:
     """Speed of a convolution and its gradients in bfloat16 relative to float32, on this processor.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hrtem.calibration.domain import LEAST
 from hrtem.columns import Columns
+from hrtem.folders import hidden_file, reserve_array
 from hrtem.inference.tiles import GRID, Tile
 from hrtem.micrograph import Micrograph
 
@@ -54,7 +55,7 @@ class Prediction:
     @property
     def extent(self) -> tuple[float, float]:
         """Largest x and y of a pixel centre of the input, Å."""
-        rows, width = self.middle_image.shape
+        rows, width = self.micrograph.valid.shape
         assert self.micrograph.sampling is not None
         return (width - 1) * self.micrograph.sampling, (rows - 1) * self.micrograph.sampling
 
@@ -65,8 +66,8 @@ class Prediction:
 
     @property
     def middle_image(self) -> np.ndarray:
-        """The middle image of the input, ``(Y, X)``, as read."""
-        return self.micrograph.images[len(self.micrograph.images) // 2]
+        """The middle image of the input, ``(Y, X)``, with stripes where it holds no image."""
+        return self.micrograph.picture
 
     @property
     def warning(self) -> str | None:
@@ -76,12 +77,13 @@ class Prediction:
         return f"Do not trust this: fewer than {LEAST:.0%} of the training images are as unusual as this one."
 
     def summary(self) -> str:
-        """Number of columns of each class as text."""
-        if not len(self.columns):
-            return "no columns found"
+        """Number of columns of each class, and the share of the image that is left out, as text."""
         names = self.columns.classes
         numbers = np.bincount(self.columns.labels, minlength=len(names))
-        return ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
+        found = [f"{number} {name}" for number, name in zip(numbers, names, strict=True)]
+        share = self.micrograph.share_left_out
+        left_out = [f"{share:.1%} of the image left out"] if share else []
+        return ", ".join((found if len(self.columns) else ["no columns found"]) + left_out)
 
 
 class Canvas:
@@ -103,11 +105,7 @@ class Canvas:
         while path is None and self.reduction < GRID and shape[0] * shape[1] > LARGE * self.reduction**2:
             self.reduction *= 2
         self._pixels: np.ndarray | None = None
-
-    @property
-    def _part(self) -> Path:
-        assert self.path is not None
-        return self.path.with_name(f"{self.path.name}.part")
+        self._part = None if path is None else hidden_file(path)
 
     def paint(self, tile: Tile, values: Tensor) -> None:
         """Paint the tile's own pixels, given ``values`` ``(C, h, w)`` for all pixels that the tile sees."""
@@ -121,9 +119,7 @@ class Canvas:
         if self._pixels is None:
             size = len(values), *(-(-length // self.reduction) for length in self.shape)
             self._pixels = (
-                np.empty(size, np.float32)
-                if self.path is None
-                else np.lib.format.open_memmap(self._part, mode="w+", dtype=np.float16, shape=size)
+                np.empty(size, np.float32) if self._part is None else reserve_array(self._part, np.float16, size)
             )
         top, left = top // self.reduction, left // self.reduction
         self._pixels[:, top : top + values.shape[1], left : left + values.shape[2]] = values.cpu().numpy()
@@ -133,7 +129,7 @@ class Canvas:
     def finished(self) -> np.ndarray:
         """Complete the file, if any, and return the picture."""
         assert self._pixels is not None
-        if self.path is None:
+        if self.path is None or self._part is None:
             return self._pixels
         self._pixels = None  # closes the file
         os.replace(self._part, self.path)
@@ -142,5 +138,5 @@ class Canvas:
     def discard(self) -> None:
         """Delete an unfinished file."""
         self._pixels = None
-        if self.path is not None:
+        if self._part is not None:
             self._part.unlink(missing_ok=True)

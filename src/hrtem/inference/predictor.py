@@ -18,7 +18,7 @@ from hrtem.inference.precision import reduce_precision
 from hrtem.inference.prediction import Canvas, Prediction
 from hrtem.inference.preparation import Prepared
 from hrtem.inference.tiles import GRID, cover, measure_sight, remove_duplicates
-from hrtem.micrograph import Micrograph, equalise_dose, require_calibration
+from hrtem.micrograph import STACK, Micrograph, equalise_dose, require_calibration
 from hrtem.nets import Dihedral, fuse
 
 #: Memory of a network in float32, bytes; it determines the size of tiles. With larger tiles, memory is requested from
@@ -111,7 +111,8 @@ class Predictor:
         needed, given = self.network.optics.num_images, len(micrograph.images)
         if given != needed:
             wants = "single images" if needed == 1 else f"focal series of {needed} images"
-            raise InputError(f"this model takes {wants}, and {micrograph.source} holds {given}.")
+            hint = f"; {STACK}" if given > 1 else ""
+            raise InputError(f"this model takes {wants}, and {micrograph.source} holds {given}{hint}.")
 
     @torch.inference_mode()
     def find(self, micrograph: Micrograph, folder: Path | None = None) -> Prediction:
@@ -128,7 +129,9 @@ class Predictor:
         self.check(micrograph)
         assert micrograph.sampling is not None
         sampling = self.network.sampling
-        prepared = Prepared(equalise_dose(micrograph.images), micrograph.sampling, sampling, self.network.normalise)
+        prepared = Prepared(
+            equalise_dose(micrograph.images), micrograph.sampling, sampling, self.network.normalise, micrograph.valid
+        )
         images, maps = (
             Canvas(prepared.shape, None if folder is None else folder / name) for name in ("images.npy", "maps.npy")
         )
@@ -148,10 +151,11 @@ class Predictor:
             rows, width = prepared.shape
             columns = remove_duplicates(parts, tiles, sampling)
             inside = columns.inside((width - 0.5) * sampling, (rows - 0.5) * sampling, border=-0.5 * sampling)
-            likeness = self.ensemble.likeness(prepared.window, prepared.shape)
+            columns = columns[inside]
+            likeness = self.ensemble.likeness(prepared.window, prepared.shape, prepared.valid)
             return Prediction(
                 micrograph,
-                columns[inside],
+                columns[micrograph.holds(columns.positions)],
                 images.finished(),
                 maps.finished(),
                 sampling * maps.reduction,

@@ -36,23 +36,44 @@ class Prepared:
         sampling: Å/px of the images.
         target: Å/px of the network.
         normalise: normalisation of the network.
+        valid: bool ``(Y, X)``, False where the images hold nothing; these pixels do not influence the normalisation of
+            the others. None: all pixels are valid.
+
+    Attributes:
+        valid: the same at the network's pixel size, where a pixel is valid if the nearest pixels of the image on all
+            sides are; None if all pixels are valid.
     """
 
-    def __init__(self, images: np.ndarray, sampling: float, target: float, normalise: LocalContrast) -> None:
+    def __init__(
+        self,
+        images: np.ndarray,
+        sampling: float,
+        target: float,
+        normalise: LocalContrast,
+        valid: np.ndarray | None = None,
+    ) -> None:
         self.images = images
         same = is_unchanged(images.shape[-2:], sampling, target)
         self.rows, self.columns = (ResampledAxis(size, sampling, target, same) for size in images.shape[-2:])
         self.shape = self.rows.size, self.columns.size
         self.number = len(images)
-        self.noise = [_noise(image) for image in images]
+        if valid is not None and valid.all():
+            valid = None
+        self.noise = [_noise(image, valid) for image in images]
         # The normalisation removes gain and offset; removing them roughly here avoids a loss of digits before.
         sample = images[:, :: max(1, images.shape[1] // 256), :: max(1, images.shape[2] // 256)]
+        if valid is not None:
+            kept = valid[:: max(1, images.shape[1] // 256), :: max(1, images.shape[2] // 256)]
+            sample = sample[:, kept] if kept.any() else images[:, valid]
         low, middle, high = np.percentile(sample, [16, 50, 84])
         self.offset, self.gain = float(middle), float(2.0 / (high - low)) if high > low else 1.0
+        self.valid = (
+            None if valid is None else torch.from_numpy(_at_places(_at_places(valid, self.rows).T, self.columns).T)
+        )
         self._kept: Tensor | None = None
         if self.number * self.shape[0] * self.shape[1] <= KEPT:
             self._kept = self._at_pixel_size(0, self.shape[0], 0, self.shape[1])
-        self.surroundings = self._look(normalise.surroundings(self.shape, target))
+        self.surroundings = self._look(normalise.surroundings(self.shape, target, valid is not None))
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """Normalised pixels ``(F, bottom - top, right - left)`` of a window.
@@ -75,7 +96,8 @@ class Prepared:
         for top in range(0, rows, PIECE):
             for left in range(0, columns, PIECE):
                 bottom, right = min(rows, top + PIECE), min(columns, left + PIECE)
-                surroundings.add(self._pixels(top, bottom, left, right), top, left)
+                valid = None if self.valid is None else self.valid[top:bottom, left:right]
+                surroundings.add(self._pixels(top, bottom, left, right), top, left, valid)
         return surroundings
 
     def _pixels(self, top: int, bottom: int, left: int, right: int) -> Tensor:
@@ -133,13 +155,25 @@ def _freed(values: Tensor, noise: float) -> Tensor:
     return torch.where((pixels - inner).abs() > limit, inner, pixels)
 
 
-def _noise(image: np.ndarray) -> float:
-    """Robust standard deviation of an image minus its median over 3 x 3 pixels."""
+def _at_places(valid: np.ndarray, axis: ResampledAxis) -> np.ndarray:
+    """Whether the input pixels on both sides of each output pixel along the first axis of ``(Y, X)`` are valid."""
+    if axis.same:
+        return valid
+    place = np.arange(axis.size) * axis.ratio
+    below = np.floor(place + 1e-6).astype(int)
+    above = np.ceil(place - 1e-6).astype(int)
+    return valid[np.minimum(below, axis.given - 1)] & valid[np.minimum(above, axis.given - 1)]
+
+
+def _noise(image: np.ndarray, valid: np.ndarray | None = None) -> float:
+    """Robust standard deviation of an image minus its median over 3 x 3 pixels, from its valid pixels."""
     step = -(-image.size // SAMPLE)
     middle = np.arange(step // 2, len(image), step)
     above, below = np.maximum(middle - 1, 0), np.minimum(middle + 1, len(image) - 1)
     rows = [torch.from_numpy(np.pad(image[index], ((0, 0), (1, 1)), mode="edge")) for index in (above, middle, below)]
-    residual = (rows[1][:, 1:-1] - _median(*rows)).flatten()
+    residual = rows[1][:, 1:-1] - _median(*rows)
+    kept = None if valid is None else torch.from_numpy(valid[middle])
+    residual = residual.flatten() if kept is None or not bool(kept.any()) else residual[kept]
     noise = 1.4826 * float((residual - residual.median()).abs().median())
     # The noise is 0 if more than half of the pixels equal their median: few counts per pixel, or no noise at all.
     return noise if noise > 0.0 else float(residual.double().std(correction=0))

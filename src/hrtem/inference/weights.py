@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,33 +20,11 @@ from torch import Tensor
 
 import hrtem
 from hrtem.errors import InputError
+from hrtem.inference.trust import admit
 
 WEIGHTS, SETTINGS, CARD, CHECKSUMS = "model.safetensors", "config.json", "card.md", "SHA256SUMS"
 #: Version of the file format.
 FORMAT = 1
-#: Packages whose classes the settings of a stage may name. Other classes could execute a stranger's code.
-ALLOWED = {
-    "sample": ("hrtem.samples",),
-    "optics": ("hrtem.optics",),
-    "noise": ("hrtem.noise",),
-    "normalisation": ("hrtem.normalisation",),
-    "target": ("hrtem.targets",),
-    "model": ("hrtem.nets", "monai.networks.nets"),
-    "loss": ("hrtem.targets", "torch.nn"),
-    "peaks": ("hrtem.peaks",),
-    "optimizer": ("torch.optim",),
-    "scheduler": ("hrtem.training.schedule", "torch.optim.lr_scheduler"),
-}
-#: Environment variable with the user's own trusted packages, comma-separated; see :func:`trusted`.
-TRUST = "HRTEM_TRUST"
-#: Packages whose classes need no trust of the user.
-OURS = ("hrtem", "monai", "torch")
-#: Present modules of classes that settings of version 0.1.0 name by an older path.
-RENAMED = {
-    "hrtem.counts": "hrtem.targets",
-    "hrtem.losses": "hrtem.targets",
-    "hrtem.schedule": "hrtem.training.schedule",
-}
 
 
 def write(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Tensor], card: str) -> Path:
@@ -62,7 +39,7 @@ def write(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Tensor]
     Raises:
         InputError: the folder exists or cannot be created, or the settings name a class that is not allowed.
     """
-    check(settings, folder.name)
+    settings = admit(settings, f"the model {folder.name}")
     if folder.exists():
         raise InputError(f"a model is exported into a new folder, and {folder} exists.")
     try:
@@ -71,56 +48,51 @@ def write(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Tensor]
     except OSError as error:
         raise InputError(f"a model's folder must be one that can be made, and {folder} cannot: {error}.") from None
     try:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        safetensors.torch.save_file(weights, place / WEIGHTS)
-        said = {"format": FORMAT, "hrtem": hrtem.__version__, "task": dict(settings)}
-        (place / SETTINGS).write_text(json.dumps(said, indent=1, allow_nan=False) + "\n")
-        (place / CARD).write_text(card)
-        _sum(place)
-        place.chmod(0o755)
-        place.rename(folder)
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        # Made here, because temporary folders and the files of safetensors are closed to other users.
+        new = place / folder.name
+        new.mkdir()
+        said = {"format": FORMAT, "hrtem": hrtem.__version__, "task": settings}
+        (new / SETTINGS).write_text(json.dumps(said, indent=1, allow_nan=False) + "\n")
+        (new / CARD).write_text(card)
+        _save(state, new / WEIGHTS, like=new / SETTINGS)
+        _write_sums(new, {name: [_sha256(new / name)] for name in (WEIGHTS, SETTINGS)})
+        new.rename(folder)
+    except OSError:
+        if folder.exists():  # made by another process meanwhile
+            raise InputError(f"a model is exported into a new folder, and {folder} exists.") from None
         raise
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     return folder
 
 
 def change(folder: Path, values: Mapping[str, Tensor]) -> None:
     """Change values in the state of a model; everything else stays bit for bit.
 
-    The folder is replaced as a whole. A process that reads it at the same time finds the old folder, the new folder or
-    none.
+    A kill at any moment leaves a model that can be read, with the old or the new values: while the weights are
+    replaced, the list of checksums has those of the old and of the new weights.
 
     Args:
         folder: folder written by :func:`write`.
         values: new values by name; names that the state lacks are added.
 
     Raises:
-        InputError: see :func:`read`; or the folder cannot be replaced.
+        InputError: see :func:`read`; or the folder cannot be written.
     """
     _, state = read(folder)
-    folder = folder.resolve()
+    old = _sha256(folder / WEIGHTS)
+    new = folder / f".{WEIGHTS}.partial"
     try:
-        place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
+        _save({**state, **values}, new, like=folder / WEIGHTS)
+        sums = {WEIGHTS: [old, _sha256(new)], SETTINGS: [_sha256(folder / SETTINGS)]}
+        _write_sums(folder, sums)
+        os.replace(new, folder / WEIGHTS)
+        _write_sums(folder, sums | {WEIGHTS: sums[WEIGHTS][1:]})
+    except (OSError, SafetensorError) as error:
         raise InputError(f"a model must be in a folder that can be written, and {folder} is not: {error}.") from None
-    old, new = place / "old", place / "new"
-    try:
-        shutil.copytree(folder, new)
-        changed = {name: value.detach().cpu().contiguous() for name, value in {**state, **values}.items()}
-        safetensors.torch.save_file(changed, new / WEIGHTS)
-        shutil.copymode(folder / WEIGHTS, new / WEIGHTS)
-        _sum(new)
-        folder.rename(old)
-        try:
-            new.rename(folder)
-        except BaseException:
-            old.rename(folder)
-            raise
-    except OSError as error:
-        raise InputError(f"the model {folder} cannot be replaced: {error}.") from None
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def change_checkpoint(path: Path, values: Mapping[str, Tensor]) -> None:
@@ -164,30 +136,38 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for name in (WEIGHTS, SETTINGS):
         if name not in sums or not (folder / name).is_file():
             raise InputError(f"the model {folder} must have {name} and its checksum in {CHECKSUMS}.")
-        if _sha256(folder / name) != sums[name]:
+        if _sha256(folder / name) not in sums[name]:
             raise InputError(f"the model {folder} is damaged: {name} has not the checksum that {CHECKSUMS} says.")
     try:
         said = json.loads((folder / SETTINGS).read_text())
-        known, settings = said["format"], rename_classes(said["task"])
+        known, settings = said["format"], said["task"]
         state = safetensors.torch.load_file(folder / WEIGHTS)
     except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise InputError(f"the model {folder} cannot be read: {(str(error).splitlines() or ['empty'])[0]}.") from None
     if known != FORMAT:
         raise InputError(f"the model {folder} has the format {known}, and this version of hrtem reads {FORMAT}.")
-    check(settings, folder.name)
-    return settings, state
+    return admit(settings, f"the model {folder.name}"), state
 
 
-def rename_classes(part: Any) -> Any:
-    """Replace every ``_target_`` of an older version by its present path, in nested settings."""
-    if isinstance(part, Mapping):
-        return {key: _renamed(value) if key == "_target_" else rename_classes(value) for key, value in part.items()}
-    return [rename_classes(value) for value in part] if isinstance(part, (list, tuple)) else part
+def read_checkpoint(path: Path, word: str = "checkpoint") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read settings and state of a checkpoint written by ``train.py``.
 
+    Args:
+        path: path of the file.
+        word: word of the command line that names the file.
 
-def _renamed(target: Any) -> Any:
-    module, _, name = str(target).rpartition(".")
-    return f"{RENAMED[module]}.{name}" if module in RENAMED else target
+    Raises:
+        InputError: the file does not exist or is not a checkpoint, or the settings name a class that is not allowed.
+    """
+    if not path.is_file():
+        raise InputError(f"{word} must be a file that train.py wrote, and {path} does not exist.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        settings, state = checkpoint["hyper_parameters"], dict(checkpoint["state_dict"])
+    except Exception as error:  # a damaged file may raise any error
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(f"{word} must be a file that train.py wrote, and {path} is not: {reason}.") from error
+    return admit(settings, f"the checkpoint {path}"), state
 
 
 def checksum(folder: Path) -> str:
@@ -196,86 +176,29 @@ def checksum(folder: Path) -> str:
     return _sha256(folder / CHECKSUMS)
 
 
-def check(settings: Any, name: str) -> None:
-    """Refuse settings that would create objects other than the stages of a task.
-
-    Raises:
-        InputError: a ``_target_`` is not a class of its stage's packages, or a value is an interpolation (``${…}``).
-    """
-    if not isinstance(settings, Mapping):
-        raise InputError(f"the settings of the model {name} must be those of a task, got {type(settings).__name__}.")
-    for stage, part in settings.items():
-        for key, value in _leaves(part):
-            if key == "_target_" and not _allowed(value, (*ALLOWED.get(stage, ()), *trusted())):
-                raise InputError(
-                    f"{stage}._target_ of the model {name} must be a class of "
-                    f"{' or '.join(ALLOWED.get(stage, ('no package',)))}, got {value}.{_advice(stage, value)}"
-                )
-            if isinstance(value, str) and "${" in value:
-                raise InputError(f"{stage}.{key} of the model {name} must be a plain value, got {value}.")
+def _save(state: Mapping[str, Tensor], path: Path, like: Path) -> None:
+    """Write weights, readable by the users who may read the file ``like``."""
+    safetensors.torch.save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, path)
+    shutil.copymode(like, path)
 
 
-def trusted() -> tuple[str, ...]:
-    """Packages outside hrtem that the user trusts, from the environment variable :data:`TRUST`.
-
-    Loading a model imports the packages named in its settings. A stranger's model must not choose which packages are
-    imported, so an installed package is not trusted by default.
-    """
-    return tuple(filter(None, (name.strip() for name in os.environ.get(TRUST, "").split(","))))
-
-
-def _advice(stage: str, target: Any) -> str:
-    """Advice how to allow a class of the user's own code, if ``target`` may be such a class; else empty."""
-    package, dot, _ = str(target).partition(".")
-    if stage not in ALLOWED or not dot or package in {*sys.stdlib_module_names, *OURS}:
-        return ""
-    return f" If {package} is code that you have and trust, put it on PYTHONPATH and set {TRUST}={package}."
-
-
-def foreign(settings: Mapping[str, Any]) -> list[str]:
-    """Classes in settings that do not belong to hrtem, torch or MONAI, sorted and without repetition."""
-    targets = (str(value) for part in settings.values() for key, value in _leaves(part) if key == "_target_")
-    return sorted({target for target in targets if target.partition(".")[0] not in OURS})
-
-
-def _leaves(part: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """All values of nested settings with their keys."""
-    if isinstance(part, Mapping):
-        for name, value in part.items():
-            yield from _leaves(value, str(name))
-    elif isinstance(part, (list, tuple)):
-        for value in part:
-            yield from _leaves(value, key)
-    else:
-        yield key, part
-
-
-def _allowed(target: Any, packages: tuple[str, ...]) -> bool:
-    """Whether ``target``, as ``package.module.Class``, is a class defined in one of the packages."""
-    module, _, name = str(target).rpartition(".")
-    if not any(module == package or module.startswith(package + ".") for package in packages):
-        return False
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError:  # also for a name imported into a module, such as hrtem.optics.microscope.subprocess
-        return False
-    home = getattr(found, "__module__", "")
-    return isinstance(found, type) and any(home == package or home.startswith(package + ".") for package in packages)
-
-
-def _sum(folder: Path) -> None:
+def _write_sums(folder: Path, sums: Mapping[str, Sequence[str]]) -> None:
     """Write the checksums of a model, without the card, which may be edited and has no influence on results."""
-    lines = (f"{_sha256(folder / name)}  {name}\n" for name in (WEIGHTS, SETTINGS))
-    (folder / CHECKSUMS).write_text("".join(lines))
+    partial = folder / f".{CHECKSUMS}.partial"
+    partial.write_text("".join(f"{digest}  {name}\n" for name, digests in sums.items() for digest in digests))
+    os.replace(partial, folder / CHECKSUMS)
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    """Read the checksums of a model by file."""
+def _sums(folder: Path) -> dict[str, list[str]]:
+    """Read the checksums of a model by file; a file that is being replaced has two."""
     try:
         lines = (folder / CHECKSUMS).read_text().splitlines()
     except (OSError, UnicodeDecodeError):
         raise InputError(f"a model must be a folder that was exported, and {folder} has no {CHECKSUMS}.") from None
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    sums: dict[str, list[str]] = {}
+    for digest, _, name in (line.partition("  ") for line in lines):
+        sums.setdefault(name, []).append(digest)
+    return sums
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from hrtem.micrograph.image import SMALLEST_SIDE, Acquisition
-from hrtem.micrograph.stack import Stack, only, stack_array, within
+from hrtem.errors import InputError
+from hrtem.micrograph.image import Acquisition
+from hrtem.micrograph.stack import Item, Stack, choose_item, fits, is_image, printable, stack_array, stack_file, within
 from hrtem.micrograph.units import Axis
 
 #: Longest header of an array in an NPZ file, bytes.
@@ -19,41 +21,58 @@ HEADER = 10_000
 
 
 def read_npy(path: Path) -> Stack:
-    """Map an array into memory; an array of Python objects is refused and never unpickled."""
+    """Find the images in an NPY file; an array of Python objects is refused and never unpickled."""
     with path.open("rb") as file:
-        shape, dtype = _header(file)
+        shape, columns_first, dtype = _header(file)
+        offset = file.tell()
     within(path, shape, dtype.itemsize * 8)
-    return stack_array(np.load(path, mmap_mode="r", allow_pickle=False))
+    if columns_first:
+        return stack_array(np.load(path, allow_pickle=False))
+    return stack_file(path, dtype, offset, shape)
 
 
-def read_npz(path: Path) -> Stack:
-    """Read the only image or series in an NPZ archive; small arrays may be ``sampling`` (Å/px) and other metadata."""
+def read_npz(path: Path, item: Item = None) -> Stack:
+    """Read an image or series in an NPZ archive; small arrays may be ``sampling`` (Å/px) and other metadata."""
     images, numbers = {}, {}
     with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as member:
-                shape, dtype = _header(member)
+        for info in archive.infolist():
+            with archive.open(info) as member:
+                shape, _, dtype = _header(member)
+            name, declared = info.filename.removesuffix(".npy"), math.prod(shape) * dtype.itemsize
+            if declared > info.file_size:
+                raise ValueError(f"{printable(name)} declares {declared:,} bytes, and holds {info.file_size:,}")
             if is_image(shape):
-                images[name.removesuffix(".npy")] = (shape, dtype)
-            elif np.prod(shape) <= 64 and dtype.kind in "iuf":
-                numbers[name.removesuffix(".npy")] = np.load(path, allow_pickle=False)[name.removesuffix(".npy")]
-    only(path, [shape for shape, _ in images.values()], list(images))
-    ((name, (shape, dtype)),) = images.items()
+                images[name] = (shape, dtype)
+            elif math.prod(shape) <= 64 and dtype.kind in "iuf":
+                numbers[name] = np.load(path, allow_pickle=False)[name]
+    name = list(images)[choose_item(path, [shape for shape, _ in images.values()], list(images), item)]
+    shape, dtype = images[name]
     within(path, shape, dtype.itemsize * 8, packed=True)
     with np.load(path, allow_pickle=False) as archive:
         pixels = archive[name]
     return stack_array(pixels, *noted(numbers))
 
 
-def read_zarr(path: Path) -> Stack:
-    """Read the only image or series in a Zarr store, a folder or a zip file; a pyramid gives its finest level.
+def read_zarr(path: Path, item: Item = None) -> Stack:
+    """Read an image or series in a Zarr store, a folder or a zip file; a pyramid gives its finest level.
 
     The pixel size comes from the scale of an OME-Zarr store, the axes of a HyperSpy store, or attributes with the
     names used in NPZ files.
+
+    Raises:
+        InputError: the store has links to other files.
     """
-    store: Any = (
-        zarr.storage.ZipStore(path, mode="r") if path.is_file() else zarr.storage.LocalStore(path, read_only=True)
-    )
+    if path.is_file():
+        with zipfile.ZipFile(path) as archive:
+            fits(path, sum(info.file_size for info in archive.infolist()), packed=True)
+        store: Any = zarr.storage.ZipStore(path, mode="r")
+    else:
+        for part in path.rglob("*"):
+            if part.is_symlink() or not (part.is_file() or part.is_dir()):
+                raise InputError(
+                    f"{path} has {printable(str(part.relative_to(path)))}, which is a link or no regular file."
+                )
+        store = zarr.storage.LocalStore(path, read_only=True)
     root = zarr.open(store, mode="r")
     attributes: dict[str, Any] = dict(root.attrs)
     if isinstance(root, zarr.Array):
@@ -64,8 +83,8 @@ def read_zarr(path: Path) -> Stack:
         if pyramid:
             finest = pyramid[0]["datasets"][0]
             arrays = {name: array for name, array in arrays.items() if name == finest["path"]}
-    only(path, [array.shape for array in arrays.values()], list(arrays))
-    ((name, array),) = arrays.items()
+    name = list(arrays)[choose_item(path, [array.shape for array in arrays.values()], list(arrays), item)]
+    array = arrays[name]
     within(path, array.shape, array.dtype.itemsize * 8, packed=True)
     within(path, array.chunks, array.dtype.itemsize * 8, packed=True)
     if array.nchunks_initialized < array.nchunks:
@@ -74,11 +93,11 @@ def read_zarr(path: Path) -> Stack:
     if not isinstance(root, zarr.Array):
         if pyramid:
             scale = next(t["scale"] for t in finest["coordinateTransformations"] if t["type"] == "scale")
-            axes = [Axis(float(s), a.get("unit")) for s, a in zip(scale, pyramid[0]["axes"], strict=True)][-2:]
+            axes = [Axis(float(s), a.get("unit")) for s, a in zip(scale, pyramid[0]["axes"], strict=True)]
         elif name.endswith("/data") and f"{name.rpartition('/')[0]}/axis-0" in root:
             folder = name.rpartition("/")[0]
             places: list[dict[str, Any]] = [dict(root[f"{folder}/axis-{n}"].attrs) for n in range(array.ndim)]
-            axes = [Axis(float(place["scale"]), str(place.get("units", ""))) for place in places[-2:]]
+            axes = [Axis(float(place["scale"]), str(place.get("units", ""))) for place in places]
     return stack_array(array, axes, acquisition)
 
 
@@ -91,19 +110,14 @@ def _arrays(group: zarr.Group, prefix: str = "", depth: int = 8) -> list[tuple[s
     return sorted(found, key=lambda item: item[0])
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
-    """Read the shape and data type of an NPY array from the current position of a file."""
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, order (whether columns come first) and data type of an NPY array where a file stands."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file, max_header_size=HEADER)
+    shape, columns_first, dtype = read(file, max_header_size=HEADER)
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded")
-    return shape, dtype
-
-
-def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether the shape ``(..., Y, X)`` of an array fits an image or a series."""
-    return len(shape) >= 2 and min(shape[-2:]) >= SMALLEST_SIDE
+    return shape, columns_first, dtype
 
 
 def noted(numbers: Mapping[str, Any]) -> tuple[list[Axis], Acquisition]:
@@ -122,7 +136,7 @@ def noted(numbers: Mapping[str, Any]) -> tuple[list[Axis], Acquisition]:
         axes = [Axis(scale, "Å") for scale in np.broadcast_to(np.asarray(numbers["sampling"], float).ravel(), 2)]
     elif numbers.get("pixel_size") is not None:
         unit = numbers.get("units", numbers.get("unit", ""))
-        unit = unit.decode() if isinstance(unit, bytes) else str(unit)
+        unit = unit.decode("utf-8", "surrogateescape") if isinstance(unit, bytes) else str(unit)
         axes = [Axis(scale, unit) for scale in np.broadcast_to(np.asarray(numbers["pixel_size"], float).ravel(), 2)]
     defocus = numbers.get("defocus")
     if defocus is not None:

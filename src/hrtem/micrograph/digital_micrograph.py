@@ -13,7 +13,7 @@ from rsciio.digitalmicrograph._api import DigitalMicrographReader, ImageObject
 
 from hrtem.errors import InputError
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Stack, grey, only, stack_array, within
+from hrtem.micrograph.stack import Item, Stack, choose_item, grey, read_block, stack_array, stack_file, within
 from hrtem.micrograph.units import Axis
 
 #: Longest text and largest structure in a DM file; a larger length field is damaged.
@@ -51,25 +51,28 @@ class _Bounded(DigitalMicrographReader):
         return length
 
 
-def read_digital_micrograph(path: Path) -> Stack:
-    """Map the only image or series in a DM3 or DM4 file into memory; thumbnails are ignored."""
+def read_digital_micrograph(path: Path, item: Item = None) -> Stack:
+    """Find an image or series in a DM3 or DM4 file; thumbnails are ignored."""
     with path.open("rb") as file:
         reader = _Bounded(file, path.stat().st_size)
         reader.parse_file()
         images = [ImageObject(tags, file) for tags in reader.get_image_dictionaries() or ()]
-        only(path, [tuple(image.shape) for image in images])
-        image = images[0]
+        names = [str(image.imdict.get("Name") or "") for image in images]
+        image = images[choose_item(path, [tuple(image.shape) for image in images], names, item)]
         kind, dtype, shape = image.imdict.ImageData.DataType, np.dtype(image.dtype), tuple(image.shape)
         if kind in (5, 27, 28):  # packed complex numbers, whose array shape differs
             raise InputError(f"{path} holds complex numbers, and an image must hold real ones.")
         within(path, shape, dtype.itemsize * 8)
-        axes = [Axis(float(s), str(u or "")) for s, u in list(zip(image.scales, image.units, strict=True))[-2:]]
+        if str(image.imdict.get("ImageTags.Meta Data.Format", "")).startswith("Spectrum"):
+            raise InputError(f"{path} holds spectra, and an image is needed.")
+        axes = [Axis(float(s), str(u or "")) for s, u in zip(image.scales, image.units, strict=True)]
         data = image.imdict.ImageData.Data
         if reader.endian == "big" and dtype.names is None:
             dtype = dtype.newbyteorder(">")
         voltage = image.imdict.get("ImageTags.Microscope Info.Voltage")
-    pixels: np.ndarray = np.memmap(path, dtype, "r", offset=int(data.offset), shape=shape)
+    acquisition = Acquisition(energy=float(voltage) if isinstance(voltage, int | float) and voltage > 0 else None)
     if dtype.names:
-        pixels = grey(path, np.stack([pixels[channel] for channel in "RGB"], axis=-1))
-    energy = float(voltage) if isinstance(voltage, int | float) and voltage > 0 else None
-    return stack_array(pixels, axes, Acquisition(energy=energy))
+        colours = read_block(path, dtype, int(data.offset), shape)
+        pixels = grey(path, np.stack([colours[channel] for channel in "RGB"], axis=-1))
+        return stack_array(pixels, axes, acquisition)
+    return stack_file(path, dtype, int(data.offset), shape, axes, acquisition)

@@ -10,17 +10,18 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hrtem.micrograph.arrays import is_image, noted
+from hrtem.errors import InputError
+from hrtem.micrograph.arrays import noted
 from hrtem.micrograph.image import Acquisition
-from hrtem.micrograph.stack import Stack, only, stack_array, within
+from hrtem.micrograph.stack import Item, Stack, choose_item, is_image, printable, stack_array, within
 from hrtem.micrograph.units import Axis
 
 
-def read_hdf5(path: Path) -> Stack:
-    """Read the only image or series in an HDF5 file of any known program."""
+def read_hdf5(path: Path, item: Item = None) -> Stack:
+    """Read an image or series in an HDF5 file of any known program."""
     file = h5py.File(path, "r", locking=False)
     try:
-        stack = _velox(path, file) if _is_velox(file) else _plain(path, file)
+        stack = _velox(path, file, item) if _is_velox(file) else _plain(path, file, item)
     except BaseException:
         file.close()
         raise
@@ -28,15 +29,29 @@ def read_hdf5(path: Path) -> Stack:
 
 
 def _is_velox(file: h5py.File) -> bool:
-    return isinstance(file.get("Version"), h5py.Dataset) and isinstance(file.get("Data/Image"), h5py.Group)
+    return isinstance(_own(file, "Version"), h5py.Dataset) and isinstance(_own(file, "Data/Image"), h5py.Group)
 
 
-def _velox(path: Path, file: h5py.File) -> Stack:
+def _own(group: h5py.Group, name: str) -> Any:
+    """An item that is stored in the file itself; None if it is missing or a link, which may lead to another file."""
+    for part in name.split("/"):
+        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
+        if not isinstance(link, h5py.HardLink):
+            return None
+        group = group[part]
+    return group
+
+
+def _velox(path: Path, file: h5py.File, item: Item) -> Stack:
     """Read an image or a stack ``(Y, X, N)`` of Velox, with JSON metadata in one column of bytes per frame."""
-    group = file["Data/Image"]
-    images = {name: _dataset(group[name], "Data") for name in group if isinstance(group[name], h5py.Group)}
-    only(path, [data.shape for data in images.values()], [f"Data/Image/{name}" for name in images])
-    ((name, data),) = images.items()
+    group = _own(file, "Data/Image")
+    images = {name: _dataset(one, "Data") for name in group if isinstance(one := _own(group, name), h5py.Group)}
+    # A Fourier transform beside the image is complex.
+    images = {name: data for name, data in images.items() if data.dtype.kind in "buif"} or images
+    titles = [_detector(group[name]) for name in images]
+    shapes = [(data.shape[-1], *data.shape[:2]) if data.ndim == 3 else data.shape for data in images.values()]
+    name = list(images)[choose_item(path, shapes, titles, item)]
+    data = images[name]
     if data.ndim != 3:
         raise ValueError(f"its image has the shape {data.shape}, and Velox writes (Y, X, frames)")
     _held(path, data)
@@ -55,9 +70,23 @@ def _velox(path: Path, file: h5py.File) -> Stack:
     return Stack(shape, data.dtype, lambda n: np.asarray(data[:, :, n]), axes, acquisition)
 
 
-def _plain(path: Path, file: h5py.File) -> Stack:
-    """Read the only image or series of any HDF5 file, calibrated by attributes and neighbouring datasets."""
+def _detector(group: h5py.Group) -> str:
+    """Name of the detector of a Velox image, such as HAADF; empty if the metadata do not contain it."""
+    try:
+        notes = json.loads(np.asarray(group["Metadata"][:, 0]).tobytes().rstrip(b"\0").decode())
+        return str(notes["BinaryResult"]["Detector"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def _plain(path: Path, file: h5py.File, item: Item) -> Stack:
+    """Read an image or series of any HDF5 file, calibrated by attributes and neighbouring datasets."""
     found: dict[str, h5py.Dataset] = {}
+    links: list[str] = []
+
+    def note(name: str, link: Any) -> None:
+        if not isinstance(link, h5py.HardLink):
+            links.append(printable(f"{name} -> {getattr(link, 'filename', '')}{link.path}"))
 
     def collect(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buifc":
@@ -67,18 +96,20 @@ def _plain(path: Path, file: h5py.File) -> Stack:
             found[name] = item
 
     file.visititems(collect)
-    only(path, [data.shape for data in found.values()], list(found))
-    (data,) = found.values()
+    file.visititems_links(note)
+    if links and not found:
+        raise InputError(f"{path} holds a link ({links[0]}) in place of an image, and links are not followed.")
+    data = list(found.values())[choose_item(path, [data.shape for data in found.values()], list(found), item)]
     _held(path, data)
     group = data.parent
     axes, acquisition = noted({**_attributes(file), **_attributes(group), **_attributes(data)})
-    first = 0 if "dim0" in group else 1
-    if f"dim{first}" in group:  # Berkeley
+    first = 0 if _own(group, "dim0") else 1
+    if _own(group, f"dim{first}"):  # Berkeley
         return _berkeley(path, data, [_dataset(group, f"dim{first + n}") for n in range(data.ndim)], acquisition)
-    if "axis-0" in group:  # HyperSpy
-        places = [group[f"axis-{n}"].attrs for n in range(data.ndim)]
-        axes = [Axis(float(place["scale"]), _text(place.get("units"))) for place in places[-2:]]
-        energy = file.get(f"{group.name}/metadata/Acquisition_instrument/TEM")
+    if _own(group, "axis-0"):  # HyperSpy
+        places = [_own(group, f"axis-{n}").attrs for n in range(data.ndim)]
+        axes = [Axis(float(place["scale"]), _text(place.get("units"))) for place in places]
+        energy = _own(group, "metadata/Acquisition_instrument/TEM")
         if energy is not None:
             acquisition = Acquisition(energy=_number(energy.attrs, "beam_energy", 1e3))  # kV
     return stack_array(data, axes, acquisition)
@@ -98,19 +129,32 @@ def _berkeley(path: Path, data: h5py.Dataset, dims: Sequence[h5py.Dataset], acqu
         for dim in dims
     ]
     if names[-1] == "x":
-        return stack_array(data, axes[-2:], acquisition)
+        return stack_array(data, axes, acquisition)
     shape = data.shape[::-1]
 
     def frame(number: int) -> np.ndarray:
         place = tuple(int(index) for index in np.unravel_index(number, shape[:-2])) if len(shape) > 2 else ()
         return np.asarray(data[(slice(None), slice(None), *place[::-1])]).T
 
-    return Stack(shape, data.dtype, frame, axes[1::-1], acquisition)
+    return Stack(shape, data.dtype, frame, axes[::-1], acquisition)
 
 
 def _held(path: Path, data: h5py.Dataset) -> None:
-    """Refuse a dataset that declares more pixels than were written."""
-    packed = data.compression is not None or bool(data.id.get_create_plist().get_nfilters())
+    """Refuse a dataset that declares more pixels than were written, or that was not written into this file.
+
+    Raises:
+        InputError: the pixels are in other files, or compressed with a filter that is not installed.
+    """
+    _refuse_outside(data)
+    plan = data.id.get_create_plist()
+    filters = [plan.get_filter(n) for n in range(plan.get_nfilters())]
+    for code, *_, name in filters:
+        if not h5py.h5z.filter_avail(code):
+            raise InputError(
+                f"{path} is compressed with the HDF5 filter {code} ({_text(name) or 'without a name'}), which is not "
+                "installed; store it with gzip or uncompressed."
+            )
+    packed = bool(filters)
     within(path, data.shape, data.dtype.itemsize * 8, packed)
     stored = data.id.get_storage_size()
     if not packed and stored < data.size * data.dtype.itemsize:
@@ -123,10 +167,16 @@ def _held(path: Path, data: h5py.Dataset) -> None:
 
 
 def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    data = group.get(name)
+    data = _own(group, name)
     if not isinstance(data, h5py.Dataset) or data.shape is None:
         raise ValueError(f"{group.name} has no {name}")
+    _refuse_outside(data)
     return data
+
+
+def _refuse_outside(data: h5py.Dataset) -> None:
+    if data.external or data.is_virtual:
+        raise InputError(f"{data.file.filename} keeps {printable(data.name)} in other files, which are not read.")
 
 
 def _attributes(item: Any) -> dict[str, Any]:
@@ -144,4 +194,4 @@ def _number(notes: Mapping[str, Any], name: str, factor: float) -> float | None:
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str("" if value is None else value)
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str("" if value is None else value)

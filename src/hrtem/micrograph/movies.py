@@ -10,7 +10,9 @@ from typing import Any, overload
 
 from hrtem.errors import Failures, InputError
 from hrtem.micrograph.image import Micrograph
-from hrtem.micrograph.recordings import Recording, is_folder, list_images, open_recordings
+from hrtem.micrograph.recordings import Recording, is_folder, list_files, list_images, open_recordings
+from hrtem.micrograph.region import Region
+from hrtem.micrograph.stack import Item
 
 #: Time without a change of size and modification time after which a file counts as completely written, s.
 SETTLED = 0.3
@@ -26,6 +28,8 @@ class FrameFiles(Sequence[Micrograph]):
         name: name of the movie.
         source: the folder, or the first file.
         sampling: pixel size in Å/px; None uses the calibration of the files.
+        region: the part of each frame in which columns are found.
+        item: image of files with several, see :func:`hrtem.micrograph.files.open_file`.
         failures: collects the files that cannot be used; they stay in the movie as frames that cannot be read. None
             raises the first error.
 
@@ -41,9 +45,11 @@ class FrameFiles(Sequence[Micrograph]):
         name: str,
         source: Path,
         sampling: float | None = None,
+        region: Region | None = None,
+        item: Item = None,
         failures: Failures | None = None,
     ) -> None:
-        self.name, self.source, self.given = name, source, sampling
+        self.name, self.source, self.given, self.region, self.item = name, source, sampling, region, item
         self.failures = failures or Failures("stop")
         self.files: list[Path] = []
         #: Errors of the files that cannot be used, by frame number.
@@ -70,9 +76,9 @@ class FrameFiles(Sequence[Micrograph]):
 
     def _check(self, path: Path) -> None:
         """Compare a file with the first usable file of the movie."""
-        one = Recording([path], 1, path.stem, self.given)
+        one = self._open(path, path.stem)
         if one.is_movie:
-            raise InputError(f"{path} must hold one frame of a movie, and holds {len(one)}.")
+            raise InputError(f"{path} must hold one frame of a movie, and holds {len(one)}; give a stack alone.")
         if len(self.files) == len(self.errors):
             self.shape, self.sampling = one.shape, one.sampling
         elif one.shape != self.shape:
@@ -88,6 +94,9 @@ class FrameFiles(Sequence[Micrograph]):
                 f"{self.sampling} Å."
             )
 
+    def _open(self, path: Path, name: str) -> Recording:
+        return Recording([path], 1, name, self.given, region=self.region, item=self.item)
+
     def __len__(self) -> int:
         return len(self.files)
 
@@ -101,7 +110,7 @@ class FrameFiles(Sequence[Micrograph]):
             return [self[place] for place in range(*number.indices(len(self)))]
         if number in self.errors:
             raise self.errors[number]
-        return Recording([self.files[number]], 1, f"{self.name}-{number:05d}", self.given)[0]
+        return self._open(self.files[number], f"{self.name}-{number:05d}")[0]
 
     def close(self) -> None:
         """Do nothing: no file is kept open."""
@@ -110,13 +119,21 @@ class FrameFiles(Sequence[Micrograph]):
 Movie = Recording | FrameFiles
 
 
-def open_movies(images: Any, sampling: float | None = None, failures: Failures | None = None) -> list[Movie]:
+def open_movies(
+    images: Any,
+    sampling: float | None = None,
+    region: Region | None = None,
+    item: Item = None,
+    failures: Failures | None = None,
+) -> list[Movie]:
     """Open the movies that the user gives as ``images=``.
 
     Args:
-        images: a stack, a folder of single-frame files, or a list of these; a list of single-frame files is
-            one movie as well.
+        images: a stack, a folder of single-frame files, or a list of these; a list of single-frame files, or a pattern
+            such as ``*.tif`` that they match, is one movie as well.
         sampling: pixel size in Å/px; None uses the calibration of the files.
+        region: the part of each frame in which columns are found.
+        item: image of files with several, see :func:`hrtem.micrograph.files.open_file`.
         failures: collects the files that cannot be opened; None raises the first error. Beside single-frame files, such
             a file keeps its place in the movie.
 
@@ -129,29 +146,31 @@ def open_movies(images: Any, sampling: float | None = None, failures: Failures |
         raise InputError(f"a movie is a stack, a folder or a list of files, and images has the list {list(nested[0])}.")
     failures = failures or Failures("stop")
     made: list[Movie] = []
+    single: list[Path] = []
     files: list[Path] = []  # of single frames, and damaged files that may be frames
-    damaged, number = failures.fresh(), 0
+    damaged = failures.fresh()
 
     def add(parts: Sequence[Path], name: str, source: Path) -> None:
-        movie = FrameFiles(parts, name, source, sampling, failures)
+        movie = FrameFiles(parts, name, source, sampling, region, item, failures)
         if len(movie) - len(movie.errors) > 1:
             made.append(movie)
 
     for entry in map(Path, entries):
-        parts = open_recordings(entry, 1, sampling, failures=damaged)
-        single = [part.source for part in parts if not part.is_movie]
-        if is_folder(entry) and len(single) == len(parts) > 1:
+        parts = open_recordings(entry, 1, sampling, region=region, item=item, failures=damaged)
+        movies, alone = [part for part in parts if part.is_movie], [part.source for part in parts if not part.is_movie]
+        if is_folder(entry) and len(alone) == len(parts) > 1:
             add(list_images(entry), entry.resolve().name, entry)
             continue
-        made += [part for part in parts if part.is_movie]
-        files += [entry] if not parts and not is_folder(entry) else single
-        number += len(single)
-    if number > 1:
+        made += movies
+        single += alone
+        stacks = [part.source for part in movies]
+        files += alone if is_folder(entry) else [path for path in list_files(entry) if path not in stacks]
+    if len(single) > 1:
         add(files, files[0].stem, files[0])
     failures.sentences += [sentence for sentence in damaged.sentences if sentence not in failures.sentences]
-    if number == 1:
-        with failures.collect(str(files[0])):
-            raise InputError(f"task=dynamics needs a movie of two frames at least, and {files[0]} holds one.")
+    if len(single) == 1:
+        with failures.collect(str(single[0])):
+            raise InputError(f"task=dynamics needs a movie of two frames at least, and {single[0]} holds one.")
     if not made and not failures.sentences:
         raise InputError("images must name at least one movie, got [].")
     return made
@@ -164,6 +183,7 @@ def await_files(
     patience: float = PATIENCE,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    item: Item = None,
 ) -> Iterator[Path]:
     """Yield the existing and future files of a folder in the order of their names, each as soon as it is complete.
 
@@ -177,6 +197,7 @@ def await_files(
         settled: s, see :data:`SETTLED`.
         patience: s, see :data:`PATIENCE`.
         clock, sleep: functions for reading the time and waiting.
+        item: image of files with several, see :func:`hrtem.micrograph.files.open_file`.
 
     Raises:
         InputError: the folder does not exist.
@@ -198,7 +219,7 @@ def await_files(
                 since = now
             if now - seen[path][1] < settled:
                 break
-            if now - seen[path][1] <= patience and not _is_readable(path):
+            if now - seen[path][1] <= patience and not _is_readable(path, item):
                 break
             done.add(path)
             since = clock()
@@ -221,10 +242,10 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _is_readable(path: Path) -> bool:
+def _is_readable(path: Path, item: Item) -> bool:
     """Whether all pixels of a single-frame file can be read."""
     try:
-        Recording([path], 1, path.stem)[0]
+        Recording([path], 1, path.stem, item=item)[0]
     except InputError:
         return False
     return True

@@ -4,44 +4,63 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import imageio.v3 as imageio
 import numpy as np
 import tifffile
+from PIL import Image
 from rsciio import tiff as rsciio_tiff
 
 from hrtem.errors import InputError
-from hrtem.micrograph.stack import Stack, grey, only, stack_array, within
+from hrtem.micrograph.stack import Item, Stack, choose_item, grey, stack_array, stack_file, within
 from hrtem.micrograph.units import Axis
 
 #: Messages that tifffile logs for a truncated or damaged file.
-DAMAGE = ("invalid page offset", "offset to first page", "corrupted", "invalid offset", "failed to read")
+DAMAGE = ("invalid page offset", "offset to first page", "corrupted", "invalid offset", "failed to read", "zeroed")
+#: Arguments with which tifffile reads no other file, whatever names the metadata of a file hold.
+ALONE: dict[str, Any] = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
 
 
-def read_tiff(path: Path) -> Stack:
+def read_tiff(path: Path, item: Item = None) -> Stack:
     """Read pixels with tifffile and the calibration with RosettaSciIO, which knows the private tags of many cameras."""
-    file = tifffile.TiffFile(path)
+    file = tifffile.TiffFile(path, **ALONE)
     try:
         with _complaints("tifffile") as complaints:
             pages = [(number, s) for number, s in enumerate(file.series) if not s.keyframe.is_reduced]  # no thumbnails
             # tifffile reads the complete images of a truncated series, and logs that images are missing.
             _refuse(complaints)
-            only(path, [tuple(series.shape) for _, series in pages])
-            number, series = pages[0]
+            shapes, names = [tuple(series.shape) for _, series in pages], [series.name for _, series in pages]
+            number, series = pages[choose_item(path, shapes, names, item)]
+            _refuse_codec(path, series.keyframe)
             packed = series.keyframe.compression != tifffile.COMPRESSION.NONE
             bits = series.dtype.itemsize * 8 if packed else max(1, int(series.keyframe.bitspersample))
             within(path, series.shape, bits, packed)
             channels = series.shape[series.axes.index("C")] if "C" in series.axes else 1
             if channels > 1 and _coloured(file):
                 raise InputError(f"{path} holds {channels} channels, and an image or a series of images is needed.")
-            return _stack(path, file, series, number)
+            stack = _stack(path, file, series, number)
+            page = series.keyframe
+            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and stack.dtype.kind == "u" and not file.is_imagej:
+                white = 2 ** int(page.bitspersample) - 1
+                return replace(stack, frame=lambda n: (image := stack.frame(n)) ^ image.dtype.type(white))
+            return stack
     except BaseException:
         file.close()
         raise
+
+
+def _refuse_codec(path: Path, page: tifffile.TiffPage) -> None:
+    """Refuse a compression that this installation cannot undo, which is no fault of the file."""
+    if page.compression != tifffile.COMPRESSION.NONE and page.compression not in tifffile.TIFF.DECOMPRESSORS:
+        name = getattr(page.compression, "name", page.compression)
+        raise InputError(f"{path} is compressed with {name}, which cannot be read here; store it uncompressed.")
 
 
 def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, number: int) -> Stack:
@@ -52,15 +71,23 @@ def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries,
         file.close()
         return stack_array(pixels[0] if (pixels == pixels[0]).all() else pixels)
     axes = _calibration(path, number)
+    if not any(axis.unit for axis in axes) and file.ome_metadata:
+        axes = _ome(file.ome_metadata)
+    table = series.keyframe.colormap
+    if series.keyframe.photometric != tifffile.PHOTOMETRIC.PALETTE or file.is_imagej:
+        table = None  # ImageJ writes the colours of the display
+    if table is not None:
+        pixels = grey(path, np.moveaxis(table[:, _checked(series.asarray)], 0, -1))
+        file.close()
+        return stack_array(pixels, axes)
     if series.axes[-1] == "S":
         pixels = grey(path, _checked(series.asarray))
         file.close()
         return stack_array(pixels, axes)
     if series.dataoffset is not None and all(series.shape):
         dtype = series.dtype.newbyteorder(file.byteorder)
-        pixels = np.memmap(path, dtype, "r", offset=series.dataoffset, shape=series.shape)
         file.close()
-        return stack_array(pixels, axes)
+        return stack_file(path, dtype, series.dataoffset, series.shape, axes)
     images = math.prod(series.shape[:-2])
     if len(series.pages) == images:
 
@@ -85,8 +112,8 @@ def _coloured(file: tifffile.TiffFile) -> bool:
 def _calibration(path: Path, number: int) -> list[Axis]:
     """Calibration of the (Y, X) axes of one series of a TIFF file."""
     with _complaints("rsciio"):
-        dataset = rsciio_tiff.file_reader(str(path), lazy=True)[number]
-    axes = [Axis(float(axis["scale"]), axis["units"]) for axis in dataset["axes"][-2:]]
+        dataset = rsciio_tiff.file_reader(str(path), lazy=True, **ALONE)[number]
+    axes = [Axis(float(axis["scale"]), axis["units"]) for axis in dataset["axes"]]
     # RosettaSciIO reads the scale of ImageJ files, but of all length units it recognises only the micron.
     description = str(dataset["original_metadata"].get("ImageDescription", ""))
     if description.startswith("ImageJ=") and not any(axis.unit for axis in axes):
@@ -94,6 +121,21 @@ def _calibration(path: Path, number: int) -> list[Axis]:
         unit = unit.encode("ascii", "backslashreplace").decode("unicode_escape")  # ImageJ writes µ as \u00B5
         axes = [Axis(axis.scale, unit) for axis in axes]
     return axes
+
+
+def _ome(text: str) -> list[Axis]:
+    """Calibration of the (Y, X) axes in the OME-XML of a TIFF file; none if its images differ in it."""
+    sizes = set()
+    try:
+        for pixels in ElementTree.fromstring(text).iterfind(".//{*}Pixels"):
+            across, down = (
+                (pixels.get(f"PhysicalSize{side}"), pixels.get(f"PhysicalSize{side}Unit", "µm")) for side in "XY"
+            )
+            sizes.add((down if down[0] else across, across))
+        found = sizes.pop() if len(sizes) == 1 else ()
+        return [Axis(float(size), unit) for size, unit in found if size]
+    except (ElementTree.ParseError, ValueError):
+        return []
 
 
 def _checked(asarray: Any) -> np.ndarray:
@@ -126,11 +168,26 @@ def _complaints(logger: str) -> Iterator[list[str]]:
 
 
 def read_png(path: Path) -> Stack:
-    """Read pixels with Pillow, which refuses pictures of more than 179 million pixels; a PNG has no calibration."""
+    """Read pixels with Pillow; a PNG has no calibration.
+
+    Raises:
+        InputError: the picture is coloured, moves, or is larger than Pillow reads.
+    """
     with path.open("rb") as file:
         head = file.read(26)
-    if head[12:16] == b"IHDR":
-        within(path, [int.from_bytes(head[at : at + 4], "big") for at in (20, 16)], head[24], packed=True)
-    # RosettaSciIO is not used: it treats a picture as grey if only green and blue are equal.
-    pixels = imageio.imread(path, plugin="pillow")
+    if head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
+        raise ValueError("it does not begin as PNG files do")
+    sides = [int.from_bytes(head[at : at + 4], "big") for at in (20, 16)]
+    within(path, sides, head[24], packed=True)
+    most = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
+    if math.prod(sides) > most:
+        raise InputError(f"{path} has {math.prod(sides):,} px, and a PNG may have {most:,}; store it as TIFF.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half as many pixels
+        with Image.open(path) as picture:
+            number = getattr(picture, "n_frames", 1)
+        if number > 1:
+            raise InputError(f"{path} is a moving picture of {number} frames, and a PNG must hold one.")
+        # RosettaSciIO is not used: it treats a picture as grey if only green and blue are equal.
+        pixels = imageio.imread(path, plugin="pillow")
     return stack_array(grey(path, pixels) if pixels.ndim == 3 else pixels)

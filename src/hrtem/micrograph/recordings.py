@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,8 @@ from hrtem.errors import Failures, InputError
 from hrtem.micrograph import series
 from hrtem.micrograph.files import FOLDERS, FORMATS, open_file, read_floats, read_frame
 from hrtem.micrograph.image import Acquisition, Micrograph, check_shape
-from hrtem.micrograph.stack import Stack
+from hrtem.micrograph.region import Region
+from hrtem.micrograph.stack import STACK, Item, Stack
 from hrtem.micrograph.units import SQUARE, parse_sampling, pixel_size
 
 
@@ -31,9 +33,11 @@ class Recording(Sequence[Micrograph]):
         sampling: pixel size in Å/px; None uses the calibration of the file.
         defocus: defocus of each image of a series, Å, positive is underfocus; None uses the values in the file.
         register: whether the images of a series are registered to the middle image.
+        region: the part of each image in which columns are found.
+        item, frame: image of a file with several, and of a stack, see :func:`hrtem.micrograph.files.open_file`.
 
     Raises:
-        InputError: a file cannot be opened, or the number of images differs from ``focal``.
+        InputError: a file cannot be opened, the number of images differs from ``focal``, or the region does not fit.
     """
 
     def __init__(
@@ -44,11 +48,16 @@ class Recording(Sequence[Micrograph]):
         sampling: float | None = None,
         defocus: Sequence[float] | None = None,
         register: bool = True,
+        region: Region | None = None,
+        item: Item = None,
+        frame: int | None = None,
     ) -> None:
-        self.sources, self.focal, self.name, self.register = tuple(sources), focal, name, register
+        self.region, self.item, self.frame = region or Region(), item, frame
+        self.sources, self.focal, self.register = tuple(sources), focal, register
+        self.name = name if frame is None else f"{name}-{frame:05d}"
         self.defocus = defocus
         self._stack: Stack | None = None
-        looks = [_look(path) for path in self.sources]
+        looks = [_look(path, item, frame) for path in self.sources]
         numbers, shapes = [number for number, _, _ in looks], [shape for _, shape, _ in looks]
         if sampling is None:
             sizes = [pixel_size(path, stack.axes) for path, (_, _, stack) in zip(self.sources, looks, strict=True)]
@@ -59,6 +68,7 @@ class Recording(Sequence[Micrograph]):
         self._check(sum(numbers), shapes, sizes)
         #: Pixel size in Å/px, or None if unknown.
         self.sampling = sizes[0]
+        self.region.check(self.source, self.shape)
         self._number = numbers[0] if focal == 1 else 1
 
     @property
@@ -89,13 +99,15 @@ class Recording(Sequence[Micrograph]):
         number = range(len(self))[number]
         if self.is_movie:
             if self._stack is None:
-                self._stack = open_file(self.source)
+                self._stack = open_file(self.source, self.item)
             image = read_frame(self.source, self._stack, number)
             name = f"{self.name}-{number:05d}"
             acquisition = self._stack.acquisition
             defocus = acquisition.defocus
             one = None if defocus is None or len(defocus) != len(self) else (defocus[number],)
-            return Micrograph(image, self.sampling, name, self.source, number, replace(acquisition, defocus=one))
+            facts = replace(acquisition, defocus=one)
+            marks = self.region.marks()
+            return self.region.cropped(Micrograph(image, self.sampling, name, self.source, number, facts, **marks))
         whole = self._unordered()
         if self.focal == 1:
             return whole
@@ -114,13 +126,16 @@ class Recording(Sequence[Micrograph]):
         Raises:
             InputError: the pixels are damaged, not finite or constant.
         """
-        return self[0] if self.is_movie else self._unordered()
+        try:
+            return self[0] if self.is_movie else self._unordered()
+        finally:
+            self.close()
 
     def _unordered(self) -> Micrograph:
         """Read the image, or all images of a series as their files have them."""
         images, acquisitions = [], []
         for path in self.sources:
-            stack = open_file(path)
+            stack = open_file(path, self.item, self.frame)
             try:
                 images.append(read_floats(path, stack))
             finally:
@@ -135,12 +150,15 @@ class Recording(Sequence[Micrograph]):
                 acquisition.dose,
                 acquisition.energy,
             )
-        return Micrograph(np.concatenate(images), self.sampling, self.name, self.source, acquisition=acquisition)
+        facts = {"acquisition": acquisition, **self.region.marks()}
+        series = np.concatenate(images)
+        return self.region.cropped(Micrograph(series, self.sampling, self.name, self.source, self.frame, **facts))
 
     def _check(self, number: int, shapes: Sequence[tuple[int, int]], sizes: Sequence[float | None]) -> None:
         names = self.source if len(self.sources) == 1 else f"the series of {', '.join(map(str, self.sources))}"
         if self.focal > 1 and number != self.focal:
-            hint = "" if number > 1 else "; name the files of a series as images=[[first,second,...]]"
+            hint = f"; {STACK}" if number > len(self.sources) else ""
+            hint = "; name the files of a series as images=[[first,second,...]]" if number == 1 else hint
             raise InputError(f"this model takes focal series of {self.focal} images, and {names} holds {number}{hint}.")
         if len(set(shapes)) > 1:
             raise InputError(
@@ -158,17 +176,20 @@ def open_recordings(
     sampling: float | None = None,
     defocus: Sequence[float] | None = None,
     register: bool = True,
+    region: Region | None = None,
+    item: Item = None,
+    frame: int | None = None,
     failures: Failures | None = None,
 ) -> list[Recording]:
     """Open the images that the user gives as ``images=``, without reading pixels.
 
     Args:
-        images: a file, a folder, or a list of files, folders and lists; an inner list contains the files of one focal
-            series. A folder stands for all of its files of known formats in the order of their names, with numbers
-            sorted by value.
+        images: a file, a folder, a pattern such as ``*.dm4``, or a list of these and of lists; an inner list contains
+            the files of one focal series. A folder stands for all of its files of known formats in the order of their
+            names, with numbers sorted by value, and a pattern for those that match it.
         focal: number of input images of the model. For 1, a stack is a movie. For more, a stack, an inner list, or
             exactly ``focal`` files of one image each are one series.
-        sampling, defocus, register: as for :class:`Recording`.
+        sampling, defocus, register, region, item, frame: as for :class:`Recording`.
         failures: collects the files that cannot be opened; None raises the first error.
 
     Raises:
@@ -186,37 +207,40 @@ def open_recordings(
 
     def add(sources: Sequence[Path], name: str) -> None:
         with failures.collect(name):
-            made.append(Recording(sources, focal, name, sampling, defocus, register))
+            made.append(Recording(sources, focal, name, sampling, defocus, register, region, item, frame))
+
+    def is_series(files: Sequence[Path]) -> bool:
+        if focal == 1 or len(files) != focal or any(is_folder(path) or _is_pattern(path) for path in files):
+            return False
+        for path in files:
+            with suppress(InputError):  # a damaged file is refused when the series is opened
+                if _look(path, item, frame)[0] != 1:
+                    return False
+        return True
 
     files = [Path(entry) for entry in entries if isinstance(entry, str | os.PathLike)]
-    if len(files) == len(entries) and _is_series(files, focal):
+    if len(files) == len(entries) and is_series(files):
         add(files, _shared(files))
         return made
     for entry in entries:
         with failures.collect(str(entry)):
             if not isinstance(entry, str | os.PathLike):
-                parts = [Path(part) for part in entry]
+                parts = [part for one in entry for part in _named(one)]
                 if focal == 1 or not parts:
                     number = len(parts)
                     raise InputError(f"this model takes single images, and images has a list of {number} in its list.")
                 add(parts, _shared(parts))
-            elif is_folder(Path(entry)):
-                parts = list_images(Path(entry))
-                if not parts:
-                    raise InputError(f"{entry} is a folder without images; known suffixes are {', '.join(FORMATS)}.")
-                if _is_series(parts, focal):
-                    add(parts, Path(entry).resolve().name)
-                else:
-                    for part in parts:
-                        add([part], part.stem)
+            elif is_series(parts := _named(entry)):
+                add(parts, Path(entry).resolve().name if is_folder(Path(entry)) else _shared(parts))
             else:
-                add([Path(entry)], Path(entry).stem)
+                for part in parts:
+                    add([part], part.stem)
     return made
 
 
-def _look(path: Path) -> tuple[int, tuple[int, int], Stack]:
+def _look(path: Path, item: Item, frame: int | None) -> tuple[int, tuple[int, int], Stack]:
     """Number of images in a file, their shape, and the closed stack with the metadata."""
-    stack = open_file(path)
+    stack = open_file(path, item, frame)
     stack.close()
     number, rows, columns = check_shape(str(path), stack.shape, stack.dtype)
     return number, (rows, columns), stack
@@ -241,20 +265,43 @@ def is_folder(path: Path) -> bool:
 
 def list_images(folder: Path) -> list[Path]:
     """List the files of known formats in a folder, sorted by name and number; EMI files count only without others."""
-    parts = [part for part in folder.iterdir() if part.suffix.lower() in FORMATS and not part.name.startswith(".")]
+    return _known(folder.iterdir())
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return the files that a file, a folder or a pattern stands for; no file if it has or matches no image."""
+    if is_folder(path):
+        return list_images(path)
+    return _known(map(Path, glob.glob(str(path), recursive=True))) if _is_pattern(path) else [path]
+
+
+def _is_pattern(path: Path) -> bool:
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def _named(entry: str | os.PathLike[str]) -> list[Path]:
+    """The same, or an error if there is no image.
+
+    Raises:
+        InputError: the folder contains no image, or no image matches the pattern.
+    """
+    path = Path(entry)
+    parts = list_files(path)
+    if not parts:
+        what = "a folder without images" if is_folder(path) else "a pattern that no image matches"
+        raise InputError(f"{path} is {what}; known suffixes are {', '.join(FORMATS)}.")
+    return parts
+
+
+def _known(files: Iterable[Path]) -> list[Path]:
+    parts = [part for part in files if part.suffix.lower() in FORMATS and not part.name.startswith(".")]
     parts = [part for part in parts if part.suffix.lower() != ".emi"] or parts
-    return sorted(parts, key=lambda part: [int(w) if w.isdigit() else w for w in re.split(r"(\d+)", part.name)])
+    return sorted(parts, key=_order)
 
 
-def _is_series(files: Sequence[Path], focal: int) -> bool:
-    """Whether the files are the single images of one series."""
-    if focal == 1 or len(files) != focal or any(is_folder(path) for path in files):
-        return False
-    for path in files:
-        with suppress(InputError):  # a damaged file is refused when the series is opened
-            if _look(path)[0] != 1:
-                return False
-    return True
+def _order(path: Path) -> list[str | int]:
+    """Name of a file for sorting, with its decimal numbers as values."""
+    return [int(word) if number % 2 else word for number, word in enumerate(re.split(r"(\d+)", str(path)))]
 
 
 def _shared(files: Sequence[Path]) -> str:

@@ -74,6 +74,11 @@ def register_series(micrograph: Micrograph) -> Micrograph:
                 shift = np.zeros(2)
             shifts[place] = shifts[place - step] + shift
     moved = np.stack([_moved(image, shift / sampling) for image, shift in zip(images, shifts, strict=True)])
+    valid = micrograph.valid
+    if not valid.all():
+        # A pixel is valid if it is valid in all registered images.
+        given = valid.astype(np.float32)
+        valid = np.logical_and.reduce([_moved(given, shift / sampling, order=1) > 0.999 for shift in shifts])
     remarks = micrograph.remarks
     if unsure:
         which = ", ".join(map(str, sorted(unsure)))
@@ -81,7 +86,7 @@ def register_series(micrograph: Micrograph) -> Micrograph:
             f"{micrograph.source} could not be registered with certainty: image {which} of {len(images)} was left "
             f"where its neighbour is.",
         )
-    return replace(micrograph, images=moved, shifts=shifts, remarks=remarks)
+    return replace(micrograph, images=moved, shifts=shifts, remarks=remarks, valid=valid)
 
 
 def measure_displacement(reference: np.ndarray, image: np.ndarray, sampling: float) -> tuple[np.ndarray, float]:
@@ -144,8 +149,8 @@ def _windowed(image: np.ndarray) -> np.ndarray:
     return square * window / square.std()
 
 
-def _moved(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Shift an image by ``(x, y)`` px, mirrored at its edges."""
+def _moved(image: np.ndarray, shift: np.ndarray, order: int = 3) -> np.ndarray:
+    """Shift an image by ``(x, y)`` px with splines of some order, mirrored at its edges."""
     if np.abs(shift).max() < 0.02:
         return image
-    return ndimage.shift(image.astype(np.float64), shift[::-1], order=3, mode="mirror").astype(np.float32)
+    return ndimage.shift(image.astype(np.float64), shift[::-1], order=order, mode="mirror").astype(np.float32)

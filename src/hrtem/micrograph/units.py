@@ -17,7 +17,7 @@ SAMPLING_RANGE = (0.01, 5.0)
 SQUARE = 1.01
 
 #: Length of each unit in Å, by its case-folded NFKC spelling.
-ANGSTROMS = dict.fromkeys(("å", "a", "ang", "angstrom", "angstroms", "ångström", "ångströms"), 1.0)
+ANGSTROMS = dict.fromkeys(("å", "a", "ang", "angstrom", "angstroms", "ångström", "ångströms", "angstroem"), 1.0)
 ANGSTROMS |= dict.fromkeys(("nm", "n_m", "nanometer", "nanometers", "nanometre", "nanometres"), 10.0)
 ANGSTROMS |= dict.fromkeys(("μm", "um", "u_m", "μ_m", "micron", "microns", "micrometer", "micrometers"), 1e4)
 ANGSTROMS |= dict.fromkeys(("micrometre", "micrometres"), 1e4)
@@ -27,7 +27,13 @@ ANGSTROMS |= dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1e10)
 #: A user's pixel size between a tenth of this value and this value, Å/px, is probably in nm/px.
 NANOMETRES = 0.02
 #: Units that leave the pixel size unknown. Inch and cm are print resolutions, which ImageJ copies from TIFF tags.
-UNCALIBRATED = {"", "none", "<undefined>", "px", "pixel", "pixels", "inch", "inches", "in", "cm"}
+UNCALIBRATED = {"", "none", "<undefined>", "px", "pixel", "pixels", "inch", "inches", "in", "cm", "reference frame"}
+#: Encodings in which units were read and written: µm of a Japanese DigitalMicrograph became ƒÊm, of others Âµm.
+WRONG_ENCODINGS = (("cp1252", "shift_jis"), ("cp1252", "utf-8"), ("latin-1", "utf-8"), ("utf-8", "latin-1"))
+#: Units of the axes of diffraction patterns: reciprocal lengths such as 1/nm, nm^-1 and Å⁻¹, and angles.
+RECIPROCAL = re.compile(r"\(?1? ?/|.*-\(?1\)?$|reciprocal |inverse |([mμu]_?)?rad$|(milli|micro)?radians?$")
+#: Units of the energy axis of spectra.
+ENERGIES = {"ev", "kev"}
 
 
 class Axis(NamedTuple):
@@ -37,16 +43,35 @@ class Axis(NamedTuple):
     unit: str | None
 
 
+def refuse_spectra_and_diffraction(source: Path, axes: Sequence[Axis]) -> None:
+    """Refuse data of which an axis is an energy, a spatial frequency or an angle, whatever pixel size the user gives.
+
+    Raises:
+        InputError: an axis is no length of a specimen.
+    """
+    for place, axis in enumerate(axes, start=-len(axes)):
+        unit = _plain(axis.unit)
+        if unit in ENERGIES:
+            raise InputError(f"{source} holds spectra (an axis is in {axis.unit!r}), and an image is needed.")
+        if place >= -2 and RECIPROCAL.match(unit):
+            raise InputError(
+                f"{source} holds a diffraction pattern (an axis is in {axis.unit!r}), and an image is needed."
+            )
+        if place >= -2 and unit == "m" and axis.scale > 1.0:  # TIA writes 1/m without saying so
+            raise InputError(
+                f"{source} holds a diffraction pattern (of {axis.scale:.3g} 1/m a pixel), and an image is needed."
+            )
+
+
 def pixel_size(source: Path, axes: Sequence[Axis]) -> float | None:
-    """Pixel size in Å/px from the calibration of the (Y, X) axes; None for uncalibrated axes.
+    """Pixel size in Å/px from the calibration of the axes, of which the last two are (Y, X); None without one.
 
     Raises:
         InputError: the unit of the calibration is not a length, or the pixels are not square within 1 %.
     """
     sizes = []
-    for axis in axes:
-        unit = unicodedata.normalize("NFKC", str(axis.unit or "")).strip().strip("\0").casefold()
-        unit = re.sub(r"^\[(.*)\]$", r"\1", unit)  # Berkeley EMD files write units in brackets
+    for axis in axes[-2:]:
+        unit = _plain(axis.unit)
         if unit in UNCALIBRATED or not (math.isfinite(axis.scale) and axis.scale > 0.0):
             return None
         if unit not in ANGSTROMS:
@@ -59,6 +84,24 @@ def pixel_size(source: Path, axes: Sequence[Axis]) -> float | None:
             f"{source} has pixels of {sizes[1]:.4g} x {sizes[0]:.4g} Å, and they must be square within 1 %."
         )
     return sum(sizes) / len(sizes)
+
+
+def _plain(unit: str | None) -> str:
+    """One spelling of a unit: case-folded NFKC, without brackets, nm/px as nm, and µ as it was meant."""
+    known = ANGSTROMS.keys() | UNCALIBRATED
+    readings = [_folded(str(unit or ""))]
+    for written, meant in WRONG_ENCODINGS:
+        try:
+            readings.append(_folded(str(unit).encode(written, "surrogateescape").decode(meant)))
+        except UnicodeError:
+            continue
+    return next((reading for reading in readings if reading in known), readings[0])
+
+
+def _folded(unit: str) -> str:
+    unit = unicodedata.normalize("NFKC", unit).strip().strip("\0").casefold().replace("\u2212", "-")
+    unit = re.sub(r"^\[(.*)\]$", r"\1", unit)  # Berkeley EMD files write units in brackets
+    return re.sub(r"\s*(/|per )\s*(px|pixel)$", "", unit)
 
 
 def parse_sampling(sampling: Any, name: str = "sampling") -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import hrtem
 from hrtem import provenance
-from hrtem.inference import weights
+from hrtem.inference import trust
 from hrtem.inference.network import ColumnNetwork
 
 #: Titles of the parts of the settings, in the order of the card.
@@ -29,26 +29,26 @@ def card(name: str, network: ColumnNetwork, checkpoint: Path, notes: str = "") -
         notes: text that is appended to the card.
     """
     hparams = network.settings
-    needed = weights.foreign(hparams)
+    needed = trust.foreign(hparams)
     images = network.optics.num_images
     takes = "single images" if images == 1 else f"focal series of {images} images"
-    domain = "knows" if network.domain.known else "does not know"
+    domain = "measured" if network.domain.known else "not known"
     lines = [
         f"# {name}",
         "",
-        f"Finds {', '.join(network.classes)} in {takes}. Trained on simulated images only; it has seen no real one.",
+        f"Finds {', '.join(network.classes)} in {takes}. Trained on simulated images only, on no real image.",
         "",
         f"* pixel size: images are brought to {network.sampling:g} Å/px",
         f"* parameters: {sum(parameter.numel() for parameter in network.net.parameters()):,}",
-        f"* it {domain} which images are unlike those of its training (`in_domain` of the table)",
+        f"* `in_domain` of the table, whether an image is like those of the training, is {domain}",
         f"* exported {date.today().isoformat()} by hrtem {hrtem.__version__} from a checkpoint with SHA-256 "
         f"`{provenance.sha256(checkpoint)}`",
         "",
         *([f"It needs code that is not part of hrtem: `{'`, `'.join(needed)}`.", ""] if needed else []),
-        "## What it learnt from",
+        "## Training images",
         "",
-        "A list of two is a range from which each training image drew. Lengths are in Å, energies in eV, doses in "
-        "e/Å². What lies beyond these ranges is beyond what the model can be trusted with.",
+        "Each training image drew a random value from a range, which is a list of two. Lengths are in Å, energies in "
+        "eV, doses in e/Å². Do not trust the model beyond these ranges.",
         "",
         *(line for stage, title in STAGES.items() for line in _settings(title, hparams[stage])),
         *_scores(checkpoint),

@@ -156,7 +156,7 @@ def comparison_figure(histories: Mapping[str, History], path: Path, unit: str) -
         ends = np.array([[rate.value - rate.low, rate.high - rate.value] for rate in rates]).T
         panel.errorbar(range(len(rates)), middle, yerr=ends, fmt="o", capsize=5, color="#333333")
         panel.set(xticks=range(len(rates)), xlim=(-0.5, len(rates) - 0.5), ylim=(0, None))
-        panel.set_xticklabels(names, rotation=20, ha="right")
+        panel.set_xticklabels(names, rotation=20, ha="right", parse_math=False)  # a name may contain $
         whose = "a surface column leaves" if what == "leave" else "a vacant site is taken"
         panel.set(ylabel=f"{whose} (1/{unit})")
         lines = []
@@ -164,7 +164,7 @@ def comparison_figure(histories: Mapping[str, History], path: Path, unit: str) -
             result = compare_rates(rates[0], rate)
             ratio = f"× {result.ratio:.2f} ({result.low:.2f} to {result.high:.2f})"
             lines.append(f"{name}: {ratio}\np = {result.p:.2g}")
-        panel.set_title("\n".join(lines), fontsize=8)
+        panel.set_title("\n".join(lines), fontsize=8, parse_math=False)
     save(figure, path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hrtem import folders
 from hrtem.calibration.domain import LEAST
 from hrtem.columns import Columns
 from hrtem.errors import Failures, InputError
@@ -105,7 +105,7 @@ def follow(
     """
     claim(predictor, recording, folder, growing)
     bar = Progress(
-        TextColumn(recording.name),
+        TextColumn("{task.description}", markup=False),
         *Progress.get_default_columns()[1:2],
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -114,7 +114,7 @@ def follow(
         transient=True,
     )
     with bar:
-        for number in bar.track(range(len(recording)), total=len(recording)):
+        for number in bar.track(range(len(recording)), total=len(recording), description=recording.name):
             yield find_frame(predictor, recording, number, folder, failures)
 
 
@@ -195,18 +195,15 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
                     "give another folder."
                 )
         return
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(settings, indent=2) + "\n")
-    os.replace(part, path)
+    with folders.replace_file(path) as part:
+        part.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _keep(path: Path, frame: FoundFrame) -> None:
-    part = path.with_suffix(".part")
     likeness = np.nan if frame.likeness is None else frame.likeness
     values: dict[str, Any] = {**frame.columns.arrays(), "likeness": likeness, "sampling": frame.sampling}
-    with part.open("wb") as file:
+    with folders.replace_file(path) as part, part.open("wb") as file:
         np.savez(file, **values)
-    os.replace(part, path)
 
 
 def _kept(path: Path, number: int, classes: Sequence[str]) -> FoundFrame | None:

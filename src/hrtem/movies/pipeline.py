@@ -16,12 +16,12 @@ import numpy as np
 from hrtem import folders, report
 from hrtem.errors import Failures, InputError
 from hrtem.inference import Predictor
-from hrtem.micrograph import FrameFiles, Micrograph, Movie, await_files, open_movies, require_calibration
+from hrtem.micrograph import Micrograph, Movie, Region, open_movies, require_calibration
 from hrtem.movies import figures, tables
-from hrtem.movies.frames import claim, find_frame, follow
+from hrtem.movies.frames import follow
 from hrtem.movies.tracking import Detections, History, analyse_movie, compare_rates
-from hrtem.movies.tracking.registration import Reference
 from hrtem.movies.tracking.sites import SURFACE
+from hrtem.movies.watching import SURE, watch_folder
 from hrtem.ranges import Range
 from hrtem.report.page import Movie as Shown
 from hrtem.report.page import write_page
@@ -29,8 +29,6 @@ from hrtem.report.tables import fields_of
 
 #: Minimum probability of a detection that is kept; a weak detection is also evidence for the occupancy of a site.
 FAINT = 0.1
-#: Minimum probability of a column that is drawn.
-SURE = 0.5
 #: Number of frames in the figure of frames, and on the page.
 CHOSEN, ON_PAGE = 6, 60
 
@@ -85,8 +83,9 @@ def follow_movie(
         movie: movie of at least two frames.
         kept: folder of the finished frames; a later call continues after the last of them.
         frame_time: s from frame to frame.
-        live: whether the movie comes from a watched folder, see :func:`watch_folder`.
-        log: logger that gets a message after every hundred frames, and about each frame that cannot be used.
+        live: whether the movie comes from a watched folder, see :func:`hrtem.movies.watching.watch_folder`.
+        log: logger that gets a message after every hundred frames, about each frame that cannot be used, and about what
+            is left out of the first usable frame.
         failures: collects the frames that cannot be used, in which no column is visible; None raises the first error.
 
     Raises:
@@ -94,11 +93,15 @@ def follow_movie(
     """
     if len(movie) < 2:
         raise InputError(f"task=dynamics needs a movie of two frames at least, and {movie.source} holds {len(movie)}.")
-    frames, likenesses, new, start = [], [], 0, time.perf_counter()
+    frames, likenesses, doubted, new, start = [], [], False, 0, time.perf_counter()
     for frame in follow(predictor, movie, kept, growing=live, failures=failures):
         frames.append(Detections.of(frame.columns, frame.usable))
         if not frame.usable and log is not None:
             log.warning("%s: frame %d cannot be used and is left out", movie.name, frame.number)
+        if frame.usable and log is not None and not doubted:
+            doubted, first = True, movie[frame.number] if frame.prediction is None else frame.prediction.micrograph
+            for doubt in filter(None, (*first.remarks, first.warning)):
+                log.warning("%s", doubt)
         likenesses.append(frame.in_domain)
         new += frame.prediction is not None
         if log is not None and len(frames) % 100 == 0:
@@ -111,62 +114,6 @@ def follow_movie(
     history = analyse_movie(frames, extent, frame_time, lambda number: movie[number].images[0], sampling)
     told = [one for one in likenesses if one is not None]
     return Report(history, frames, float(np.mean(told)) if told else None, new / seconds if new else None)
-
-
-def watch_folder(
-    predictor: Predictor,
-    folder: Path,
-    kept: Path,
-    quiet: float,
-    sampling: float | None,
-    log: Logger,
-    failures: Failures | None = None,
-    **waiting: Any,
-) -> FrameFiles:
-    """Find the columns of frames while a camera writes them into a folder, until no new frame arrives for some time.
-
-    Each frame is registered to the earlier frames immediately. A log line reports the number of columns, the drift of
-    the specimen and the processing speed in frames per second.
-
-    Args:
-        predictor: result of :func:`prepare_predictor`.
-        folder: folder to watch.
-        kept: folder of the finished frames.
-        quiet: seconds without a new file after which the movie ends.
-        sampling: pixel size in Å/px; None uses the calibration of the files.
-        log: logger for the line about each frame.
-        failures: collects the frames that cannot be used; None raises the first error.
-        waiting: see :func:`hrtem.micrograph.await_files`.
-
-    Returns:
-        The movie of all frames that arrived.
-
-    Raises:
-        InputError: the folder does not exist, no frame arrived, or a frame is invalid.
-    """
-    movie = FrameFiles([], folder.resolve().name, folder, sampling, failures)
-    reference, claimed = Reference(), False
-    for path in await_files(folder, quiet, **waiting):
-        start = time.perf_counter()
-        movie.add(path)
-        number = len(movie) - 1
-        if not claimed and number not in movie.errors:
-            require_calibration(movie)
-            claim(predictor, movie, kept, growing=True)
-            claimed = True
-        frame = find_frame(predictor, movie, number, kept, failures) if claimed else None
-        if frame is None or not frame.usable:
-            log.warning("%s cannot be used as frame %d", path.name, number)
-            continue
-        columns = Detections.of(frame.columns)
-        pose = reference.follow(columns)
-        seconds = time.perf_counter() - start
-        sure = int((columns.probabilities >= SURE).sum())
-        place = f"drift {pose.shift[0]:+.2f} {pose.shift[1]:+.2f} Å" if pose.known else "not registered"
-        log.info("%s: frame %d, %d columns, %s, %.2f frames/s", path.name, number, sure, place, 1.0 / seconds)
-    if not len(movie):
-        raise InputError(f"no frame came into {folder} within {quiet:g} s.")
-    return movie
 
 
 def write(
@@ -250,13 +197,15 @@ def predict(
     live = words["watch"] is not None
     if live:
         watch = Path(words["images"])
-        kept = place / f"{watch.resolve().name}.frames"
-        given = [watch_folder(predictor, watch, kept, float(words["watch"]), words["sampling"], log, failures)]
+        kept = place / f"{folders.name_results([watch.resolve().name])[0]}{folders.FRAMES}"
+        chosen_by = {"sampling": words["sampling"], "region": Region.parse(words["mask"], words["crop"])}
+        chosen_by |= {"item": words["item"], "failures": failures}
+        given = [watch_folder(predictor, watch, kept, float(words["watch"]), log=log, **chosen_by)]
     chosen = check_frames(words["frames"], given)
     names = name_movies(given)
     reports: dict[str, Report] = {}
     for name, movie in zip(names, given, strict=True):
-        kept = place / f"{name}.frames"
+        kept = place / f"{name}{folders.FRAMES}"
         with failures.collect(name):
             one = follow_movie(predictor, movie, kept, frame_time, live, log, failures)
             with folders.part(place, name) as mine:
@@ -265,6 +214,7 @@ def predict(
                 else:
                     write(one, predictor, movie, mine, words, unit, chosen)
             reports[name] = one
+        movie.close()
         if name not in reports:
             log.error("%s", failures.sentences[-1])
             continue
@@ -278,13 +228,13 @@ def predict(
         for sentence in write_comparison(reports, place, unit):
             log.info("%s", sentence)
     for name in names:
-        shutil.rmtree(place / f"{name}.frames", ignore_errors=True)
+        shutil.rmtree(place / f"{name}{folders.FRAMES}", ignore_errors=True)
 
 
 def name_movies(given: Sequence[Movie]) -> list[str]:
     """Unique names for the movies; if several have the same name, the names of their folders are put in front."""
     names = [movie.name for movie in given]
-    return folders.number_duplicates(
+    return folders.name_results(
         [
             name if names.count(name) == 1 else f"{movie.source.resolve().parent.name}-{name}"
             for name, movie in zip(names, given, strict=True)
@@ -306,14 +256,17 @@ def look_at_movies(predictor: Predictor, words: Mapping[str, Any], failures: Fai
     prepare_predictor(predictor)
     if words["frame_time"] is not None:
         Range.parse("frame_time", words["frame_time"], unit="s", minimum=1e-6, maximum=1e6)
+    region = Region.parse(words["mask"], words["crop"])
     if words["watch"] is not None:
         Range.parse("watch", words["watch"], unit="s", minimum=0.1, maximum=1e6)
         if not isinstance(words["images"], str) or not Path(words["images"]).is_dir():
-            raise InputError(f"images must be one folder to watch, and {words['images']} is none.")
+            raise InputError(f"images must be one folder to watch, and {words['images']} is no folder.")
         return []
+    if words["frame"] is not None:
+        raise InputError(f"frame takes one image of a stack, and task=dynamics needs all, got {words['frame']}.")
     failures = failures or Failures("stop")
     given = []
-    for movie in open_movies(words["images"], words["sampling"], failures):
+    for movie in open_movies(words["images"], words["sampling"], region, words["item"], failures):
         with failures.collect(movie.name):
             given.append(require_calibration(movie))
     if given:

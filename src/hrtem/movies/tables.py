@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from hrtem import folders
+from hrtem import csv_files, folders
 from hrtem.movies.tracking import Detections, History, Rate
 from hrtem.movies.tracking.motion import OCCUPIED
 from hrtem.movies.tracking.rates import LEVEL
@@ -193,7 +193,7 @@ def _write(stem: Path, pieces: Iterable[list[Field]]) -> None:
                 sink.write_table(pa.Table.from_arrays([_array(field) for field in fields], schema=schema))
                 yield from zip(*(field.texts(slice(None)) for field in fields), strict=True)
 
-        folders.write_rows(stem.with_suffix(".csv"), [field.name for field in first], rows())
+        csv_files.write_rows(stem.with_suffix(".csv"), [field.name for field in first], rows())
 
 
 def _array(field: Field) -> pa.Array:

@@ -5,6 +5,7 @@ takes these two arguments can be used directly by its ``_target_``. The sides of
 all networks.
 """
 
+from hrtem.nets.build import build
 from hrtem.nets.context import ContextSegResNet
 from hrtem.nets.dihedral import Dihedral
 from hrtem.nets.folded import Folded
@@ -13,4 +14,4 @@ from hrtem.nets.madsen import MadsenNet
 from hrtem.nets.msdnet import MSDNet
 from hrtem.nets.unet import UNet
 
-__all__ = ["ContextSegResNet", "Dihedral", "Folded", "MSDNet", "MadsenNet", "UNet", "fuse"]
+__all__ = ["ContextSegResNet", "Dihedral", "Folded", "MSDNet", "MadsenNet", "UNet", "build", "fuse"]

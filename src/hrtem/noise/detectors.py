@@ -35,7 +35,8 @@ class Noiseless:
         known = inspect.signature(Flaws).parameters
         for name in flaws.keys() - known.keys():
             raise InputError(
-                f"noise.{name} is no setting of {type(self).__name__}, which beside its own has {', '.join(known)}."
+                f"noise.{name} is no setting of {type(self).__name__}; "
+                f"settings of all detectors are {', '.join(known)}."
             )
         self.flaws = Flaws(**flaws)
         self.ranges: dict[str, Range] = {}

@@ -24,7 +24,7 @@ from hrtem.optics.transfer import (
     transfer_function,
     wavelength,
 )
-from hrtem.ranges import Range, parse_choice, parse_number
+from hrtem.ranges import Range, parse_choice, parse_list, parse_number
 
 #: Number of complex pixels that are imaged together on a CPU, about a megabyte.
 CACHED_PIXELS = 2**17
@@ -117,7 +117,7 @@ class Optics:
         def fixed(name: str, value: Any, unit: str, minimum: float, maximum: float) -> float:
             return parse_number(f"optics.{name}", value, unit=unit, minimum=minimum, maximum=maximum)
 
-        self.num_images = num_images
+        self.num_images, self.missing = num_images, fixed("missing", missing, "", 0.0, 0.9)
         self.dose_per = parse_choice("optics.dose_per", dose_per, DOSE_PER)
         self.coherence = parse_choice("optics.coherence", coherence, COHERENCE)
         self.energy = fixed("energy", energy, "eV", 10.0, 1e6)
@@ -139,9 +139,9 @@ class Optics:
             "dose": parsed("dose", dose, "e/Å²", 1e-3, 1e9, log=True),
         }
         question_units(self.energy, self.ranges["Cs"], self.defocus)
-        self.test_doses = tuple(fixed("test_doses", one, "e/Å²", 1e-3, 1e9) for one in test_doses)
+        doses = parse_list("optics.test_doses", test_doses)
+        self.test_doses = tuple(fixed("test_doses", one, "e/Å²", 1e-3, 1e9) for one in doses)
         self.lattice_spacing = fixed("lattice_spacing", lattice_spacing, "Å", 0.5, 100.0)
-        self.missing = fixed("missing", missing, "", 0.0, 0.9)
         self.lattice_contrast = fixed("lattice_contrast", lattice_contrast, "", 0.0, 0.9)
 
     def image_dose(self, dose: float) -> float:

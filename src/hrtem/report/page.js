@@ -427,7 +427,7 @@
     redraw();
     $("said").textContent = data.fields.map((field) => `${field.name} ${textOf(field, row)}`).join(", ");
   };
-  // Spreadsheets execute a text that begins like a formula; an apostrophe in front prevents it, see hrtem.folders.
+  // Spreadsheets execute a text that begins like a formula; an apostrophe in front prevents it, see hrtem.csv_files.
   const guarded = (text) => (/^'*[=+\-@\t\r\n]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text);
   const quoted = (text) => ((text = guarded(text)), /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const download = (chosen, name) => {

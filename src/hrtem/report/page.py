@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 import hrtem
+from hrtem import folders
 from hrtem.report.drawing import colour, grey, hexadecimal
 from hrtem.report.frame import Frame, frame_numbers
 from hrtem.report.overlay import data_address
@@ -111,12 +111,14 @@ def write_page(
         "data": packed,
         "script": script,
     }
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    # A file name that is not UTF-8 may be among the settings.
+    with (
+        folders.replace_file(path) as partial,
+        partial.open("w", encoding="utf-8", errors="replace", newline="") as file,
+    ):
         for piece in page.split("{{"):
             name, closing, rest = piece.partition("}}")
             file.write(parts[name] + rest if closing else piece)
-    os.replace(partial, path)
 
 
 def _shown(frames: Sequence[Frame]) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from hrtem import folders
+from hrtem import csv_files, folders
 from hrtem.columns import Columns
 from hrtem.report.frame import Frame, frame_numbers
 
@@ -133,7 +133,7 @@ def write_csv(fields: Sequence[Field], path: Path) -> None:
     """Write a table as CSV; the file appears complete or not at all."""
     chunks = (slice(start, start + CHUNK) for start in range(0, len(fields[0].values), CHUNK))
     rows = (row for chunk in chunks for row in zip(*(field.texts(chunk) for field in fields), strict=True))
-    folders.write_rows(path, [field.name for field in fields], rows)
+    csv_files.write_rows(path, [field.name for field in fields], rows)
 
 
 def write_parquet(fields: Sequence[Field], path: Path) -> None:

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.ranges import Range
+from hrtem.ranges import Range, parse_list
 
 #: Vacuum above and below a structure, Å.
 VACUUM = 2.0
@@ -33,7 +33,7 @@ class Sample(ABC):
     fingerprint: str = ""
 
     def __init__(self, name: str, classes: Sequence[str], extent: float, rms_displacement: Mapping[str, float]) -> None:
-        if sorted(classes) != sorted(self.known_classes):
+        if sorted(map(str, parse_list("sample.classes", classes))) != sorted(self.known_classes):
             raise InputError(f"sample.classes of {name} must be {list(self.known_classes)}, got {list(classes)}.")
         Range.parse("sample.extent", extent, unit="Å", minimum=10.0, maximum=1000.0)
         for element, displacement in rms_displacement.items():

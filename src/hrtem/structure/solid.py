@@ -131,7 +131,7 @@ def build_solid(columns: Columns, element: str, lattice_constant: float | None =
     """
     state: Any = reference_states[atomic_numbers.get(element, 0)] or {}
     if state.get("symmetry") not in PRIMITIVE:
-        raise InputError(f"a model is rebuilt of fcc and bcc metals, and {element} is none.")
+        raise InputError(f"a three-dimensional model needs an fcc or bcc metal, and {element} is neither.")
     a = float(state["a"]) if lattice_constant is None else lattice_constant
     columns = columns[columns.counts > 0]
     found = fit_lattice(columns)

@@ -25,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hrtem import commandline, folders
+from hrtem import commandline, csv_files
 from hrtem.errors import InputError
 
 #: Result of a trial: the monitored metric, or the reason for a failure.
@@ -187,7 +187,7 @@ class Search:
             state = "interrupted" if _interrupted(trial) else trial.state.name.lower()
             value = "" if trial.value is None else trial.value
             rows.append([trial.number, state, value, *chosen, trial.user_attrs.get("error", "")])
-        folders.write_rows(self.folder / "trials.csv", ["number", "state", "value", *self.space, "error"], rows)
+        csv_files.write_rows(self.folder / "trials.csv", ["number", "state", "value", *self.space, "error"], rows)
 
     def write_best(self, best: Best, **facts: Any) -> None:
         """Write ``best.yaml``: the best trial and further facts."""

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from hrtem import folders
+from hrtem import csv_files
 from hrtem.sweeps.entries import Entry
 
 #: Headings of the table columns to the right of the doses.
@@ -88,7 +88,7 @@ def write_csv(entries: Sequence[Entry], limits: Mapping[float, float], path: Pat
             more = [value for name in ("class_f1", "count_exact") for value in entry.score(name, dose) or (None, None)]
             head = [entry.name, len(entry.runs), f"{dose:g}", *f1, *error, limit, ratio]
             rows.append([*head, *rest, *more, entry.runs[0].dose_per])
-    folders.write_rows(path, HEADER, rows)
+    csv_files.write_rows(path, HEADER, rows)
 
 
 def figure(entries: Sequence[Entry], limits: Mapping[float, float], path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hrtem.errors import InputError
-from hrtem.ranges import parse_number
+from hrtem.ranges import parse_number, parse_whole
 from hrtem.targets.atom_counts import Classes
 
 
@@ -31,8 +31,7 @@ class GaussianMaps:
     vectors = 0
 
     def __init__(self, channels: int, sigma: float) -> None:
-        if channels < 1:
-            raise InputError(f"target.channels must be at least 1, got {channels}.")
+        channels = parse_whole("target.channels", channels, minimum=1, maximum=4096)
         #: Number of first maps that belong to classes. Pictures of the output show these maps; the other maps, such as
         #: offsets and numbers of atoms, are valid only where these maps show a column.
         self.channels = self.classes = channels
@@ -136,6 +135,7 @@ class OffsetMaps:
     vectors = 2
 
     def __init__(self, channels: int, radius: float) -> None:
+        channels = parse_whole("target.channels", channels, minimum=1, maximum=4096)
         if channels < 3:
             raise InputError(f"target.channels must be at least 3, a class and two offsets, got {channels}.")
         self.channels = channels

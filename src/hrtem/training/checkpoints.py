@@ -22,6 +22,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 
 from hrtem.errors import InputError, Stopped
+from hrtem.ranges import parse_folder, parse_number
 
 #: Signals that end a job: SIGTERM from a batch system at the time limit, SIGINT from a user at the keyboard, SIGUSR1
 #: from a batch system that will start the job again.
@@ -77,7 +78,9 @@ class Checkpoints(ModelCheckpoint):
         assert self.dirpath is not None
         if state_dict["dirpath"] != self.dirpath:
             here = Path(self.dirpath)
-            moved = {old: here / Path(old).name for old in state_dict["best_k_models"] if Path(old).is_file()}
+            # Only checkpoints: a stranger's file could name any file.
+            theirs = [old for old in state_dict["best_k_models"] if old.endswith(".ckpt") and Path(old).is_file()]
+            moved = {old: here / Path(old).name for old in theirs}
             here.mkdir(parents=True, exist_ok=True)
             for old, new in moved.items():
                 rank_zero_only(shutil.copy2)(old, new)
@@ -109,10 +112,8 @@ class Safeguard(Callback):
     """
 
     def __init__(self, folder: str, minutes: float) -> None:
-        if not minutes > 0:
-            raise InputError(f"callbacks.safeguard.minutes must be above 0, got {minutes}.")
-        self.folder = Path(folder)
-        self.minutes = minutes
+        self.folder = parse_folder("callbacks.safeguard.folder", folder)
+        self.minutes = parse_number("callbacks.safeguard.minutes", minutes, unit="minutes", minimum=1e-6)
         self.signal = 0
         self.saved = 0.0
         self.disk = AtomicCheckpoints()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from hrtem.columns import Columns
 from hrtem.errors import InputError
 from hrtem.imaging import Imaging
+from hrtem.ranges import parse_choice, parse_folder, parse_number, parse_whole
 from hrtem.training.loader import ReadAheadLoader, Share, count_processes
 from hrtem.waves.cache import SPLITS, WaveCache
 from hrtem.waves.workers import check, show
@@ -212,19 +212,31 @@ class WaveDataModule(lightning.LightningDataModule):
         workers: int | str,
     ) -> None:
         super().__init__()
-        if patch < 32 or patch % 32:
+        patch = parse_whole("data.patch", patch, unit="px", minimum=32, maximum=8192)
+        if patch % 32:
             raise InputError(f"data.patch must be a multiple of 32 px, got {patch}.")
-        for split, number in numbers.items():
-            if split not in SPLITS or int(number) < 1:
-                raise InputError(f"data.numbers must give train, val and test at least 1 wave, got {split}: {number}.")
-        for name, number in {"data.batch_size": batch_size, "data.epoch_size": epoch_size}.items():
-            if number < 1:
-                raise InputError(f"{name} must be at least 1, got {number}.")
-        if workers != "auto" and (not isinstance(workers, int) or workers < 0):
-            raise InputError(f"data.workers must be a number of processes from 0 up, or auto, got {workers}.")
+        if not isinstance(numbers, Mapping) or not numbers:
+            raise InputError(f"data.numbers must give train, val and test at least 1 wave, got {numbers}.")
+        for split in numbers:
+            parse_choice("data.numbers", split, tuple(SPLITS))
+        self.numbers = {
+            split: parse_whole(f"data.numbers.{split}", number, unit="waves", minimum=1, maximum=10**7)
+            for split, number in numbers.items()
+        }
+        self.batch_size = parse_whole("data.batch_size", batch_size, unit="images", minimum=1, maximum=65536)
+        self.epoch_size = parse_whole("data.epoch_size", epoch_size, unit="images", minimum=1, maximum=10**9)
+        if workers != "auto":
+            workers = parse_whole("data.workers, if it is not auto,", workers, unit="processes", minimum=0, maximum=512)
+        self.workers = workers
+        for stage, part in {"sample": sample, "wave": wave, "optics": optics, "noise": noise}.items():
+            if not isinstance(part, Mapping) or "_target_" not in part:
+                raise InputError(f"{stage} must be one of the choices in conf/{stage}, got {part}.")
+        self.seed = parse_whole("data.seed", seed, minimum=0)
+        sampling = parse_number("data.sampling", sampling, unit="Å/px", minimum=0.05, maximum=0.5)
         self.optics = instantiate(optics)
         rim = self.optics.margin(sampling, margin)
-        extent, needed = float(sample["extent"]), (patch + 2 * rim) * sampling
+        extent = parse_number("sample.extent", sample.get("extent"), unit="Å", minimum=10.0, maximum=1000.0)
+        needed = (patch + 2 * rim) * sampling
         if needed > extent + 1e-6:
             raise InputError(
                 f"data.patch with the margins that optics needs, {rim} px on each side, is {needed:g} Å wide and must "
@@ -236,20 +248,15 @@ class WaveDataModule(lightning.LightningDataModule):
         settings = {key: value for key, value in wave.items() if key != "scheduler"}
         self.scheduler = check(wave.get("scheduler", "local"))
         self.cache = WaveCache(
-            Path(cache),
+            parse_folder("data.cache", cache),
             instantiate(sample),
             instantiate(settings),
             {"sample": dict(sample), "wave": settings},
-            seed,
+            self.seed,
         )
-        self.numbers = {split: int(number) for split, number in numbers.items()}
         # Memory maps of the waves, half a megabyte each, and columns; they are kept from epoch to epoch.
         self.records: dict[str, dict[int, tuple[np.ndarray, Columns]]] = {split: {} for split in self.numbers}
-        self.seed = seed
         self.patch = patch
-        self.batch_size = batch_size
-        self.epoch_size = epoch_size
-        self.workers = workers
         self.training: ReadAheadLoader | None = None
         self.left: dict[str, int] = {}
 

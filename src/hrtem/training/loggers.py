@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from skimage.io import imread
 
 from hrtem import provenance
-from hrtem.errors import InputError
+from hrtem.ranges import parse_folder, parse_whole
 from hrtem.training.data import WaveDataModule
 from hrtem.training.examples import examples_figure
 from hrtem.training.task import Task
@@ -99,11 +99,9 @@ class Journal(Callback):
     """
 
     def __init__(self, folder: str, every_n_epochs: int = 1, views: int = 1) -> None:
-        if every_n_epochs < 1:
-            raise InputError(f"callbacks.journal.every_n_epochs must be at least 1, got {every_n_epochs}.")
-        self.folder = Path(folder)
-        self.every_n_epochs = every_n_epochs
-        self.views = views
+        self.folder = parse_folder("callbacks.journal.folder", folder)
+        self.every_n_epochs = parse_whole("callbacks.journal.every_n_epochs", every_n_epochs, minimum=1)
+        self.views = parse_whole("callbacks.journal.views", views, minimum=1)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send configuration and provenance to TensorBoard; W&B receives them in :func:`logger`."""

@@ -8,6 +8,7 @@ import pytorch_lightning as lightning
 
 from hrtem.errors import InputError
 from hrtem.inference.precision import choose_precision
+from hrtem.ranges import parse_whole
 
 
 def trainer(precision: str = "auto", **settings: Any) -> lightning.Trainer:
@@ -20,6 +21,8 @@ def trainer(precision: str = "auto", **settings: Any) -> lightning.Trainer:
     Raises:
         InputError: Lightning does not accept a setting.
     """
+    if settings.get("max_epochs") is not None:
+        settings["max_epochs"] = parse_whole("trainer.max_epochs", settings["max_epochs"], minimum=1, maximum=10**6)
     if precision == "auto":
         precision = choose_precision(str(settings.get("accelerator", "auto")))
     try:

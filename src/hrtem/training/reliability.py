@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from hrtem.calibration import Diagram
+from hrtem.folders import replace_file
 from hrtem.report.drawing import save
 
 
@@ -21,7 +22,8 @@ def save_reliability(diagrams: Mapping[str, Diagram], folder: Path) -> None:
         folder: folder of the run.
     """
     plain = {name: asdict(diagram) for name, diagram in diagrams.items()}
-    (folder / "reliability.json").write_text(json.dumps(plain, indent=2) + "\n")
+    with replace_file(folder / "reliability.json") as partial:
+        partial.write_text(json.dumps(plain, indent=2) + "\n")
     _draw(diagrams, folder / "reliability.png")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from hrtem.ranges import Range
+from hrtem.ranges import parse_number, parse_whole
 
 
 class WarmupCosine(LRScheduler):
@@ -21,8 +21,8 @@ class WarmupCosine(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, warmup: float) -> None:
-        Range.parse("task.scheduler.warmup", warmup, minimum=0.0, maximum=1.0)
-        self.total_steps = max(1, total_steps)
+        warmup = parse_number("task.scheduler.warmup", warmup, minimum=0.0, maximum=1.0)
+        self.total_steps = max(1, parse_whole("task.scheduler.total_steps", total_steps))
         self.rising = max(1, round(warmup * self.total_steps))
         super().__init__(optimizer)
 

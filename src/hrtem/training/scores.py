@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from hrtem.folders import replace_file
 from hrtem.matching import Score
 
 
@@ -46,4 +47,5 @@ def save_scores(scores: Mapping[float, Mapping[str, Score]], path: Path) -> None
         }
         for dose, classes in scores.items()
     }
-    path.write_text(json.dumps(plain, indent=2) + "\n")
+    with replace_file(path) as partial:
+        partial.write_text(json.dumps(plain, indent=2) + "\n")

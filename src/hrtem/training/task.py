@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -21,6 +21,7 @@ from hrtem.imaging import Imaging
 from hrtem.inference.network import ColumnNetwork, complete
 from hrtem.matching import Score
 from hrtem.metrics import ColumnMetrics
+from hrtem.training.construction import make
 from hrtem.training.data import collate, columns_of
 
 
@@ -171,22 +172,44 @@ class Task(ColumnNetwork, lightning.LightningModule):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the recipe for the weights of the network."""
-        settings = dict(self.settings["optimizer"])
-        if "fused" in signature(get_class(settings["_target_"])).parameters:
+        settings = self.settings["optimizer"]
+        target = settings.get("_target_") if isinstance(settings, Mapping) else None
+        known = getattr(torch.optim, str(target).removeprefix("torch.optim."), None)
+        if isinstance(settings, Mapping) and known is not None and "fused" in signature(known).parameters:
             # One pass over the weights instead of a dozen saves a quarter of a step of a small network on a CPU.
-            settings.setdefault("fused", True)
-        return instantiate(settings, params=self.net.parameters(), _convert_="all")
+            settings = {"fused": True, **settings}
+        return make("task.optimizer", settings, params=self.net.parameters(), _convert_="all")
+
+    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+        """The learning rate schedule of the recipe, or None; ``steps`` is the number of training steps."""
+        settings = self.settings["scheduler"]
+        if settings is None:
+            return None
+        if isinstance(settings, Mapping) and settings.get("total_steps", 0) is None:
+            settings = {**settings, "total_steps": steps}
+        return make("task.scheduler", settings, optimizer=optimizer)
+
+    def check_optimizer(self) -> None:
+        """Refuse settings of optimizer and schedule before the training.
+
+        Raises:
+            InputError: they cannot be made.
+        """
+        self.scheduler(self.optimizer(), steps=100)
+
+    def quantities(self) -> list[str]:
+        """Names of the quantities that a validation measures, one of which selects the best checkpoint."""
+        counts = (1.0, 1.0) if hasattr(self.target, "count") else ()
+        names = [quantity for quantity, _ in Score(1.0, 1.0, 1.0, 0.0, 1, 1, *counts).qualities()]
+        infixes = ["", *(f"{name}/" for name in self.classes if len(self.classes) > 1)]
+        return ["val/loss", "train/loss", *(f"val/{infix}{name}" for infix in infixes for name in names)]
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule of the recipe."""
         optimizer = self.optimizer()
-        settings = self.settings["scheduler"]
-        if settings is None:
+        scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        if scheduler is None:
             return optimizer
-        settings = dict(settings)
-        if "total_steps" in settings and settings["total_steps"] is None:
-            settings["total_steps"] = int(self.trainer.estimated_stepping_batches)
-        by_step = "total_steps" in settings
-        scheduler = instantiate(settings, optimizer=optimizer)
+        by_step = "total_steps" in self.settings["scheduler"]
         plan = {"scheduler": scheduler, "interval": "step" if by_step else "epoch", "monitor": self.settings["monitor"]}
         return {"optimizer": optimizer, "lr_scheduler": plan}

@@ -8,9 +8,9 @@ import json
 import logging
 import os
 import struct
-import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import yaml
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
     from hrtem.samples import Sample
 
-#: Version of the waves and records of a recipe; it is incremented with every change, so that no stale record is read.
+#: Version of the waves and records of a recipe. It is incremented with every change of a structure, a wave or a record,
+#: so that no stale record is read.
 GENERATION = 3
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
@@ -71,7 +73,10 @@ class WaveCache:
     @cached_property
     def key(self) -> str:
         """Hash of everything that determines the waves, twelve hexadecimal digits."""
-        recipe = {"recipe": self.recipe, "seed": self.seed, "generation": GENERATION, "abtem": version("abtem")}
+        recipe = {"recipe": self.recipe, "seed": self.seed, "generation": GENERATION}
+        recipe |= {name: version(name) for name in ("abtem", "ase")}
+        # Releases that only correct errors keep the streams of random numbers.
+        recipe |= {name: ".".join(version(name).split(".")[:2]) for name in ("numpy", "scipy")}
         if self.sample.fingerprint:
             recipe["sample"] = self.sample.fingerprint
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
@@ -108,14 +113,8 @@ class WaveCache:
         path = self.path(split, index)
         with self._written():
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.savez(file, **arrays, checksum=np.array(self._checksum(split, index, arrays)))
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with _appearing(path) as partial, partial.open("xb") as file:
+                np.savez(file, **arrays, checksum=np.array(self._checksum(split, index, arrays)))
         return index
 
     def structure(self, split: str, index: int, rng: np.random.Generator) -> tuple[Atoms, Columns]:
@@ -130,11 +129,18 @@ class WaveCache:
 
         Raises:
             InputError: the record cannot be read, or is damaged and cannot be written.
+            MemoryError: there is no memory for the record.
         """
         try:
             return self._parsed(split, index, self._bytes(split, index))
         except InputError:
             raise
+        except MemoryError:
+            # A damaged header may describe an array of any size; an undamaged record is kept.
+            if self._matches_checks(split, index):
+                raise
+            self._discard(split, index)
+            self.compute(split, index)
         # Damage may show anywhere in the archive or in the headers of its arrays.
         except Exception:
             self._discard(split, index)
@@ -167,7 +173,8 @@ class WaveCache:
             store.folder.mkdir(parents=True, exist_ok=True)
             store._sweep()
             recipe = yaml.safe_dump({**self.recipe, "seed": self.seed}, sort_keys=False)
-            (store.folder / "recipe.yaml").write_text(recipe)
+            with _appearing(store.folder / "recipe.yaml") as partial:
+                partial.write_text(recipe)
         for done, _ in enumerate(run_tasks(store.compute, todo, scheduler), start=1):
             yield len(todo) - done
         lost = sum(len(self.missing(split, number)) for split, number in numbers.items())
@@ -180,6 +187,14 @@ class WaveCache:
     def _whole(self, split: str, index: int) -> bool:
         """Whether a record is complete: a zip archive has its directory at the end."""
         return zipfile.is_zipfile(self.path(split, index))
+
+    def _matches_checks(self, split: str, index: int) -> bool:
+        """Whether the parts of a record match the check sums of its zip archive; they are read in small pieces."""
+        try:
+            with zipfile.ZipFile(self.path(split, index)) as archive:
+                return archive.testzip() is None
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError):
+            return False
 
     def _bytes(self, split: str, index: int) -> np.ndarray:
         """Bytes ``(N,)`` of a record's file, memory-mapped if the file system supports it."""
@@ -221,7 +236,7 @@ class WaveCache:
 
     def _sweep(self) -> None:
         """Remove partial files that killed processes left behind."""
-        for partial in self.folder.glob("*/*.partial"):
+        for partial in self.folder.rglob("*.partial"):
             # Another process may remove the same file.
             try:
                 if time.time() - partial.stat().st_mtime > STALE:
@@ -238,6 +253,21 @@ class WaveCache:
             raise InputError(
                 f"data.cache must be a folder that can be written and has room, and {self.root} {_reason(error)}."
             ) from None
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """Provide a file of this process alone, which becomes ``path`` if the block ends without an error.
+
+    It is no file of :mod:`tempfile`, which other users of a shared cache could not read.
+    """
+    partial = path.with_name(f"{path.stem}-{uuid4().hex}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _in_place(wave: np.ndarray, record: np.ndarray, place: zipfile.ZipInfo) -> np.ndarray:

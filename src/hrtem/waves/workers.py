@@ -75,7 +75,7 @@ def run_tasks(
                 raise InputError(str(error)) from None
             except KilledWorker:
                 raise InputError(
-                    f"wave.scheduler {scheduler} has lost several workers over one and the same wave, most likely for "
+                    f"wave.scheduler {scheduler} has lost several workers on the same wave, most likely for "
                     "lack of memory; use fewer workers, or smaller or fewer waves."
                 ) from None
             except CancelledError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hrtem import folders
+from hrtem import csv_files
 from hrtem.movies.simulation.hopping import Trajectory
 
 #: Number of neighbours of a column inside the particle.
@@ -102,7 +102,7 @@ class Truth:
     def write(self, folder: Path) -> None:
         """Write ``sites.csv``, ``occupancy.csv``, ``frames.csv``, ``hops.csv`` and ``truth.json`` into a folder."""
         frames, lines = self.share.shape
-        folders.write_rows(
+        csv_files.write_rows(
             folder / "sites.csv",
             ("site", "x_A", "y_A", "on_support", "neighbours"),
             (
@@ -111,7 +111,7 @@ class Truth:
                 for line, (x, y) in enumerate(self.positions)
             ),
         )  # fmt: skip
-        folders.write_rows(
+        csv_files.write_rows(
             folder / "occupancy.csv",
             ("frame", "site", "share", "occupied"),
             (
@@ -120,7 +120,7 @@ class Truth:
                 for line in range(lines)
             ),
         )
-        folders.write_rows(
+        csv_files.write_rows(
             folder / "frames.csv",
             ("frame", "start_s", "end_s", "drift_x_A", "drift_y_A", "defocus_A"),
             (
@@ -129,7 +129,7 @@ class Truth:
                 for frame in range(frames)
             ),
         )  # fmt: skip
-        folders.write_rows(
+        csv_files.write_rows(
             folder / "hops.csv",
             ("time_s", "from_site", "to_site"),
             ((f"{time:.6f}", int(start), int(end)) for time, start, end in self.hops),
