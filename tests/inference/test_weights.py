@@ -197,7 +197,7 @@ def test_broken_settings_are_told_in_one_sentence(folder, text, told):
 
 def test_weights_of_another_network_are_refused(task, folder):
     said = json.loads((folder / "config.json").read_text())
-    said["task"]["model"]["channels"] = [8, 16, 24, 32]
+    said["task"]["model"]["network"]["init_filters"] = 8
     resealed(folder, json.dumps(said))
     with pytest.raises(InputError, match="do not fit"):
         ColumnNetwork.load(folder)
