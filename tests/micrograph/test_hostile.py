@@ -76,7 +76,7 @@ def test_hdf5_that_leads_to_another_file(tmp_path: Path, images: np.ndarray, kin
 def test_names_that_break_lines(tmp_path: Path, images: np.ndarray) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["one\ntwo\x1b[2J"], file["three"] = images[0], images[1]
-    assert r"'one\ntwo\x1b[2J' (24, 32), three (24, 32)" in refusal(tmp_path / "a.h5")
+    assert r"0 'one\ntwo\x1b[2J' (24, 32), 1 three (24, 32)" in refusal(tmp_path / "a.h5")
 
 
 def test_a_link_in_place_of_the_metadata_of_velox(tmp_path: Path, images: np.ndarray) -> None:
@@ -172,7 +172,7 @@ def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "c.mrc").touch()
     assert refusal(tmp_path / "c.mrc") == "is empty (0 bytes)."
 
-    def forbidden(path: Path) -> None:
+    def forbidden(path: Path, item: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "d.npy").write_bytes(b"x")
