@@ -93,4 +93,4 @@ def test_recipes_are_plain(path):
     assert "\t" not in text
     assert "eval" not in text
     for resolver in re.findall(r"\$\{([\w.]+):", text):
-        assert resolver in {"len", "now", "oc.env", "hydra"}
+        assert resolver in {"len", "new_folder", "oc.env", "hydra"}

@@ -227,7 +227,7 @@ def test_a_folder_that_appears_during_an_export_is_kept(task, tmp_path, monkeypa
         (tmp_path / "two").mkdir()
         (tmp_path / "two" / "of another process").touch()
 
-    monkeypatch.setattr(weights, "_sum", written)
+    monkeypatch.setattr(weights, "_write_sums", written)
     with pytest.raises(InputError, match="two exists"):
         weights.write(tmp_path / "two", dict(task.settings), task.state_dict(), "")
     assert [path.name for path in tmp_path.iterdir()] == ["two"]

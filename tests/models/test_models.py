@@ -80,7 +80,7 @@ def test_the_card_says_what_a_user_must_know(shipped, checkpoint, tmp_path):
         assert words in text, words
     assert "| 1,000 | all | 0.910 | 0.920 | 0.900 | 12.3 |" in text
     assert text.endswith("## Limits\n\nHoles.\n")
-    assert "does not know which images are unlike" in text
+    assert "whether an image is like those of the training, is not known" in text
 
 
 def test_models_are_listed(shipped, checkpoint, capsys):

@@ -44,7 +44,7 @@ def test_twins_and_noise_leave_no_atom_too_near_another():
 
 def test_what_cannot_be_rebuilt_is_refused():
     _, columns = Gold("gold", ["Au"], 40.0, {"Au": 0.08}, tilt=0.0, diameter=18.0)(np.random.default_rng(1))
-    with pytest.raises(InputError, match="C is none"):
+    with pytest.raises(InputError, match="C is neither"):
         build_solid(columns, "C")
     with pytest.raises(InputError, match=r"\[111\], and their cell is"):
         build_solid(columns.moved(1.3 * columns.positions), "Au")

@@ -22,6 +22,8 @@ from hrtem.inference.trust import rename_classes
 
 #: Settings without influence on the weights, by the part of the recipe: where and how a training runs and is watched.
 FREE = {
+    # A checkpoint has the arguments of the task alone.
+    "task": {"_target_", "_recursive_", "_convert_"},
     "data": {"cache", "workers"},
     "wave": {"scheduler"},
     "trainer": {
