@@ -63,11 +63,11 @@ def test_too_few_images_teach_nothing():
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory, cache_folder):
-    """A task that has seen 240 images of graphene, images of the test, and a domain they made."""
+    """A task that has seen 160 images of graphene, images of the test, and a domain they made."""
     words = [
         "sample.extent=38.4",
         "data.margin=24",
-        "data.numbers={train: 16, val: 1, test: 6}",
+        "data.numbers={train: 12, val: 1, test: 6}",
         "wave.scheduler=inline",
     ]
     config = recipe(*words)
@@ -79,8 +79,8 @@ def learnt(tmp_path_factory, cache_folder):
         return task.simulate(collate([drawn[n] for n in range(number)]))
 
     domain = Domain()
-    domain.fit(features(images("train", 240)["images"], SAMPLING), side=128)
-    return task, domain, images("test", 120)
+    domain.fit(features(images("train", 160)["images"], SAMPLING), side=128)
+    return task, domain, images("test", 80)
 
 
 def inside(domain, images):

@@ -100,10 +100,11 @@ def test_resume_continues(tmp_path, start):
     assert (state["epoch"], state["global_step"]) == (1, 4)
 
 
-def test_wandb_runs_offline_without_a_login(tmp_path, cache_folder):
-    environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
-    done = train(tmp_path, *TINY, "logger=wandb", **environment)
-    assert done.returncode == 0, done.stderr
+def test_wandb_runs_offline_without_a_login(tmp_path, start, monkeypatch):
+    for name, value in {"WANDB_API_KEY": "", "HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}.items():
+        monkeypatch.setenv(name, value)
+    status, _, stderr = start("train.py", *TINY, "logger=wandb")
+    assert status == 0, stderr
     (offline,) = run_folder(tmp_path).glob("wandb/offline-run-*")
     assert (offline / "files" / "media" / "images").is_dir()
     (log,) = offline.glob("run-*.wandb")
