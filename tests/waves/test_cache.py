@@ -139,7 +139,7 @@ def test_a_killed_computation_leaves_no_record(tmp_path, monkeypatch):
 def test_what_a_killed_process_was_writing_is_removed_once_it_is_old(tmp_path):
     store = cache(tmp_path)
     fill(store, train=1)
-    old, new = store.folder / "train" / "old.partial", store.folder / "train" / "new.partial"
+    old, new = store.folder / "train" / ".000000.0123.partial.npz", store.folder / "train" / "new.partial"
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (0, time.time() - 2 * wavecache.STALE))

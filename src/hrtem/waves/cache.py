@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import struct
 import time
 import zipfile
@@ -18,13 +17,13 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import yaml
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
+from hrtem.folders import replace_file
 from hrtem.waves.multislice import Multislice
 from hrtem.waves.workers import run_tasks
 
@@ -113,7 +112,7 @@ class WaveCache:
         path = self.path(split, index)
         with self._written():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _appearing(path) as partial, partial.open("xb") as file:
+            with replace_file(path) as partial, partial.open("xb") as file:
                 np.savez(file, **arrays, checksum=np.array(self._checksum(split, index, arrays)))
         return index
 
@@ -173,7 +172,7 @@ class WaveCache:
             store.folder.mkdir(parents=True, exist_ok=True)
             store._sweep()
             recipe = yaml.safe_dump({**self.recipe, "seed": self.seed}, sort_keys=False)
-            with _appearing(store.folder / "recipe.yaml") as partial:
+            with replace_file(store.folder / "recipe.yaml") as partial:
                 partial.write_text(recipe)
         for done, _ in enumerate(run_tasks(store.compute, todo, scheduler), start=1):
             yield len(todo) - done
@@ -236,7 +235,7 @@ class WaveCache:
 
     def _sweep(self) -> None:
         """Remove partial files that killed processes left behind."""
-        for partial in self.folder.rglob("*.partial"):
+        for partial in self.folder.rglob("*.partial*"):
             # Another process may remove the same file.
             try:
                 if time.time() - partial.stat().st_mtime > STALE:
@@ -253,21 +252,6 @@ class WaveCache:
             raise InputError(
                 f"data.cache must be a folder that can be written and has room, and {self.root} {_reason(error)}."
             ) from None
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """Provide a file of this process alone, which becomes ``path`` if the block ends without an error.
-
-    It is no file of :mod:`tempfile`, which other users of a shared cache could not read.
-    """
-    partial = path.with_name(f"{path.stem}-{uuid4().hex}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _in_place(wave: np.ndarray, record: np.ndarray, place: zipfile.ZipInfo) -> np.ndarray:
