@@ -208,6 +208,8 @@ def test_comparing_noise_models_and_focal_series_simulates_nothing_again(configu
     [
         (["data.patch=100"], ["data.patch", "32", "100"]),
         (["data.batch_size=0"], ["data.batch_size", "0"]),
+        (["data.empty=-0.1"], ["data.empty", "between 0", "-0.1"]),
+        (["data.empty=[0.0,0.1]"], ["data.empty", "range"]),
         (["data.workers=-1"], ["data.workers", "auto", "-1"]),
         (["data.workers=many"], ["data.workers", "auto", "many"]),
         (["data.numbers.val=0"], ["data.numbers.val", "between 1", "0"]),
@@ -228,3 +230,13 @@ def test_bad_settings_are_refused(configuration, words, named):
     while not isinstance(error, InputError):
         error = error.__cause__
     assert all(word in str(error) for word in named)
+
+
+def test_a_share_of_the_training_images_has_no_specimen(configuration):
+    data = instantiate(configuration(*TINY, "data.empty=0.4").data)
+    data.prepare_data()
+    examples = [data.images("train", 100)[n] for n in range(100)]
+    empty = [bool((one["wave"] == 1.0).all()) for one in examples]
+    assert 20 < sum(empty) < 60
+    assert all((len(one["columns"]) == 0) == bare for one, bare in zip(examples, empty, strict=True))
+    assert not bool((data.images("val", 1)[0]["wave"] == 1.0).all())

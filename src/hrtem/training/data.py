@@ -57,6 +57,7 @@ class SimulatedImages(Dataset[Example]):
         seed: random seed of the examples.
         records: exit waves and columns that have already been read; newly read records are added.
         doses: if given, example ``n`` shows view ``n // len(doses)`` at ``doses[n % len(doses)]`` e/Å².
+        empty: share of the examples without a specimen, whose wave is 1 and which have no columns.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class SimulatedImages(Dataset[Example]):
         seed: int,
         doses: Sequence[float] = (),
         records: dict[int, tuple[np.ndarray, Columns]] | None = None,
+        empty: float = 0.0,
     ) -> None:
         self.records = {} if records is None else records
         self.cache = cache
@@ -82,6 +84,7 @@ class SimulatedImages(Dataset[Example]):
         self.side = patch + 2 * imaging.margin
         self.seed = seed
         self.doses = tuple(doses)
+        self.empty = empty
 
     def __len__(self) -> int:
         return self.length
@@ -96,6 +99,8 @@ class SimulatedImages(Dataset[Example]):
         if self.doses:
             # The same view at another dose is a separate exposure with its own noise.
             settings["seed"] = (settings["seed"] + 7919 * group) % 2**31
+        if self.empty and rng.random() < self.empty:
+            wave, columns = np.ones_like(wave), columns[:0]
         return {
             "wave": torch.from_numpy(wave),
             "columns": columns,
@@ -193,6 +198,7 @@ class WaveDataModule(lightning.LightningDataModule):
         epoch_size: number of training examples per epoch, divided among all devices.
         workers: number of loader processes; 0 loads in the training process; for ``auto`` see
             :func:`hrtem.training.loader.count_processes`.
+        empty: share of the training examples without a specimen.
     """
 
     def __init__(
@@ -210,6 +216,7 @@ class WaveDataModule(lightning.LightningDataModule):
         batch_size: int,
         epoch_size: int,
         workers: int | str,
+        empty: float = 0.0,
     ) -> None:
         super().__init__()
         patch = parse_whole("data.patch", patch, unit="px", minimum=32, maximum=8192)
@@ -225,6 +232,7 @@ class WaveDataModule(lightning.LightningDataModule):
         }
         self.batch_size = parse_whole("data.batch_size", batch_size, unit="images", minimum=1, maximum=65536)
         self.epoch_size = parse_whole("data.epoch_size", epoch_size, unit="images", minimum=1, maximum=10**9)
+        self.empty = parse_number("data.empty", empty, minimum=0.0, maximum=0.9)
         if workers != "auto":
             workers = parse_whole("data.workers, if it is not auto,", workers, unit="processes", minimum=0, maximum=512)
         self.workers = workers
@@ -308,6 +316,7 @@ class WaveDataModule(lightning.LightningDataModule):
             self.seed,
             doses,
             self.records[split],
+            self.empty if split == "train" else 0.0,
         )
 
     def _loader(self, split: str, length: int, first: int = 0, doses: Sequence[float] = ()) -> ReadAheadLoader:

@@ -152,7 +152,9 @@ def simulate_structures(
     Raises:
         InputError: see :func:`simulate_test_set`.
     """
-    parts = {part: _changed(part, network.settings[part], changes) for part in ("sample", "optics", "noise")}
+    parts: dict[str, Any] = {
+        part: _changed(part, network.settings[part], changes) for part in ("sample", "optics", "noise")
+    }
     unknown = set(changes or {}) - set(parts)
     if unknown:
         raise InputError(f"a test set may change sample, optics and noise, got {', '.join(sorted(unknown))}.")
