@@ -104,7 +104,9 @@ def test_special_keys_are_for_recipes_only(settings, key):
 
 
 @pytest.mark.parametrize(
-    "value", ["${oc.env:HOME}", "a ${optics.dose}", "\\${x}", torch.zeros(2), {1, 2}, b"x", 1j, object()], ids=str
+    "value",
+    ["${oc.env:HOME}", "a ${optics.dose}", "\\${x}", torch.zeros(2), {1, 2}, b"x", 1j, object()],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_values_are_plain(settings, value):
     for said in (value, [[value]], {"a": [value]}):
