@@ -98,7 +98,15 @@ def test_a_signal_is_told_in_one_sentence(tmp_path):
 def test_what_exists_is_kept(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "file").write_text("data")
-    for name, word in (("out", "exists"), ("file", "exists"), ("file/out", "cannot")):
+    for name, word in (
+        ("out", "exists"),
+        ("file", "exists"),
+        ("file/out", "cannot"),
+        ("out/new/..", "exists|end in the name"),
+        ("..", "exists"),
+        ("none/..", "end in the name"),
+        ("x" * 300, "cannot|too long"),
+    ):
         with pytest.raises(InputError, match=word), results(str(tmp_path / name), "", ""):
             pytest.fail("nothing should be written")
     assert names(tmp_path) == ["file", "out"]

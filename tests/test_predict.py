@@ -226,6 +226,24 @@ def test_missing_and_unknown_words_are_refused(tmp_path, predict, checkpoint):
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["register=maybe"], ["register must be true or false", "maybe"]),
+        (["symmetric=2"], ["symmetric must be true or false", "2"]),
+        (["output=[a,b]"], ["output must be the name of one new folder"]),
+        (["output=none/.."], ["output must end in the name of a new folder"]),
+        (["frame=-1"], ["frame must be the number of an image of a stack", "-1"]),
+        (["images=[]"], ["images must name at least one file"]),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence(tmp_path, predict, checkpoint, words, named):
+    np.save(tmp_path / "a.npy", micrograph())
+    images = [] if any(word.startswith("images=") for word in words) else ["images=a.npy"]
+    refused(predict(f"checkpoint={checkpoint}", *images, "sampling=0.15", *words), tmp_path, named)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npy", checkpoint.name}
+
+
 def test_an_output_that_exists_is_kept(tmp_path, predict, checkpoint):
     np.save(tmp_path / "a.npy", micrograph())
     (tmp_path / "out").mkdir()
@@ -308,6 +326,8 @@ def test_noise_has_an_answer(tmp_path, predict):
         ("nothing there", [], "does not exist"),
         ("noise", ["task=tracking"], "task must be dynamics or left out"),
         ("noise", ["frames=[0,99]"], "frames must be a list of numbers of frames from 0 to 2"),
+        ("noise", ["frames=1"], "frames must be a list of numbers of frames from 0 to 2, got 1"),
+        ("noise", ["frames=[true]"], "frames must be a list of numbers of frames from 0 to 2"),
         ("series model", [], "task=dynamics takes models of single images"),
     ],
 )

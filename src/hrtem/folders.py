@@ -140,8 +140,10 @@ def _claim(target: Path) -> tuple[Path, Path, list[Path], Any]:
         InputError: see :func:`results`.
     """
     refusal = f"output must be a new folder, and {target}"
-    if target.exists() or target.is_symlink():
+    if os.path.lexists(target):  # False, and no error, for a name that is too long
         raise InputError(f"{refusal} exists.")
+    if target.name == "..":
+        raise InputError(f"output must end in the name of a new folder, got {target}.")
     if not _is_utf8(target):
         raise InputError(f"output must be a name in UTF-8, which the writers of some files need, got {target}.")
     hidden = target.with_name(f".{target.name}{PARTIAL}")

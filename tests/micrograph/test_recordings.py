@@ -181,7 +181,12 @@ def test_refusals(tmp_path: Path, images: np.ndarray) -> None:
     np.save(tmp_path / "stack.npy", images)
     np.save(tmp_path / "other.npy", images[0, :20])
     (tmp_path / "empty").mkdir()
-    assert "must name at least one file" in sentence([])
+    for nothing in ([], "", [""], ()):
+        assert "must name at least one file" in sentence(nothing)
+    for nothing in (None, True, 3):
+        assert "images must be names of files" in sentence(nothing)
+    for wrong in (-1, 1.5, True, "first"):
+        assert f"from 0, got {wrong}" in sentence(tmp_path / "stack.npy", 1, frame=wrong)
     assert "is a folder without images" in sentence(tmp_path / "empty")
     assert "focal series of 5 images, and" in sentence(tmp_path / "stack.npy", 5)
     assert "holds 3" in sentence(tmp_path / "stack.npy", 5)

@@ -59,6 +59,11 @@ def run(words: dict[str, Any]) -> None:
     model = api.load(chosen, **{name: words[name] for name in ("device", "symmetric", "precision")})
     given: Sequence[Recording | Movie]
     failures = Failures(words["on_error"])
+    for name in ("register", "symmetric"):
+        if not isinstance(words[name], bool):
+            raise InputError(f"{name} must be true or false, got {words[name]}.")
+    if isinstance(words["output"], list):
+        raise InputError(f"output must be the name of one new folder, got {words['output']}.")
     if words["task"] is None:
         chosen_by = ("images", "sampling", "defocus", "register", "mask", "crop", "item", "frame")
         given = images = model.open(**{name: words[name] for name in chosen_by}, failures=failures)

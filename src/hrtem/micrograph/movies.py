@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from hrtem.errors import Failures, InputError
 from hrtem.micrograph.image import Micrograph
-from hrtem.micrograph.recordings import Recording, is_folder, list_files, list_images, open_recordings
+from hrtem.micrograph.recordings import Recording, is_folder, list_entries, list_files, list_images, open_recordings
 from hrtem.micrograph.region import Region
 from hrtem.micrograph.stack import Item
 
@@ -140,7 +140,7 @@ def open_movies(
     Raises:
         InputError: a file is missing or damaged, frames differ in size, or a movie has a single frame.
     """
-    entries = [images] if isinstance(images, str | os.PathLike) else list(images)
+    entries = list_entries(images)
     nested = [entry for entry in entries if not isinstance(entry, str | os.PathLike)]
     if nested:
         raise InputError(f"a movie is a stack, a folder or a list of files, and images has the list {list(nested[0])}.")

@@ -199,9 +199,9 @@ def open_recordings(
     sampling = None if sampling is None else parse_sampling(sampling)
     if defocus is not None:
         defocus = _defoci(defocus, focal)
-    entries = [images] if isinstance(images, str | os.PathLike) else list(images)
-    if not entries:
-        raise InputError("images must name at least one file, got [].")
+    if frame is not None and (isinstance(frame, bool) or not isinstance(frame, int) or frame < 0):
+        raise InputError(f"frame must be the number of an image of a stack, from 0, got {frame}.")
+    entries = list_entries(images)
     made: list[Recording] = []
     failures = failures or Failures("stop")
 
@@ -256,6 +256,20 @@ def _defoci(defocus: Iterable[Any], focal: int) -> tuple[float, ...]:
         wanted = "left out for a model of single images" if focal == 1 else f"a list of {focal} numbers in Å"
         raise InputError(f"defocus must be {wanted}, one for each image of a series, got {defocus}.")
     return values
+
+
+def list_entries(images: Any) -> list[Any]:
+    """Return the files, folders, patterns and inner lists that the user gives as ``images=``.
+
+    Raises:
+        InputError: ``images`` is empty, or neither a name nor a list.
+    """
+    if images is None or isinstance(images, bool) or not isinstance(images, Iterable | os.PathLike):
+        raise InputError(f"images must be names of files, got {images}.")
+    entries = [images] if isinstance(images, str | os.PathLike) else list(images)
+    if not entries or any(isinstance(entry, str) and not entry for entry in entries):
+        raise InputError(f"images must name at least one file, got {images or 'nothing'}.")
+    return entries
 
 
 def is_folder(path: Path) -> bool:

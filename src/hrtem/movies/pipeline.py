@@ -205,7 +205,7 @@ def predict(
     names = name_movies(given)
     reports: dict[str, Report] = {}
     for name, movie in zip(names, given, strict=True):
-        kept = place / f"{name}{folders.FRAMES}"
+        kept, before = place / f"{name}{folders.FRAMES}", len(failures.sentences)
         with failures.collect(name):
             one = follow_movie(predictor, movie, kept, frame_time, live, log, failures)
             with folders.part(place, name) as mine:
@@ -216,14 +216,15 @@ def predict(
             reports[name] = one
         movie.close()
         if name not in reports:
-            log.error("%s", failures.sentences[-1])
+            for sentence in failures.sentences[before:]:
+                log.error("%s", sentence)
             continue
         speed = "" if one.rate is None else f"; {one.rate:.2f} frames/s"
         log.info("%s: %s%s", movie.source, one.history.summary(unit), speed)
         if one.in_domain is not None and one.in_domain < 0.5:
             log.warning("Do not trust this: %.0f %% of its frames are unlike the training.", 100 * (1 - one.in_domain))
     if not reports:
-        raise InputError(failures.sentences[-1])
+        raise InputError(failures.summary())
     if len(reports) > 1:
         for sentence in write_comparison(reports, place, unit):
             log.info("%s", sentence)
@@ -283,8 +284,9 @@ def check_frames(chosen: Sequence[int] | None, given: Sequence[Movie]) -> list[i
     if chosen is None:
         return None
     shortest = min(map(len, given), default=1)
-    good = not isinstance(chosen, str) and all(isinstance(one, int) and 0 <= one < shortest for one in chosen)
-    if not good or not len(chosen):
+    numbers = chosen if isinstance(chosen, Sequence) and not isinstance(chosen, str) else ()
+    good = all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < shortest for one in numbers)
+    if not good or not numbers:
         raise InputError(f"frames must be a list of numbers of frames from 0 to {shortest - 1}, got {chosen}.")
     return sorted(set(chosen))
 
