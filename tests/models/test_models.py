@@ -116,7 +116,7 @@ def test_an_unknown_model_is_told_with_those_that_are_known(shipped, checkpoint,
         assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["folder", "checkpoint"])
+@pytest.mark.parametrize("kind", ["folder", pytest.param("checkpoint", marks=pytest.mark.slow)])
 def test_a_model_is_calibrated_and_finds_what_it_found(shipped, checkpoint, capsys, kind):
     path = models.export(checkpoint, "tiny") if kind == "folder" else checkpoint
     before, old = models.load(path), models.checksum(path)
@@ -200,11 +200,12 @@ def test_package_data_name_every_file_of_a_model(shipped, checkpoint):
 
 def test_a_training_starts_from_the_weights_of_a_model(configuration):
     """Of one that ships; its calibration and the state of its training stay behind."""
-    task = instantiate(configuration(*tiny("sample=gold"), "sample=gold", "focal=3", "target=count_classes").task)
+    words = (*tiny("sample=gold"), "sample=gold", "target=count_classes", "model=folded_context")
+    task = instantiate(configuration(*words, "focal=3").task)
     shipped = ColumnNetwork.load(models.find("gold"))
     resume.start_from(task, "gold")
     for name, weight in task.net.state_dict().items():
         torch.testing.assert_close(weight, shipped.net.state_dict()[name], rtol=0, atol=0)
-    other = instantiate(configuration(*tiny("sample=gold"), "sample=gold", "focal=2", "target=count_classes").task)
+    other = instantiate(configuration(*words, "focal=2").task)
     with pytest.raises(InputError, match=r"start must be a model with the network that is trained, and of .*gold "):
         resume.start_from(other, "gold")
