@@ -266,6 +266,7 @@ def test_a_real_micrograph_goes_through(tmp_path, predict, checkpoint):
     assert result.true == 733
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own(tmp_path, checkpoint):
     np.save(tmp_path / "a.npy", micrograph())
     words = [f"checkpoint={checkpoint}", "images=a.npy", "sampling=0.15"]

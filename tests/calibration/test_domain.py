@@ -87,11 +87,13 @@ def inside(domain, images):
     return float((domain.tail(features(images, SAMPLING)) >= LEAST).double().mean())
 
 
+@pytest.mark.slow
 def test_simulated_test_images_are_in_the_domain(learnt):
     _, domain, test = learnt
     assert inside(domain, test["images"]) >= 0.95
 
 
+@pytest.mark.slow
 def test_a_picture_of_bright_spots_is_not(learnt):
     """As a scanning transmission microscope makes of an aligned lattice."""
     task, domain, _ = learnt
@@ -102,6 +104,7 @@ def test_a_picture_of_bright_spots_is_not(learnt):
     assert inside(domain, task.normalise(picture[None, None], SAMPLING)) == 0.0
 
 
+@pytest.mark.slow
 def test_most_wrong_pixel_sizes_show(learnt):
     """Twice the true pixel size makes all fringes twice as wide; at low dose there is little of them to see."""
     task, domain, test = learnt
@@ -110,6 +113,7 @@ def test_most_wrong_pixel_sizes_show(learnt):
     assert inside(domain, task.normalise(torch.from_numpy(np.stack(wide))[:, None].float(), SAMPLING)) < 0.5
 
 
+@pytest.mark.slow
 def test_soot_is_not_in_the_domain(learnt):
     where = os.environ.get("HRTEM_REAL_DATA")
     if not where:

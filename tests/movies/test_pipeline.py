@@ -129,7 +129,7 @@ def test_frames_are_found_once_also_after_a_stop(film, frames, tmp_path):
     assert predictor.seen == list(range(FRAMES))
 
 
-@pytest.mark.parametrize("bad", [0, FRAMES // 2, FRAMES - 1])
+@pytest.mark.parametrize("bad", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (FRAMES // 2, FRAMES - 1))])
 def test_a_bad_frame_is_left_out(images, frames, tmp_path, log, bad):
     spoilt = np.stack(images)
     spoilt[bad] = 7.0

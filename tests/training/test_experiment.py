@@ -43,12 +43,17 @@ def run_folder(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("sample", "focal", "classes"),
-    [pytest.param("graphene", 1, ["C"], marks=pytest.mark.slow), ("mos2", 3, ["Mo", "S2", "S"])],
+    ("sample", "focal", "classes", "process"),
+    [pytest.param("graphene", 1, ["C"], True, marks=pytest.mark.slow), ("mos2", 3, ["Mo", "S2", "S"], False)],
 )
-def test_one_run_from_structure_to_model(tmp_path, cache_folder, sample, focal, classes):
-    done = train(tmp_path, *TINY, f"sample={sample}", f"focal={focal}")
-    assert done.returncode == 0, done.stderr
+def test_one_run_from_structure_to_model(tmp_path, start, sample, focal, classes, process):
+    words = [*TINY, f"sample={sample}", f"focal={focal}"]
+    if process:
+        done = train(tmp_path, *words)
+        status, stdout, stderr = done.returncode, done.stdout, done.stderr
+    else:
+        status, stdout, stderr = start("train.py", *words)
+    assert status == 0, stderr
     folder = run_folder(tmp_path)
     assert folder.parent.name == f"{sample}-focal{focal}"
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -64,8 +69,8 @@ def test_one_run_from_structure_to_model(tmp_path, cache_folder, sample, focal, 
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["versions"]["torch"].startswith("2.13.0")
     assert len(provenance["cache_key"]) == 12
-    assert "F1" in done.stdout
-    assert f"python predict.py checkpoint={folder / 'checkpoints' / 'best.ckpt'}" in done.stdout.replace("\n", "")
+    assert "F1" in stdout
+    assert f"python predict.py checkpoint={folder / 'checkpoints' / 'best.ckpt'}" in stdout.replace("\n", "")
 
 
 def test_trainings_of_one_second_have_folders_of_their_own(tmp_path, start, monkeypatch):

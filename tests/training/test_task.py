@@ -129,7 +129,7 @@ def test_words_that_do_not_fit_are_refused(configuration, words, message):
         instantiate(configuration(*words).task)
 
 
-@pytest.mark.parametrize(("target", "steps"), [("gaussian", 15), ("offsets", 80)])
+@pytest.mark.parametrize(("target", "steps"), [("gaussian", 15), pytest.param("offsets", 80, marks=pytest.mark.slow)])
 def test_loss_falls_on_a_fixed_batch(configuration, target, steps):
     """Offsets are learnt after the discs."""
     _, data, task = build(configuration, f"target={target}")
