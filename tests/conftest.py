@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import os
 import runpy
 import sys
@@ -61,6 +62,12 @@ SMALL = {
 def tiny(*words: str) -> list[str]:
     """:data:`TINY` for the recipes that ``words`` choose."""
     return TINY + [more for word in words for more in SMALL.get(word, [])]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector, which recipes set off often, from looking through all imported modules each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
