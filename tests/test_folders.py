@@ -102,14 +102,22 @@ def test_what_exists_is_kept(tmp_path):
         ("out", "exists"),
         ("file", "exists"),
         ("file/out", "cannot"),
-        ("out/new/..", "exists|end in the name"),
+        ("out/new/..", "end in the name"),
         ("..", "exists"),
         ("none/..", "end in the name"),
-        ("x" * 300, "cannot|too long"),
+        ("x" * 300, "cannot: File name too long"),
     ):
         with pytest.raises(InputError, match=word), results(str(tmp_path / name), "", ""):
             pytest.fail("nothing should be written")
     assert names(tmp_path) == ["file", "out"]
+
+
+@pytest.mark.parametrize("output", [["a", "b"], 5])
+def test_what_is_no_name_is_refused(tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="the name of one new folder, got"), results(output, "", ""):
+        pytest.fail("nothing should be written")
+    assert names(tmp_path) == []
 
 
 def test_what_comes_into_being_meanwhile_is_kept(tmp_path):

@@ -106,9 +106,11 @@ def results(output: str | None, parent: str, settings: str) -> Iterator[tuple[Pa
         The hidden folder, and its final path.
 
     Raises:
-        InputError: the folder exists or cannot be made, or another process is making it.
+        InputError: ``output`` is no name, the folder exists or cannot be made, or another process is making it.
         Stopped: the process received a signal.
     """
+    if output is not None and not isinstance(output, str | os.PathLike):
+        raise InputError(f"output must be the name of one new folder, got {output}.")
     hidden, target, made, held = _claim(Path(output)) if output else _claim_dated(Path(parent), settings)
     with held:
         try:

@@ -105,6 +105,17 @@ def parse_whole(name: str, value: Any, *, unit: str = "", minimum: float = -math
     return int(number)
 
 
+def parse_flag(name: str, value: Any) -> bool:
+    """Read a setting that is true or false.
+
+    Raises:
+        InputError: the value is neither.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, got {value!r}.")
+    return value
+
+
 def parse_choice(name: str, value: str, choices: Sequence[str]) -> str:
     """Read a setting that must be one of ``choices``.
 

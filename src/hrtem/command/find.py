@@ -19,6 +19,7 @@ from hrtem.errors import Failures, InputError
 from hrtem.micrograph import Movie, Recording
 from hrtem.movies import pipeline
 from hrtem.movies.frames import follow
+from hrtem.ranges import parse_flag
 
 #: Recipe that defines the words of the command.
 RECIPE = "prediction/find"
@@ -55,15 +56,12 @@ def run(words: dict[str, Any]) -> None:
             end, images or frames could not be used, and the results of all others have been written.
     """
     # All images are checked and all models loaded before any file is written; bad images are named and left out.
+    for name in ("register", "symmetric"):
+        parse_flag(name, words[name])
     chosen = models.choose(words["model"], words["checkpoint"])
     model = api.load(chosen, **{name: words[name] for name in ("device", "symmetric", "precision")})
     given: Sequence[Recording | Movie]
     failures = Failures(words["on_error"])
-    for name in ("register", "symmetric"):
-        if not isinstance(words[name], bool):
-            raise InputError(f"{name} must be true or false, got {words[name]}.")
-    if isinstance(words["output"], list):
-        raise InputError(f"output must be the name of one new folder, got {words['output']}.")
     if words["task"] is None:
         chosen_by = ("images", "sampling", "defocus", "register", "mask", "crop", "item", "frame")
         given = images = model.open(**{name: words[name] for name in chosen_by}, failures=failures)

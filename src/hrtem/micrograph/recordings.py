@@ -19,7 +19,7 @@ from hrtem.micrograph import series
 from hrtem.micrograph.files import FOLDERS, FORMATS, open_file, read_floats, read_frame
 from hrtem.micrograph.image import Acquisition, Micrograph, check_shape
 from hrtem.micrograph.region import Region
-from hrtem.micrograph.stack import STACK, Item, Stack
+from hrtem.micrograph.stack import STACK, Item, Stack, is_frame_number
 from hrtem.micrograph.units import SQUARE, parse_sampling, pixel_size
 
 
@@ -199,7 +199,7 @@ def open_recordings(
     sampling = None if sampling is None else parse_sampling(sampling)
     if defocus is not None:
         defocus = _defoci(defocus, focal)
-    if frame is not None and (isinstance(frame, bool) or not isinstance(frame, int) or frame < 0):
+    if frame is not None and not is_frame_number(frame):
         raise InputError(f"frame must be the number of an image of a stack, from 0, got {frame}.")
     entries = list_entries(images)
     made: list[Recording] = []
@@ -264,7 +264,7 @@ def list_entries(images: Any) -> list[Any]:
     Raises:
         InputError: ``images`` is empty, or neither a name nor a list.
     """
-    if images is None or isinstance(images, bool) or not isinstance(images, Iterable | os.PathLike):
+    if not isinstance(images, Iterable | os.PathLike):
         raise InputError(f"images must be names of files, got {images}.")
     entries = [images] if isinstance(images, str | os.PathLike) else list(images)
     if not entries or any(isinstance(entry, str) and not entry for entry in entries):

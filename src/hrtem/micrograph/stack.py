@@ -178,6 +178,11 @@ def is_image(shape: Sequence[int]) -> bool:
     return len(shape) >= 2 and min(shape[-2:]) >= SMALLEST_SIDE
 
 
+def is_frame_number(value: Any, images: float = math.inf) -> bool:
+    """Whether ``value`` is the number, from 0, of one of ``images`` images; ``True`` is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < images
+
+
 def pick_frame(path: Path, stack: Stack, frame: int) -> Stack:
     """Reduce a stack to one of its images.
 
@@ -190,7 +195,7 @@ def pick_frame(path: Path, stack: Stack, frame: int) -> Stack:
         InputError: the stack does not contain this image.
     """
     images = math.prod(stack.shape[:-2])
-    if isinstance(frame, bool) or not isinstance(frame, int) or not 0 <= frame < images:
+    if not is_frame_number(frame, images):
         raise InputError(f"frame must be a number from 0 to {images - 1} for {path}, got {frame}.")
     defocus = stack.acquisition.defocus
     known = None if defocus is None or len(defocus) != images else (defocus[frame],)

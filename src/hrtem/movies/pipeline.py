@@ -17,6 +17,7 @@ from hrtem import folders, report
 from hrtem.errors import Failures, InputError
 from hrtem.inference import Predictor
 from hrtem.micrograph import Micrograph, Movie, Region, open_movies, require_calibration
+from hrtem.micrograph.stack import is_frame_number
 from hrtem.movies import figures, tables
 from hrtem.movies.frames import follow
 from hrtem.movies.tracking import Detections, History, analyse_movie, compare_rates
@@ -285,8 +286,7 @@ def check_frames(chosen: Sequence[int] | None, given: Sequence[Movie]) -> list[i
         return None
     shortest = min(map(len, given), default=1)
     numbers = chosen if isinstance(chosen, Sequence) and not isinstance(chosen, str) else ()
-    good = all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < shortest for one in numbers)
-    if not good or not numbers:
+    if not numbers or not all(is_frame_number(one, shortest) for one in numbers):
         raise InputError(f"frames must be a list of numbers of frames from 0 to {shortest - 1}, got {chosen}.")
     return sorted(set(chosen))
 

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from hrtem.columns import Columns
 from hrtem.errors import InputError
-from hrtem.ranges import Range, parse_number
+from hrtem.ranges import Range, parse_flag, parse_number
 from hrtem.samples.base import VACUUM, rotation
 from hrtem.samples.projection import Projection
 from hrtem.samples.sheet import Sheet
@@ -85,9 +85,7 @@ class StructureFile(Sheet):
         rattle: Any = 0.0,
         **sheet: Any,
     ) -> None:
-        if not isinstance(repeat, bool):
-            raise InputError(f"sample.repeat must be true or false, got {repeat!r}.")
-        self.repeat = repeat
+        self.repeat = parse_flag("sample.repeat", repeat)
         self.thickness = None
         if thickness is not None:
             self.thickness = Range.parse("sample.thickness", thickness, unit="Å", minimum=1.0, maximum=1000.0)
