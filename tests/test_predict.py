@@ -132,6 +132,14 @@ def test_several_images_of_one_name_in_one_call(tmp_path, predict, checkpoint):
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"x", "x-2"}
 
 
+def test_several_names_without_a_key(tmp_path, predict, checkpoint):
+    for name in ("${x}", "a,b"):
+        np.save(tmp_path / f"{name}.npy", micrograph())
+    status, _, stderr = predict(f"checkpoint={checkpoint}", "${x}.npy", "a,b.npy", "sampling=0.15", "output=out")
+    assert status == 0, stderr
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"${x}", "a,b"}
+
+
 def test_a_run_that_is_stopped_leaves_nothing_and_goes_on(tmp_path, predict, checkpoint, monkeypatch):
     from hrtem import report
 

@@ -35,7 +35,8 @@ def main(words: Sequence[str]) -> None:
     if images and any(word.startswith("images=") for word in words):
         raise InputError(f"images are named either alone or after images=, got {images[0]} beside images=.")
     if images:
-        named = ",".join(map(quote, images))
+        # The names of a list are read and quoted once more, see quote_words.
+        named = ",".join(quote(image, literal=len(images) == 1) for image in images)
         words.append(f"images={named}" if len(images) == 1 else f"images=[{named}]")
     run(settings(words, RECIPE, files=FILES))
 
