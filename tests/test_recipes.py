@@ -52,6 +52,12 @@ def test_choices_may_be_said_as_the_field_writes_them(said, name):
     assert recipes.spell(["-m", f"sample={said},mos2", "focal=3"]) == ["-m", f"sample={name},mos2", "focal=3"]
 
 
+@pytest.mark.parametrize("said", ["null", "5", "true", "{a:1}"])
+def test_a_choice_is_a_name(said):
+    with pytest.raises(InputError, match=rf"loss must be bce, counted_offsets, .* or softmax, got {said}\.$"):
+        recipes.compose(f"loss={said}")
+
+
 def test_every_word_of_a_recipe_has_its_comment_in_the_help():
     text = recipes.help_of("train")
     assert "optics.dose=[1.0e+3, 1.0e+5]" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -61,6 +63,9 @@ def spell(words: Sequence[str]) -> list[str]:
     """Replace each choice of a group by the name of its file: ``sample=Au`` becomes ``sample=gold``.
 
     Upper and lower case are equivalent; other words stay unchanged.
+
+    Raises:
+        InputError: a choice is null, a number or another value that is no name.
     """
     return [_spelt(word) for word in words]
 
@@ -70,6 +75,10 @@ def _spelt(word: str) -> str:
     if not equals or group not in groups():
         return word
     choices = {place.stem.lower(): place.stem for place in (CONF / group).glob("*.yaml")} | ALIASES.get(group, {})
+    with suppress(HydraException):  # told when Hydra reads the word again
+        value = OverridesParser.create().parse_override(word).value()
+        if value is None or isinstance(value, (bool, int, float, dict)):
+            raise InputError(f"{group} must be {_listed(sorted(set(choices.values())))}, got {said}.")
     return f"{group}={','.join(choices.get(one.lower(), one) for one in said.split(','))}"
 
 
