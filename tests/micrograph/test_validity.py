@@ -71,6 +71,16 @@ def test_hot_and_dead_lines_are_interpolated(columns, value, turn):
     )
 
 
+@pytest.mark.parametrize("value", [0.0, 5000.0])
+@pytest.mark.parametrize("width", [4, 8, 19])
+def test_gaps_between_tiles_hold_no_image(width, value):
+    damaged = sheet()
+    gaps = np.zeros(damaged.shape, bool)
+    gaps[90 : 90 + width] = gaps[:, 70 : 70 + width] = True
+    damaged[gaps] = value
+    np.testing.assert_array_equal(find_validity(damaged).valid, ~gaps)
+
+
 def clipped(image):
     low, high = np.percentile(image, (10, 90))
     return np.rint(255.0 * np.clip((image - low) / max(high - low, 1.0), 0.0, 1.0))

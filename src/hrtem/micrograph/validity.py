@@ -75,6 +75,9 @@ def find_validity(image: np.ndarray, given: np.ndarray | None = None) -> Validit
         reasons.append(f"NaN or infinite ({out.mean():.1%})")
     if given is not None:
         out |= ~given
+    if given is None and (gaps := _gaps(image) & ~out).any():
+        reasons.append(f"constant bands ({gaps.mean():.1%})")
+        out |= gaps
     for level, tolerance in _levels(image, finite) if given is None else ():
         area = _area(image, level, tolerance, out | ~finite)
         new = area & ~out
@@ -132,6 +135,26 @@ def _opened(mask: np.ndarray, side: int) -> np.ndarray:
     # A window of even side is off centre; the second filter is off by the same half pixel in the other direction.
     origin = 0 if side % 2 else -1
     return ndimage.maximum_filter(low, side, mode="constant", cval=0, origin=origin)[side:-side, side:-side] > 0
+
+
+def _gaps(image: np.ndarray) -> np.ndarray:
+    """Bands ``(Y, X)`` of constant rows or columns within an image, as between the tiles of a detector."""
+    gaps = np.zeros(image.shape, bool)
+    for lines, mask in ((image, gaps), (image.T, gaps.T)):
+        labels, number = ndimage.label(np.fmin.reduce(lines, axis=1) == np.fmax.reduce(lines, axis=1))
+        if not number:
+            continue
+        means = np.where(np.isfinite(lines), lines, 0.0).mean(axis=1)
+        for (band,) in ndimage.find_objects(labels):
+            first, last = band.start, band.stop
+            # Bands at an edge are borders, and narrow ones are lines that are interpolated.
+            if first < 13 or last > len(lines) - 13 or last - first <= THIN:
+                continue
+            away = np.abs(means - means[first])
+            near = away[[first - 2, last + 1]].mean()
+            far = np.concatenate([away[first - 13 : first - 3], away[last + 3 : last + 13]]).mean()
+            mask[band] = far > 0.0 and near >= JUMPS[1] * far
+    return gaps
 
 
 def _levels(image: np.ndarray, finite: np.ndarray) -> Iterator[tuple[float, float]]:
