@@ -17,9 +17,9 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from hrtem import recipes
 from hrtem.errors import FULL, InputError, Stopped
@@ -129,6 +129,10 @@ def sentence_of(error: BaseException) -> str | None:
         if isinstance(link, OmegaConfBaseException) or (
             isinstance(link, HydraException) and not isinstance(link, InstantiationException)
         ):
+            if isinstance(link, MissingMandatoryValue) and (name := getattr(link, "full_key", None)):
+                return f"{name} must be given: {name}=…"
+            if isinstance(link, OverrideParseException) and "missing EQUAL" in str(link):
+                return f"{link.override} must have a value: {link.override}=…"
             meant = recipes.suggestion(link)
             if meant is not None:
                 return meant

@@ -93,7 +93,8 @@ def suggestion(error: BaseException, config: DictConfig | None = None) -> str | 
     found = next((match for pattern in UNKNOWN if (match := re.search(pattern, text))), None)
     if found is None:
         return None
-    word = found.group(1)
+    whole = re.search(r"full_key: ([\w.]+)", text)
+    word = (whole or found).group(1)
     known = sorted(set(keys(compose() if config is None else config)) | groups())
     near = get_close_matches(word, known, n=3, cutoff=0.6)
     # For optics.defocs, or defocus alone: words whose last part is similar.

@@ -192,6 +192,7 @@ def test_refusals(tmp_path: Path, images: np.ndarray) -> None:
     assert "holds 3" in sentence(tmp_path / "stack.npy", 5)
     assert "images=[[first,second,...]]" in sentence(a, 3)
     assert "holds 2" in sentence([[a, b]], 3)
+    assert "names of files or lists of these, got [['" in sentence([[[a, b, c]]], 3)
     assert "takes single images" in sentence([[a, b]], 1)
     assert "must have images of one size" in sentence([[a, b, str(tmp_path / "other.npy")]], 3)
     assert "does not exist" in sentence([[a, b, str(tmp_path / "none.npy")]], 3)

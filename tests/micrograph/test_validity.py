@@ -71,13 +71,13 @@ def test_hot_and_dead_lines_are_interpolated(columns, value, turn):
     )
 
 
-@pytest.mark.parametrize("value", [0.0, 5000.0])
+@pytest.mark.parametrize(("value", "noise"), [(0.0, 0.0), (5000.0, 0.0), (5.0, 2.0)], ids=["dead", "hot", "dark"])
 @pytest.mark.parametrize("width", [4, 8, 19])
-def test_gaps_between_tiles_hold_no_image(width, value):
+def test_gaps_between_tiles_hold_no_image(width, value, noise):
     damaged = sheet()
     gaps = np.zeros(damaged.shape, bool)
     gaps[90 : 90 + width] = gaps[:, 70 : 70 + width] = True
-    damaged[gaps] = value
+    damaged[gaps] = value + noise * np.random.default_rng(1).normal(size=gaps.sum())
     np.testing.assert_array_equal(find_validity(damaged).valid, ~gaps)
 
 

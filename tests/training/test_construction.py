@@ -71,8 +71,10 @@ def test_words_of_all_kinds(configuration):
     ("word", "wrong"),
     [
         ("data.batch_size", 2.5), ("data.batch_size", math.nan), ("seed", -1), ("seed", "x"),
-        ("trainer.max_epochs", 0), ("data.sampling", math.nan), ("model", None), ("monitor", "val/nonsense"),
-        ("task.optimizer.lr", math.nan), ("model.network.init_filters", -8), ("data.margin", -8), ("data.patch", 48),
+        ("trainer.max_epochs", 0), ("trainer.log_every_n_steps", -1),
+        ("data.sampling", math.nan), ("model", None), ("monitor", "val/nonsense"),
+        ("task.optimizer.lr", math.nan), ("task.optimizer.lr", ".nan"),
+        ("model.network.init_filters", -8), ("data.margin", -8), ("data.patch", 48),
         ("task.optimizer._target_", "torch.optim.Nonsense"), ("task.scheduler._target_", "no.such.thing"),
     ],
 )  # fmt: skip

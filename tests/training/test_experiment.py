@@ -130,9 +130,12 @@ def test_wandb_runs_offline_without_a_login(tmp_path, start, monkeypatch):
         (["optics.defocus=[100,-100]"], ["optics.defocus", "swapped", "[-100, 100]"]),
         (["optics.dose=-5"], ["optics.dose", "-5"]),
         (["resume=none.ckpt"], ["resume", "none.ckpt"]),
-        ([f"resume={ROOT / 'README.md'}"], ["resume", "README.md"]),
+        ([f"resume={ROOT / 'README.md'}"], ["resume", "README.md is not: it is damaged or of another kind."]),
         (["callbacks.safeguard.minutes=0"], ["callbacks.safeguard.minutes", "0"]),
         (["+noise.colour=1"], ["Physical", "colour"]),
+        (["wave.workers=1"], ["wave.workers is no word"]),
+        (["sample"], ["sample must have a value"]),
+        (["hydra.run.dir=/dev/null/run"], ["hydra.run.dir", "/dev/null/run cannot: Not a directory"]),
         (["trainer.accelerator=abacus"], ["abacus"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +44,17 @@ def start() -> None:
     # Commas separate the values of a sweep.
     sweep = {"-m", "--multirun"} & set(sys.argv[1:])
     sys.argv[1:] = commandline.quote_words(recipes.spell(sys.argv[1:]), keys=() if sweep else FILES)
-    hydra.main(config_path=str(recipes.CONF), config_name=RECIPE, version_base="1.3")(job)()
+    try:
+        hydra.main(config_path=str(recipes.CONF), config_name=RECIPE, version_base="1.3")(job)()
+    except OSError as error:
+        # Hydra makes the folder before it calls the job; its error about a missing file has no file name.
+        if error.filename is None or any(
+            frame.f_code is job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)
+        ):
+            raise
+        place = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+        reason = f"{error.filename} cannot: {error.strerror}"
+        raise InputError(f"{place} must be a folder that can be made, and {reason}.") from None
 
 
 def job(config: DictConfig) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -166,6 +168,9 @@ def read_checkpoint(path: Path, word: str = "checkpoint") -> tuple[dict[str, Any
         settings, state = checkpoint["hyper_parameters"], dict(checkpoint["state_dict"])
     except Exception as error:  # a damaged file may raise any error
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if isinstance(error, pickle.UnpicklingError):  # torch advises to switch its protection off
+            named = re.search(r"Unsupported (?:global|class|operand): (?:GLOBAL )?([\w.]+)", str(error))
+            reason = f"{named[1]} is not allowed" if named else "it is damaged or of another kind"
         raise InputError(f"{word} must be a file that train.py wrote, and {path} is not: {reason}.") from error
     return admit(settings, f"the checkpoint {path}"), state
 

@@ -225,6 +225,8 @@ def open_recordings(
     for entry in entries:
         with failures.collect(str(entry)):
             if not isinstance(entry, str | os.PathLike):
+                if not all(isinstance(one, str | os.PathLike) for one in entry):
+                    raise InputError(f"images must be names of files or lists of these, got {entry} in the list.")
                 parts = [part for one in entry for part in _named(one)]
                 if focal == 1 or not parts:
                     number = len(parts)

@@ -25,8 +25,9 @@ POSTERISED = 0.01
 DARK_NOISE, DARK_SIGMAS, DARK_SHARE = 0.2, 6.0, 0.02
 #: Number of pixels of a run, times the share of other pixels in the image, for which chance is excluded: e⁻²⁰.
 EVIDENCE = 20.0
-#: Smallest difference from the level of an area 1 to 2 px and 2 to 3 px outside, relative to that 4 to 12 px outside.
+#: Smallest difference from the level of an area 1 to 2 px and 2 to 3 px outside, relative to that ``FAR`` px outside.
 JUMPS = 0.5, 0.8
+FAR = 3, 12
 #: Smallest ratio of an area to its convex hull for which its outline counts as convex.
 CONVEX = 0.97
 #: Widest hot or dead line, px; lines and isolated pixels up to this width are interpolated and not left out.
@@ -68,6 +69,8 @@ def find_validity(image: np.ndarray, given: np.ndarray | None = None) -> Validit
             are detected in both cases.
     """
     finite = np.isfinite(image)
+    if not finite.all():
+        image = np.where(finite, image, np.float32(np.nan))  # differences of infinite values would warn
     out, reasons = _wide(~finite), []
     if given is not None:
         out &= given
@@ -75,8 +78,8 @@ def find_validity(image: np.ndarray, given: np.ndarray | None = None) -> Validit
         reasons.append(f"NaN or infinite ({out.mean():.1%})")
     if given is not None:
         out |= ~given
-    if given is None and (gaps := _gaps(image) & ~out).any():
-        reasons.append(f"constant bands ({gaps.mean():.1%})")
+    if given is None and (gaps := _gaps(image, finite) & ~out).any():
+        reasons.append(f"bands without an image ({gaps.mean():.1%})")
         out |= gaps
     for level, tolerance in _levels(image, finite) if given is None else ():
         area = _area(image, level, tolerance, out | ~finite)
@@ -137,22 +140,22 @@ def _opened(mask: np.ndarray, side: int) -> np.ndarray:
     return ndimage.maximum_filter(low, side, mode="constant", cval=0, origin=origin)[side:-side, side:-side] > 0
 
 
-def _gaps(image: np.ndarray) -> np.ndarray:
-    """Bands ``(Y, X)`` of constant rows or columns within an image, as between the tiles of a detector."""
+def _gaps(image: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """Bands ``(Y, X)`` of constant, or dark and calm, lines within an image, as between the tiles of a detector."""
     gaps = np.zeros(image.shape, bool)
-    for lines, mask in ((image, gaps), (image.T, gaps.T)):
-        labels, number = ndimage.label(np.fmin.reduce(lines, axis=1) == np.fmax.reduce(lines, axis=1))
-        if not number:
-            continue
-        means = np.where(np.isfinite(lines), lines, 0.0).mean(axis=1)
-        for (band,) in ndimage.find_objects(labels):
+    clean = image if finite.all() else np.where(finite, image, np.median(image[finite]))
+    for axis, lines, mask in ((1, image, gaps), (0, image.T, gaps.T)):
+        means, noise = clean.mean(axis, dtype=np.float64), clean.std(axis, dtype=np.float64)
+        calm = (noise < DARK_NOISE * np.median(noise)) & (means + DARK_SIGMAS * noise < np.quantile(means, 0.5))
+        constant = np.fmin.reduce(lines, axis=1) == np.fmax.reduce(lines, axis=1)
+        for (band,) in ndimage.find_objects(ndimage.label(calm | constant)[0]):
             first, last = band.start, band.stop
             # Bands at an edge are borders, and narrow ones are lines that are interpolated.
-            if first < 13 or last > len(lines) - 13 or last - first <= THIN:
+            if first < FAR[1] or last > len(lines) - FAR[1] or last - first <= THIN:
                 continue
-            away = np.abs(means - means[first])
+            away = np.abs(means - np.median(means[band]))
             near = away[[first - 2, last + 1]].mean()
-            far = np.concatenate([away[first - 13 : first - 3], away[last + 3 : last + 13]]).mean()
+            far = np.concatenate([away[first - FAR[1] : first - FAR[0]], away[last + FAR[0] : last + FAR[1]]]).mean()
             mask[band] = far > 0.0 and near >= JUMPS[1] * far
     return gaps
 
@@ -221,7 +224,7 @@ def _area(image: np.ndarray, level: float, tolerance: float, out: np.ndarray) ->
         if not (whole & ~out).any() or not _touches_edge(box, image.shape) or np.count_nonzero(whole) < 2 * side:
             continue
         free = ~area & ~out
-        rings = [_grown(whole, outer) & ~_grown(whole, inner) & free for inner, outer in ((0, 2), (1, 3), (3, 12))]
+        rings = [_grown(whole, outer) & ~_grown(whole, inner) & free for inner, outer in ((0, 2), (1, 3), FAR)]
         if not all(ring.any() for ring in rings):
             continue
         first, second, far = (float(away[ring].mean()) for ring in rings)

@@ -42,5 +42,8 @@ def make(name: str, settings: Any, **more: Any) -> Any:
         # Classes of ours check their arguments themselves; other errors in them are errors of the program.
         if isinstance(cause, InputError) or (target.startswith("hrtem.") and target not in OF_LIGHTNING):
             raise
+        texts = [key for key, value in settings.items() if isinstance(value, str) and not str(key).startswith("_")]
+        if isinstance(cause, TypeError) and len(texts) == 1:
+            raise InputError(f"{name}.{texts[0]} must be a number, got {settings[texts[0]]!r}.") from None
         said = ", ".join(f"{key}={value}" for key, value in settings.items() if not str(key).startswith("_"))
         raise InputError(f"{name} cannot be made with {said}: {' '.join(str(cause).split()).rstrip('.')}.") from None

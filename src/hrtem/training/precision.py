@@ -21,8 +21,9 @@ def trainer(precision: str = "auto", **settings: Any) -> lightning.Trainer:
     Raises:
         InputError: Lightning does not accept a setting.
     """
-    if settings.get("max_epochs") is not None:
-        settings["max_epochs"] = parse_whole("trainer.max_epochs", settings["max_epochs"], minimum=1, maximum=10**6)
+    for name, minimum in (("max_epochs", 1), ("log_every_n_steps", 0)):
+        if settings.get(name) is not None:
+            settings[name] = parse_whole(f"trainer.{name}", settings[name], minimum=minimum, maximum=10**6)
     if precision == "auto":
         precision = choose_precision(str(settings.get("accelerator", "auto")))
     try:
