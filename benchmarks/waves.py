@@ -32,6 +32,7 @@ class WaveCost(NamedTuple):
     slices: float
     seconds: float
     seconds_abtem: float
+    seconds_torch: float
     bytes: int
 
 
@@ -70,11 +71,13 @@ def cost(name: str, extent: float, waves: int = 4) -> WaveCost:
         rng = np.random.default_rng(0)
         thickness = np.mean([atoms.cell.lengths()[2] for atoms in structures])
         cache.compute("train", 0)
+        torch_wave = Multislice(cache.wave.energy, cache.wave.sampling, engine="torch")
         return WaveCost(
             float(np.mean([len(atoms) for atoms in structures])),
             float(np.ceil(thickness / cache.wave.slice_thickness)),
             processor_seconds(lambda atoms: cache.wave(atoms, rng), structures),
             processor_seconds(lambda atoms: plain(atoms, cache.wave), structures),
+            processor_seconds(lambda atoms: torch_wave(atoms, rng), structures),
             cache.path("train", 0).stat().st_size,
         )
 
@@ -83,12 +86,27 @@ def main(waves: str = "6") -> None:
     """Print the cost of each recipe and size."""
     number = parse_whole("waves", waves, minimum=1)
     table = Table(title=f"Exit waves of the default recipes, means of {number}")
-    for title in ("sample", "extent (Å)", "atoms", "slices", "waves/s a core", "plain abTEM", "ratio", "MB a record"):
+    for title in (
+        "sample",
+        "extent (Å)",
+        "atoms",
+        "slices",
+        "waves/s a core",
+        "in torch",
+        "ratio",
+        "plain abTEM",
+        "ratio",
+        "MB a record",
+    ):
         table.add_column(title, justify="left" if title == "sample" else "right")
     for name, extents in EXTENTS.items():
         for extent in extents:
             one = cost(name, extent, number)
-            ours, theirs = 1.0 / one.seconds, 1.0 / one.seconds_abtem
-            numbers = f"{extent:g}", f"{one.atoms:.0f}", f"{one.slices:.0f}", f"{ours:.3g}", f"{theirs:.3g}"
-            table.add_row(name, *numbers, f"{ours / theirs:.1f}", f"{one.bytes / 1e6:.2f}")
+            numbers = f"{extent:g}", f"{one.atoms:.0f}", f"{one.slices:.0f}", f"{1.0 / one.seconds:.3g}"
+            others = [
+                text
+                for seconds in (one.seconds_torch, one.seconds_abtem)
+                for text in (f"{1.0 / seconds:.3g}", f"{one.seconds / seconds:.2f}")
+            ]
+            table.add_row(name, *numbers, *others, f"{one.bytes / 1e6:.2f}")
     Console().print(table)

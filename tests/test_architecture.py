@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "provenance": {"folders"},
     "commandline": {"recipes"},
     "samples": set(),
-    "waves": {"folders", "samples"},  # the type of what is propagated
+    "waves": {"folders", "optics", "samples"},  # the type of what is propagated, and Fresnel propagators
     "optics": set(),
     "noise": {"optics"},  # spatial frequencies and filters
     "imaging": {"noise"},

@@ -43,7 +43,7 @@ def test_both_ways_simulate_the_same_structure(tmp_path):
 def test_the_cost_of_waves(tmp_path):
     cost = waves.cost("graphene", 25.6, waves=1)
     assert 128**2 * 8 < cost.bytes < 1.2 * 128**2 * 8
-    assert min(cost.seconds, cost.seconds_abtem) > 0.0
+    assert min(cost.seconds, cost.seconds_abtem, cost.seconds_torch) > 0.0
 
 
 def test_abtems_own_potential_depends_on_the_grid_and_ours_does_not():

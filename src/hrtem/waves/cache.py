@@ -72,8 +72,12 @@ class WaveCache:
     @cached_property
     def key(self) -> str:
         """Hash of everything that determines the waves, twelve hexadecimal digits."""
-        recipe = {"recipe": self.recipe, "seed": self.seed, "generation": GENERATION}
-        recipe |= {name: version(name) for name in ("abtem", "ase")}
+        settings = dict(self.recipe)
+        engine = settings.get("wave", {}).get("engine", "abtem")
+        if engine == "abtem":  # records keep the key of the versions without a choice
+            settings["wave"] = {name: value for name, value in settings.get("wave", {}).items() if name != "engine"}
+        recipe = {"recipe": settings, "seed": self.seed, "generation": GENERATION}
+        recipe |= {name: version(name) for name in ("abtem", "ase", *([engine] if engine == "torch" else []))}
         # Releases that only correct errors keep the streams of random numbers.
         recipe |= {name: ".".join(version(name).split(".")[:2]) for name in ("numpy", "scipy")}
         if self.sample.fingerprint:
