@@ -6,13 +6,14 @@ import errno
 import os
 import shutil
 import signal
+from contextlib import suppress
 from datetime import datetime
 
 import numpy as np
 import pytest
 
 from hrtem import folders
-from hrtem.errors import InputError, Stopped
+from hrtem.errors import Failures, InputError, Stopped
 from hrtem.folders import (
     name_results,
     new_folder,
@@ -92,6 +93,14 @@ def test_a_signal_is_told_in_one_sentence(tmp_path):
             pytest.fail("the signal was not heard")
     assert stop.value.status == 143
     assert signal.getsignal(signal.SIGTERM) == before
+    assert names(tmp_path) == []
+
+
+def test_a_signal_within_code_that_survives_every_error_stops_the_run(tmp_path):
+    with pytest.raises(Stopped), results(str(tmp_path / "out"), "", ""), Failures().collect("a.tif"):  # noqa: PT012
+        with suppress(Exception):  # such as the tracing of a network, or a reader of damaged files
+            os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the run goes on")
     assert names(tmp_path) == []
 
 

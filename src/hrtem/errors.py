@@ -18,8 +18,11 @@ class InputError(ValueError):
     """
 
 
-class Stopped(Exception):  # noqa: N818  (not an error)
+class Stopped(BaseException):
     """Stop of a run after a signal; the message explains how to continue.
+
+    Like ``KeyboardInterrupt`` it is no ``Exception``: a signal may arrive within code, of hrtem or of a library, that
+    takes any exception for a damaged file or for a network that cannot be traced, and goes on.
 
     Args:
         sentence: description of the point where the run stopped and how to resume it.
@@ -61,8 +64,6 @@ class Failures:
         """Collect an exception of the block, which works on the item ``name``."""
         try:
             yield
-        except Stopped:
-            raise
         except Exception as error:
             self.add(name, error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import pytest
 import torch
@@ -177,11 +178,14 @@ def test_a_pixel_size_in_words_is_a_number(saved, tmp_path):
     assert ColumnNetwork.load(tmp_path / "a.ckpt").sampling == 0.2
 
 
-@pytest.mark.parametrize("name", ["net.network.conv_final.2.conv.weight", "presence"])
-def test_weights_that_are_no_numbers_are_refused(saved, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("net.network.conv_final.2.conv.weight", torch.nan), ("presence", torch.nan), ("uncertainty", torch.inf)],
+)
+def test_weights_that_are_no_numbers_are_refused(saved, tmp_path, name, value):
     said, state = saved
     assert name in state
-    broken = {**state, name: torch.full_like(state[name], torch.nan)}
+    broken = {**state, name: torch.full_like(state[name], value)}
     torch.save({"hyper_parameters": said, "state_dict": broken}, tmp_path / "a.ckpt")
     with pytest.raises(InputError, match="no finite numbers"):
         ColumnNetwork.load(tmp_path / "a.ckpt")
@@ -222,3 +226,14 @@ def test_every_recipe_names_allowed_classes():
         for path in (ROOT / "conf" / stage).glob("*.yaml"):
             for target in trust._targets(OmegaConf.to_container(OmegaConf.load(path), resolve=False)):
                 assert target in trust.allowed_classes(stage), path
+
+
+def test_a_checkpoint_that_would_call_a_function_names_it(tmp_path):
+    class Stranger:
+        def __reduce__(self):
+            return os.makedirs, (str(tmp_path / "made"),)
+
+    torch.save({"hyper_parameters": {}, "state_dict": Stranger()}, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=r"a.ckpt is not: os.makedirs is not allowed\.$"):
+        ColumnNetwork.load(tmp_path / "a.ckpt")
+    assert not (tmp_path / "made").exists()

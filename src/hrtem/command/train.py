@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hrtem import command, commandline, folders, recipes
-from hrtem.errors import InputError, Stopped
+from hrtem.errors import InputError
 
 #: Recipe that defines the words of the command.
 RECIPE = "train"
@@ -70,7 +70,7 @@ def job(config: DictConfig) -> float:
             with folders.told_if_removed(folder):
                 return experiment.run(config, folder)
         except Exception as error:
-            if hydra_config.mode != RunMode.MULTIRUN or isinstance(error, Stopped):
+            if hydra_config.mode != RunMode.MULTIRUN:
                 raise
             failure = error
     # In a sweep the sweeper collects the failures, and the other jobs are done.

@@ -16,6 +16,7 @@ from torch import Tensor
 from hrtem.calibration import (
     AS_DRAWN,
     CANDIDATE,
+    COEFFICIENTS,
     MASS,
     UNCORRECTED,
     UNKNOWN,
@@ -161,7 +162,9 @@ class ColumnNetwork(torch.nn.Module):
         shape = (1, self.target.channels, SIDE, SIDE)
         if tuple(logits.shape) != shape:
             raise InputError(f"the network gives maps {tuple(logits.shape)}, and the target needs {shape}")
-        if not (logits.isfinite().all() and self.presence.isfinite().all()):
+        # The law of a model older than its measurement is NaN.
+        infinite = self.uncertainty[:COEFFICIENTS].isinf().any()
+        if infinite or not (logits.isfinite().all() and self.presence.isfinite().all()):
             raise InputError("the network gives values that are no finite numbers")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -224,5 +227,6 @@ def complete(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _first(error: BaseException) -> str:
     """First line of an error, without its full stop."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
+    first, *others = (str(error).strip() or type(error).__name__).splitlines()
+    # torch begins with a title, and names the weights in the next line.
+    return (others[0].strip() if others and first.endswith(":") else first).rstrip(".")

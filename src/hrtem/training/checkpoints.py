@@ -202,7 +202,7 @@ class Safeguard(Callback):
         assert isinstance(checkpoint, ModelCheckpoint)
         return Path(checkpoint.dirpath or self.folder) / LAST
 
-    def _end(self, trainer: Trainer, how: Exception) -> None:
+    def _end(self, trainer: Trainer, how: BaseException) -> None:
         """Raise an exception in the first process, which reports for all; the other processes exit without a message.
 
         The other processes exit with status 0, since any other status makes Lightning kill the first process at once.
