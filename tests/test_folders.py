@@ -104,6 +104,22 @@ def test_a_signal_within_code_that_survives_every_error_stops_the_run(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_a_request_to_stop_that_compiled_code_drops_is_raised_again(tmp_path):
+    for number in range(3):
+        with pytest.raises(Stopped), results(str(tmp_path / "out"), "", "") as (place, _):  # noqa: PT012
+            with suppress(Stopped):
+                os.kill(os.getpid(), signal.SIGTERM)
+            if number == 0:
+                write(place, "first")
+                pytest.fail("the next image is done")
+            if number == 1:
+                with replace_file(place / "frame.npz"):
+                    pytest.fail("the next frame is done")
+        assert names(tmp_path) == []
+    with results(str(tmp_path / "out"), "", "") as (place, _):
+        assert write(place, "first")
+
+
 def test_what_exists_is_kept(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "file").write_text("data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 #: Error numbers of the operating system for a full disk, an exceeded quota and a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -27,11 +28,22 @@ class Stopped(BaseException):
     Args:
         sentence: description of the point where the run stopped and how to resume it.
         signal: number of the signal; the exit status of the process is 128 + ``signal``, as in a shell.
+
+    Attributes:
+        requests: what a signal has raised in this run. Compiled code may drop an exception that is raised within it.
     """
+
+    requests: ClassVar[list[Stopped]] = []
 
     def __init__(self, sentence: str, signal: int) -> None:
         super().__init__(sentence)
         self.status = 128 + signal
+
+    @classmethod
+    def obey(cls) -> None:
+        """Raise the request to stop once more, if there is one."""
+        for request in cls.requests:
+            raise request
 
 
 class Failures:

@@ -43,6 +43,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 
     No other process or block has the same hidden file.
     """
+    Stopped.obey()
     partial = hidden_file(path)
     try:
         yield partial
@@ -117,6 +118,7 @@ def results(output: str | None, parent: str, settings: str) -> Iterator[tuple[Pa
             _keep_only_the_same(hidden, settings)
             with _signals_raise(target), told_if_removed(hidden):
                 yield hidden, target
+                Stopped.obey()
                 (hidden / LOCK).unlink(missing_ok=True)
                 os.rename(hidden, target)
         except OSError as error:
@@ -205,6 +207,7 @@ def told_if_removed(folder: Path) -> Iterator[None]:
 @contextmanager
 def part(folder: Path, name: str) -> Iterator[Path | None]:
     """Provide a hidden folder, which is renamed to ``folder/name`` at the end of the block; None if that exists."""
+    Stopped.obey()
     target = folder / name
     if target.exists():
         yield None
@@ -260,14 +263,15 @@ def _signals_raise(target: Path) -> Iterator[None]:
 
     def heard(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
-        raise Stopped(
-            f"stopped by {name}; {target} was not made, and the same command continues where it stopped.", number
-        )
+        sentence = f"stopped by {name}; {target} was not made, and the same command continues where it stopped."
+        Stopped.requests[:] = [Stopped(sentence, number)]
+        Stopped.obey()
 
     before = {number: signal.signal(number, heard) for number in SIGNALS}
     try:
         yield
     finally:
+        Stopped.requests.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
