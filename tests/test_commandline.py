@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import logging
 import os
 import random
 import subprocess
@@ -13,9 +15,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from hrtem import commandline
-from hrtem.errors import InputError, Stopped
+from hrtem.errors import Failures, InputError, Stopped
 from hrtem.folders import name_results
 from hrtem.micrograph.recordings import list_images
 
@@ -59,6 +62,14 @@ def test_a_folder_goes_with_a_mistake_but_not_with_a_crash(tmp_path):
         with pytest.raises(type(error)), commandline.folder_kept_on_success(folder):
             raise error
         assert folder.exists() == kept
+
+
+def test_the_files_of_the_user_in_a_run_folder_stay(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(InputError), commandline.folder_kept_on_success(tmp_path):
+        raise InputError("no")
+    assert [one.name for one in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 #: Letters of file names, and all that has a meaning for Hydra, OmegaConf, glob, a shell or a terminal.
@@ -155,3 +166,26 @@ def test_file_names_are_quoted():
         "sampling=0.1",
         "--help",
     ]
+
+
+def test_one_image_too_large_for_the_memory_is_told_like_a_whole_job():
+    failures = Failures()
+    with failures.collect("a.tif"):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+    assert failures.sentences == [
+        "a.tif: there is too little memory ([enforce fail] DefaultCPUAllocator: can't allocate memory)."
+    ]
+
+
+def test_a_reader_of_the_output_that_ends_is_told_once(capfd):
+    """Lines of other packages' logs are lost without a traceback; Rich reports it like print."""
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    commandline.prepare()
+    logging.StreamHandler(Closed()).emit(logging.makeLogRecord({"msg": "a line"}))
+    with pytest.raises(BrokenPipeError):
+        Console(file=Closed()).print("a table")
+    assert capfd.readouterr() == ("", "")

@@ -20,20 +20,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from rich.console import Console
 
 from hrtem import recipes
-from hrtem.errors import FULL, InputError, Stopped
-
-#: What torch, oneDNN and the operating system say when there is too little memory.
-MEMORY = (
-    "could not create a primitive",
-    "could not create a memory",
-    "DefaultCPUAllocator",
-    "out of memory",
-    "not enough memory",
-    "Cannot allocate memory",
-    "std::bad_alloc",
-)
+from hrtem.errors import FULL, InputError, Stopped, lack_of_memory
 
 #: A quoted name in a list, with the comma or bracket after it.
 QUOTED = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?=\s*[,\]])""", re.DOTALL)
@@ -53,6 +43,10 @@ EXPECTED = (
 def prepare() -> None:
     """Register the configuration files in a process, and silence the expected warnings."""
     recipes.register()
+    # The reader of the output may end first. A line of a log is then lost without a traceback, and Rich, which would
+    # end the process, reports it like print.
+    logging.raiseExceptions = False
+    setattr(Console, "on_broken_pipe", _raise_again)  # noqa: B010  (mypy refuses to assign to a method)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name need not be UTF-8, and not all terminals are
             stream.reconfigure(errors="backslashreplace")
@@ -92,6 +86,11 @@ def end_in_one_sentence() -> Iterator[None]:
         sys.exit(2)
 
 
+def _raise_again(console: Console) -> None:
+    """Raise the error that is being handled."""
+    raise
+
+
 def _drop_output() -> bool:
     """Send the rest of stdout nowhere if its reader has ended; otherwise Python complains once more at its own end."""
     try:
@@ -117,8 +116,8 @@ def sentence_of(error: BaseException) -> str | None:
             return str(link)
         if isinstance(link, OSError) and link.errno in FULL:
             return f"nothing more can be written{f' to {link.filename}' if link.filename else ''}: {link.strerror}."
-        if isinstance(link, MemoryError) or any(text in str(link) for text in MEMORY):
-            return f"there is too little memory ({(str(link).splitlines() or ['it is used up'])[0].rstrip('.')})."
+        if told := lack_of_memory(link):
+            return told
         if misconfigured is not None and isinstance(link, misconfigured):
             return " ".join(str(link).split())
         if isinstance(link, InstantiationException) and isinstance(link.__cause__, (TypeError, ValueError)):
@@ -242,17 +241,20 @@ def _read_names(text: str, start: int) -> tuple[list[Any], int]:
 
 @contextmanager
 def folder_kept_on_success(folder: Path) -> Iterator[None]:
-    """Remove a new run folder if its settings turn out to be invalid, or the user stops the run before it begins."""
+    """Remove a new run folder if its settings turn out to be invalid, or the user stops the run before it begins.
+
+    Files that are not Hydra's stay, and with them the folder: ``hydra.run.dir`` may name a folder of the user.
+    """
     try:
         yield
     except BaseException as error:
         mistaken = isinstance(error, KeyboardInterrupt) or sentence_of(error) is not None
         if mistaken and not (folder / "provenance.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder / ".hydra", ignore_errors=True)
             # Its parent folders were made together with it, unless they contain other files.
             with suppress(OSError):
-                folder.parent.rmdir()
-                folder.parent.parent.rmdir()
+                for place in (folder, folder.parent, folder.parent.parent):
+                    place.rmdir()
         raise
 
 

@@ -10,6 +10,17 @@ from typing import ClassVar
 #: Error numbers of the operating system for a full disk, an exceeded quota and a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: What torch, oneDNN and the operating system say when there is too little memory.
+MEMORY = (
+    "could not create a primitive",
+    "could not create a memory",
+    "DefaultCPUAllocator",
+    "out of memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+)
+
 
 class InputError(ValueError):
     """Invalid input of the user.
@@ -84,7 +95,7 @@ class Failures:
         if self.stop or (isinstance(error, OSError) and error.errno in (*FULL, errno.EPIPE)):
             raise error
         text = " ".join(str(error).split())
-        text = text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+        text = text if isinstance(error, InputError) else lack_of_memory(error) or f"{type(error).__name__}: {text}"
         sentence = text if name in text else f"{name}: {text}"
         if sentence not in self.sentences:
             self.sentences.append(sentence)
@@ -108,3 +119,10 @@ class Failures:
         """The first sentence, and how many there are if there are more."""
         first, *others = self.sentences
         return f"the first of {len(self.sentences)} reasons: {first}" if others else first
+
+
+def lack_of_memory(error: BaseException) -> str | None:
+    """The sentence for an error by too little memory, or None if ``error`` is another error."""
+    if not isinstance(error, MemoryError) and not any(text in str(error) for text in MEMORY):
+        return None
+    return f"there is too little memory ({(str(error).splitlines() or ['it is used up'])[0].rstrip('.')})."

@@ -62,10 +62,11 @@ def job(config: DictConfig) -> float:
     commandline.prepare()  # a launcher may have started this job in another process
     hydra_config = HydraConfig.get()
     with commandline.end_in_one_sentence():
-        # Imported here so that --help does not wait for torch.
-        from hrtem.training import experiment
-
         folder = Path(hydra_config.runtime.output_dir)
+        with commandline.folder_kept_on_success(folder):
+            # Imported here so that --help does not wait for torch.
+            from hrtem.training import experiment
+
         try:
             with folders.told_if_removed(folder):
                 return experiment.run(config, folder)
