@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
 from conftest import TINY
 from hydra.utils import instantiate
+from safetensors import SafetensorError
 
 from hrtem.errors import InputError
 from hrtem.inference import trust, weights
@@ -231,6 +233,23 @@ def test_a_folder_that_appears_during_an_export_is_kept(task, tmp_path, monkeypa
     with pytest.raises(InputError, match="two exists"):
         weights.write(tmp_path / "two", dict(task.settings), task.state_dict(), "")
     assert [path.name for path in tmp_path.iterdir()] == ["two"]
+
+
+def test_a_full_disk_leaves_no_model_and_keeps_a_checkpoint(task, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {}}, path)
+    before = path.read_bytes()
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(InputError, match=r"can be written, and .*two cannot: .*No space left"):
+        weights.write(tmp_path / "two", dict(task.settings), task.state_dict(), "")
+    monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"a"))
+    with pytest.raises(InputError, match=r"cannot be replaced: .*No space left"):
+        weights.change_checkpoint(path, {"presence": torch.zeros(1)})
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 def test_a_folder_is_never_overwritten(task, folder):

@@ -203,3 +203,8 @@ def test_refusals(tmp_path: Path, images: np.ndarray) -> None:
     np.savez(tmp_path / "fine.npz", image=images[0], sampling=0.1)
     np.savez(tmp_path / "coarse.npz", image=images[1], sampling=0.2)
     assert "one pixel size, and has 0.1 Å, 0.2 Å" in sentence([[tmp_path / "fine.npz", tmp_path / "coarse.npz"]], 2)
+
+
+def test_arrays_in_a_list_are_named_in_short():
+    with pytest.raises(InputError, match=r"^images must be .*, got array.{1,40} in the list\.$"):
+        open_recordings([np.zeros((64, 64)), np.zeros((64, 64))], focal=1)

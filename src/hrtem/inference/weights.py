@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -59,10 +60,10 @@ def write(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Tensor]
         _save(state, new / WEIGHTS, like=new / SETTINGS)
         _write_sums(new, {name: [_sha256(new / name)] for name in (WEIGHTS, SETTINGS)})
         new.rename(folder)
-    except OSError:
+    except (OSError, SafetensorError) as error:
         if folder.exists():  # made by another process meanwhile
             raise InputError(f"a model is exported into a new folder, and {folder} exists.") from None
-        raise
+        raise InputError(f"a model's folder must be one that can be written, and {folder} cannot: {error}.") from None
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return folder
@@ -116,10 +117,13 @@ def change_checkpoint(path: Path, values: Mapping[str, Tensor]) -> None:
     except (OSError, RuntimeError, KeyError, UnpicklingError) as error:
         raise InputError(f"the checkpoint {path} cannot be changed: {(str(error).splitlines() or ['?'])[0]}.") from None
     try:
-        torch.save(checkpoint, place)
+        # torch reports a full disk as an error of its own; Python's write reports the cause.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        place.write_bytes(buffer.getbuffer())
         shutil.copymode(path, place)
         place.replace(path)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise InputError(f"the checkpoint {path} cannot be replaced: {error}.") from None
     finally:
         place.unlink(missing_ok=True)

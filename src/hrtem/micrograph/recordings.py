@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -226,7 +227,8 @@ def open_recordings(
         with failures.collect(str(entry)):
             if not isinstance(entry, str | os.PathLike):
                 if not all(isinstance(one, str | os.PathLike) for one in entry):
-                    raise InputError(f"images must be names of files or lists of these, got {entry} in the list.")
+                    said = " ".join(reprlib.repr(entry).split())  # an array is long
+                    raise InputError(f"images must be names of files or lists of these, got {said} in the list.")
                 parts = [part for one in entry for part in _named(one)]
                 if focal == 1 or not parts:
                     number = len(parts)
