@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_repository import ConfigRepository
 from hydra.plugins.config_source import ConfigResult
@@ -24,6 +23,8 @@ from hrtem import command, commandline
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores; threads of each would wait for each other's.
+    import torch  # the process that only distributes the tests does without
+
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
 

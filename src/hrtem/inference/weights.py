@@ -173,7 +173,7 @@ def read_checkpoint(path: Path, word: str = "checkpoint") -> tuple[dict[str, Any
     except Exception as error:  # a damaged file may raise any error
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         if isinstance(error, pickle.UnpicklingError):  # torch advises to switch its protection off
-            named = re.search(r"unsupported (?:global|class|operand):? (?:GLOBAL )?([\w.]+)", str(error), re.IGNORECASE)
+            named = re.search(r"unsupported (?:global|class):? (?:GLOBAL )?(\w+\.[\w.]+)", str(error), re.IGNORECASE)
             reason = f"{named[1]} is not allowed" if named else "it is damaged or of another kind"
         raise InputError(f"{word} must be a file that train.py wrote, and {path} is not: {reason}.") from error
     return admit(settings, f"the checkpoint {path}"), state
