@@ -47,7 +47,9 @@ def test_number_of_parameters(configuration, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("sample", "focal", "channels"), [("graphene", 1, 1), ("mos2", 3, 5)])
+@pytest.mark.parametrize(
+    ("sample", "focal", "channels"), [("mos2", 3, 5), pytest.param("graphene", 1, 1, marks=pytest.mark.slow)]
+)
 def test_contract(configuration, name, sample, focal, channels):
     """Images to logits of the same shape, all finite, and every parameter takes part."""
     net = network(configuration, name, sample=sample, focal=focal)

@@ -21,7 +21,7 @@ from hrtem.samples import Sample
 from hrtem.samples.amorphous import BOND, amorphous_carbon
 
 RECIPES = sorted(path.stem for path in (ROOT / "conf" / "sample").glob("*.yaml"))
-SEEDS = range(6)
+SEEDS = range(4)
 
 
 def settings_of(recipe: str) -> dict[str, Any]:
