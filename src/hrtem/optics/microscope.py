@@ -13,21 +13,11 @@ from torch import Tensor
 from hrtem.errors import InputError
 from hrtem.optics import coherence
 from hrtem.optics.delocalisation import FIELD, PIXEL, errors_beyond
-from hrtem.optics.fourier import filter_image, frequencies, inner, spread
+from hrtem.optics.fourier import filter_image, frequencies, inner
 from hrtem.optics.habits import question_units
-from hrtem.optics.transfer import (
-    Lens,
-    Parameters,
-    highest_harmonic,
-    lens,
-    quasi_coherent_envelope,
-    transfer_function,
-    wavelength,
-)
+from hrtem.optics.intensity import coherent, mode_transfer, quasi_coherent, summed
+from hrtem.optics.transfer import Parameters, highest_harmonic, lens, transfer_function, wavelength
 from hrtem.ranges import Range, parse_choice, parse_list, parse_number
-
-#: Number of complex pixels that are imaged together on a CPU, about a megabyte.
-CACHED_PIXELS = 2**17
 
 #: Treatment of the focal spread: ``exact`` is the sum of intensities, ``envelope`` the quasi-coherent approximation.
 COHERENCE = ("exact", "envelope")
@@ -248,9 +238,9 @@ class Optics:
         """
         one = lens(parameters, self.energy)
         if self.coherence == "envelope":
-            intensity = _quasi_coherent(wave, one, sampling)
+            intensity = quasi_coherent(wave, one, sampling)
         else:
-            intensity = _summed(wave, one, sampling, self._points, modes)
+            intensity = summed(wave, one, sampling, self._points, modes)
         if bool(sum((parameters[name] != 0).any() for name in ("vibration", "drift", "shift"))):
             return filter_image(intensity, self.motion(wave.shape[-2:], parameters, sampling))
         return intensity
@@ -266,10 +256,16 @@ class Optics:
             return 1
         one = lens(parameters, self.energy)
         shape = (wave.shape[-2], wave.shape[-1])
-        band = highest_harmonic(shape, sampling, _coherent(one))
+        band = highest_harmonic(shape, sampling, coherent(one))
         power = inner(torch.fft.fft2(wave), band).abs().square()
         places = coherence.beams(shape, band, sampling, wave.device)
         return max(coherence.count_needed(power, places, coherence.look_up_modes(one.decay.sqrt(), self._points)))
+
+    def mode_transfer(
+        self, shape: tuple[int, int] | torch.Size, parameters: Parameters, sampling: float, modes: int
+    ) -> Tensor:
+        """Transfer functions of the first coherent modes, complex ``(B, F, M, Y, X)``, zero frequency first."""
+        return mode_transfer(lens(parameters, self.energy), (shape[0], shape[1]), sampling, self._points, modes)
 
     def transfer(self, shape: tuple[int, int] | torch.Size, parameters: Parameters, sampling: float) -> Tensor:
         """Coherent transfer function with its envelopes, complex ``(B, F, Y, X)``, zero frequency first."""
@@ -286,65 +282,3 @@ class Optics:
             return blur
         phase = -2.0 * math.pi * (shift[..., 0] * kx + shift[..., 1] * ky)
         return torch.polar(torch.ones_like(phase), phase) * blur
-
-
-def _summed(wave: Tensor, one: Lens, sampling: float, points: int, modes: int | None) -> Tensor:
-    """Intensity ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` after the lens, summed over the focal spread."""
-    shape = (wave.shape[-2], wave.shape[-1])
-    coherent = _coherent(one)
-    band = highest_harmonic(shape, sampling, coherent)
-    spectrum = inner(torch.fft.fft2(wave), band)
-    places = coherence.beams(shape, band, sampling, wave.device)
-    table = coherence.look_up_modes(one.decay.sqrt(), points)
-    if modes is None:
-        numbers = coherence.count_needed(spectrum.detach().abs().square(), places, table)
-    else:
-        numbers = [min(modes, table.shape[1])] * len(wave)
-    table = coherence.cut(table, numbers).to(wave.real.dtype)
-    # On a CPU, a single example fits into the cache and has only the modes that it needs; a GPU takes all examples at
-    # once.
-    together = 1 if wave.device.type == "cpu" else len(wave)
-    images = []
-    for first in range(0, len(wave), together):
-        part = slice(first, first + together)
-        beams = transfer_function(coherent.of(part), shape, band, sampling) * spectrum[part, None]
-        envelope = quasi_coherent_envelope(one.of(part), shape, band, sampling)
-        intensity = _squared(beams * envelope, shape, band)
-        for number in range(1, max(numbers[part])):
-            mode = coherence.on_grid(table[part, number], places)
-            intensity = intensity + _squared(beams * mode[:, None], shape, band)
-        images.append(intensity)
-    return torch.cat(images)
-
-
-def _coherent(one: Lens) -> Lens:
-    """The lens without its focal spread; it passes all beams up to the highest beam of the modes."""
-    highest = torch.full_like(one.highest, coherence.HIGHEST_BEAM**2)
-    return one._replace(decay=torch.zeros_like(one.decay), highest=highest)
-
-
-def _squared(beams: Tensor, shape: tuple[int, int], band: int | None) -> Tensor:
-    """Squared magnitude ``(B, F, Y, X)`` of the wave of ``beams``, the harmonics up to ``band``."""
-    # The spectrum is zero outside the band, so only the rows in the band need the first transform.
-    if band is None:
-        wave = torch.fft.ifft2(beams)
-    else:
-        rows = torch.fft.ifft(spread(beams, band, shape[1]))
-        wave = torch.fft.ifft(spread(rows.mT, band, shape[0])).mT
-    # Several times faster than the square of abs(), which includes protection against overflow.
-    return torch.addcmul(wave.real.square(), wave.imag, wave.imag)
-
-
-def _quasi_coherent(wave: Tensor, one: Lens, sampling: float) -> Tensor:
-    """Squared magnitude ``(B, F, Y, X)`` of the waves ``(B, Y, X)`` after the lens and its envelope."""
-    shape = (wave.shape[-2], wave.shape[-1])
-    band = highest_harmonic(shape, sampling, one)
-    spectrum = inner(torch.fft.fft2(wave), band)[:, None]
-    # On a CPU, a few examples at a time fit into the cache, which is twice as fast; a GPU takes all examples at once.
-    step = max(1, CACHED_PIXELS // spectrum[0].numel()) if wave.device.type == "cpu" else len(wave)
-    images = []
-    for first in range(0, len(wave), step):
-        part = slice(first, first + step)
-        transfer = transfer_function(one.of(part), shape, band, sampling)
-        images.append(_squared(transfer * spectrum[part], shape, band))
-    return torch.cat(images)
