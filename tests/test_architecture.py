@@ -52,7 +52,8 @@ ROOMS: dict[str, set[str]] = {
         "api", "commandline", "folders", "gallery", "inference", "matching", "micrograph", "models", "movies",
         "provenance", "recipes", "report", "structure", "sweeps", "training",
     },
-    "api": {"inference", "micrograph", "models", "report", "structure"},
+    "refinement": {"folders", "optics", "report", "structure", "waves"},
+    "api": {"inference", "micrograph", "models", "refinement", "report", "structure"},
 }  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "core", "common", "helpers", "misc"}
 

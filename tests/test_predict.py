@@ -243,6 +243,9 @@ def test_missing_and_unknown_words_are_refused(tmp_path, predict, checkpoint):
         (["output=none/.."], ["output must end in the name of a new folder"]),
         (["frame=-1"], ["frame must be the number of an image of a stack", "-1"]),
         (["images=[]"], ["images must name at least one file"]),
+        (["fit=maybe"], ["fit must be true or false", "maybe"]),
+        (["fit=true", "task=dynamics"], ["fit=true is for images and focal series"]),
+        (["fit=true", "known.Cc=1"], ["known.Cc is no word of the recipe"]),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_sentence(tmp_path, predict, checkpoint, words, named):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import partial
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,10 @@ def run(words: dict[str, Any]) -> None:
             end, images or frames could not be used, and the results of all others have been written.
     """
     # All images are checked and all models loaded before any file is written; bad images are named and left out.
-    for name in ("register", "symmetric"):
+    for name in ("register", "symmetric", "fit"):
         parse_flag(name, words[name])
+    if words["fit"] and words["task"] is not None:
+        raise InputError("fit=true is for images and focal series, and task=dynamics follows a movie.")
     chosen = models.choose(words["model"], words["checkpoint"])
     model = api.load(chosen, **{name: words[name] for name in ("device", "symmetric", "precision")})
     given: Sequence[Recording | Movie]
@@ -122,19 +125,23 @@ def find_in_all(
             if mine is None:
                 log.info("%s is there already, from an earlier run that was stopped", name)
             elif recording.is_movie:
+                if settings["fit"]:
+                    raise InputError(f"fit=true is for images and focal series, and {recording.source} is a movie.")
                 frames = list(movie(model, recording, place / f"{name}{folders.FRAMES}", log, failures))
                 if not frames:
                     raise InputError(f"{recording.source} has no frame that can be used.")
                 number = sum(len(frame.columns) for frame in frames)
-                found = f"{len(frames)} frames, {f'{number} columns' if number else 'no columns found'}"
+                report.write_files(frames, mine, name, settings)
+                found = f"{number} columns" if number else "no columns found"
+                log.info("%s (%.4f Å/px): %d frames, %s", recording.source, frames[0].sampling, len(frames), found)
             else:
                 table = model.find_in(recording[0])
+                if settings["fit"] and len(table):
+                    table = model.fit(table, settings["known"], partial(log.info, "%s: %s", name))
                 for warning in table.warnings:
                     log.warning("%s", warning)
-                frames, found = [table.report()], table.summary()
-            if mine is not None:
-                report.write_files(frames, mine, name, settings)
-                log.info("%s (%.4f Å/px): %s", recording.source, frames[0].sampling, found)
+                table.write_into(mine, settings)
+                log.info("%s (%.4f Å/px): %s", recording.source, table.sampling, table.summary())
             done += 1
         recording.close()
         shutil.rmtree(place / f"{name}{folders.FRAMES}", ignore_errors=True)

@@ -103,11 +103,13 @@ class Solid:
         axis: zone axis from the lattice of the columns.
         placed: bool ``(N,)``, columns whose relative height follows from the lattice; the other columns, isolated or in
             another grain, are only centred.
+        period: distance of the atoms in a column, Å.
     """
 
     atoms: Atoms
     axis: tuple[int, int, int]
     placed: np.ndarray
+    period: float
 
 
 def build_solid(columns: Columns, element: str, lattice_constant: float | None = None) -> Solid:
@@ -156,7 +158,7 @@ def build_solid(columns: Columns, element: str, lattice_constant: float | None =
     positions = np.column_stack([columns.positions[number], period * (below[number] + rank)])
     atoms = Atoms([element] * len(number), positions)
     atoms.set_array("column", number)
-    return Solid(atoms, zone.axis, placed)
+    return Solid(atoms, zone.axis, placed, period)
 
 
 def _spread(places: np.ndarray, levels: dict[float, float]) -> tuple[np.ndarray, np.ndarray]:
