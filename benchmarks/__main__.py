@@ -14,6 +14,7 @@ BENCHMARKS = (
     "convergence",
     "limits",
     "joint",
+    "fit",
     "training",
     "detection",
     "inference",
