@@ -69,6 +69,18 @@ def test_spacings_of_the_samples(configuration) -> None:
     assert lattice_spacings({"name": "file"}, {}) == ()
 
 
+def test_what_fills_pixels_without_an_image_is_no_lattice() -> None:
+    """A part of an image is cut out; beyond it, pixels repeat their neighbours as long stripes."""
+    image = fringes(2.13, 0.1)
+    for rows, columns, sampling, expected in (
+        (slice(100, 200), slice(90, 190), 0.1, "None"),
+        (slice(30, 180), slice(40, 220), 0.05, "wrong by a factor of 2"),
+    ):
+        valid = np.zeros(image.shape, bool)
+        valid[rows, columns] = True
+        assert expected in str(check_lattice(Micrograph(image, sampling, "a", Path("a.npy"), valid=valid), GRAPHENE))
+
+
 @pytest.mark.parametrize(("file", "sampling"), REAL)
 def test_real_graphene(file: str, sampling: float) -> None:
     folder = os.environ.get("HRTEM_REAL_DATA")

@@ -23,7 +23,7 @@ def result(better):
     return Refinement(
         Columns(np.zeros((1, 2)), np.zeros(1, int), ("Au",)), better, (1.05, 1.01),
         (Setting("Cs", -1.23456e5, -1.3e5, -1.1e5, "Å"), Setting("tilt_x", 0.51234, 0.49, 0.53, "degrees")),
-        (0, 0), images, images, images, 1.02, 0.2,
+        (0, 0), images, images, images, np.ones((40, 50), bool), 1.02, 0.2,
     )  # fmt: skip
 
 

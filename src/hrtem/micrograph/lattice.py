@@ -63,7 +63,10 @@ def check_lattice(micrograph: Micrograph, spacings: Sequence[float]) -> str | No
     """
     if micrograph.sampling is None or not spacings:
         return None
-    image = micrograph.images[len(micrograph.images) // 2]
+    # Pixels that hold no image repeat their neighbours, which looks like a lattice.
+    held = [np.flatnonzero(micrograph.valid.any(axis=axis)) for axis in (1, 0)]
+    part = tuple(slice(one[0], one[-1] + 1) for one in held)
+    image = micrograph.images[len(micrograph.images) // 2][part]
     factor = measure_lattice_factor(image, micrograph.sampling, spacings)
     if factor is None or abs(math.log(factor)) < TOLERANCE:
         return None

@@ -56,7 +56,9 @@ def draw_fit(fit: Refinement) -> Figure:
         row[1].imshow(expected, cmap="gray", vmin=low, vmax=high)
         shown = row[2].imshow(residual, cmap="RdBu_r", vmin=-LARGEST, vmax=LARGEST)
         figure.colorbar(shown, ax=row[2], shrink=0.8)
-        local = row[3].imshow(gaussian_filter(residual**2, AROUND / fit.sampling), cmap="magma", vmin=0.0, vmax=WORST)
+        squares, share = (gaussian_filter(one, AROUND / fit.sampling) for one in (residual**2, fit.used.astype(float)))
+        mean = np.where(fit.used, squares / np.maximum(share, 1e-6), np.nan)
+        local = row[3].imshow(mean, cmap="magma", vmin=0.0, vmax=WORST)
         figure.colorbar(local, ax=row[3], shrink=0.8)
         for one, title in zip(row, ("recorded", "expected", "residual (σ)", "local χ²"), strict=True):
             one.set_title(title)

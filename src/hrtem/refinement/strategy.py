@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from hrtem.columns import Columns
@@ -80,6 +81,7 @@ class Refinement:
         corner: row and column of the first pixel of the images below.
         recorded, expected: images in units of their means, ``(F, Y, X)``.
         residual: their difference in standard deviations of the noise, ``(F, Y, X)``.
+        used: pixels that take part, bool ``(Y, X)``.
         misfit: mean squared residual, near 1 if image and model agree.
         sampling: Å/px of the images.
     """
@@ -92,6 +94,7 @@ class Refinement:
     recorded: np.ndarray
     expected: np.ndarray
     residual: np.ndarray
+    used: np.ndarray
     misfit: float
     sampling: float
 
@@ -139,7 +142,8 @@ def refine(
     if not len(used):
         raise InputError("fit needs at least one column with atoms, and none was found.")
     stacked = stack.build(found[used])
-    region, corner = _crop(stacked, images.shape[-2:], sampling)
+    valid = np.ones(images.shape[-2:], bool) if valid is None else valid
+    region, corner = _crop(stacked, valid, sampling)
     counts = torch.from_numpy(np.asarray(images[(..., *region)], dtype=np.float64))
     counts = counts / counts.mean(dim=(-2, -1), keepdim=True)
     size = (counts.shape[-2], counts.shape[-1])
@@ -168,8 +172,9 @@ def refine(
     )
     transfer = instrument.camera_transfer(size, sampling)
     weights = _weights(crystal, size, sampling)
-    if valid is not None:
-        weights = weights * torch.from_numpy(valid[region])
+    # The surroundings of pixels that hold no image are influenced by what is there.
+    near = ndimage.binary_dilation(~valid[region], iterations=max(1, round(BORDER / sampling)))
+    weights = weights * torch.from_numpy(~near)
     everything = Observation(counts, weights, sampling, Noise(1.0), transfer, torch.ones(len(counts)))
     everything = everything.with_noise(torch.ones_like(counts), transfer)
     seen, held = everything.parted(HELD)
@@ -230,6 +235,7 @@ def refine(
         counts.numpy(),
         expected.numpy(),
         everything.residual(expected).numpy(),
+        everything.weights.numpy() > 0.0,
         best.misfit / best.pixels,
         sampling,
     )
@@ -297,13 +303,13 @@ def _settings(best: Estimate) -> list[Setting]:
     return answer
 
 
-def _crop(crystal: Specimen, shape: tuple[int, ...], sampling: float) -> tuple[tuple[slice, slice], Tensor]:
-    """Rows and columns around the crystal, and x and y of their first pixel, Å."""
+def _crop(crystal: Specimen, valid: np.ndarray, sampling: float) -> tuple[tuple[slice, slice], Tensor]:
+    """Rows and columns around the crystal that hold an image, and x and y of their first pixel, Å."""
     ends = []
-    for axis, size in ((1, shape[0]), (0, shape[1])):
-        places = crystal.places[:, axis]
-        first = max(0, math.floor((float(places.min()) - REACH) / sampling) - 1)
-        last = min(size, math.ceil((float(places.max()) + REACH) / sampling) + 2)
+    for axis, across in ((1, 1), (0, 0)):
+        places, held = crystal.places[:, axis], np.flatnonzero(valid.any(axis=across))
+        first = max(int(held[0]), math.floor((float(places.min()) - REACH) / sampling) - 1)
+        last = min(int(held[-1]) + 1, math.ceil((float(places.max()) + REACH) / sampling) + 2)
         ends.append((first, last))
     corner = torch.tensor([ends[1][0], ends[0][0]], dtype=torch.float64) * sampling
     return (slice(*ends[0]), slice(*ends[1])), corner
