@@ -230,7 +230,7 @@ def refine(
         _columns(found, used, best, numbers, corner) if better else found,
         better,
         (tests[0], tests[1]),
-        tuple(_settings(best)),
+        tuple(_settings(best, float(best.crystal.period.mean()) if stack.steepest else 0.0)),
         (region[0].start, region[1].start),
         counts.numpy(),
         expected.numpy(),
@@ -285,8 +285,14 @@ def _columns(found: Columns, used: np.ndarray, best: Estimate, whole: Whole, cor
     return replace(found, positions=positions, sigmas=sigmas, counts=counts, count_probabilities=shares)
 
 
-def _settings(best: Estimate) -> list[Setting]:
-    """Tilt and settings of the instrument with their 90 % intervals."""
+def _settings(best: Estimate, roughness: float) -> list[Setting]:
+    """Tilt and settings of the instrument with their 90 % intervals.
+
+    Args:
+        best: the fit.
+        roughness: standard deviation of the exit surface, Å, from which defocus is measured: single atoms on top of a
+            particle are not seen as such.
+    """
     first = len(OF_COLUMN) * len(best.crystal)
     deviations = np.sqrt(np.clip(best.covariance.diagonal()[first:], 0.0, None))
     answer = []
@@ -298,7 +304,7 @@ def _settings(best: Estimate) -> list[Setting]:
         value = best.instrument.value(one) + (surface if one.name == "defocus" else 0.0)
         parts = [("x", "y")[part] if one.name in FOLD else str(part + 1) for part in one.part[:1]]
         parts += [("x", "y")[part] for part in one.part[1:]]
-        width = NINETY * float(deviation)
+        width = NINETY * math.hypot(deviation, roughness if one.name == "defocus" else 0.0)
         answer.append(Setting("_".join([one.name, *parts]), value, value - width, value + width, UNITS[one.name]))
     return answer
 
