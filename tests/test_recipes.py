@@ -65,5 +65,5 @@ def test_every_word_of_a_recipe_has_its_comment_in_the_help():
     assert "sample: file | gold | graphene | graphene_voronoi | mos2 (now graphene)" in text
     assert "sample.contamination.thickness=[3.0, 12.0]" in text
     words = {word.name for word in recipes.described(recipes.CONF / "prediction" / "find.yaml")}
-    assert words == set(recipes.compose("images=a", name="prediction/find"))
+    assert words == set(recipes.keys(recipes.compose("images=a", name="prediction/find")))
     assert all(f"  {word}=" in recipes.help_of("prediction/find") for word in words)
