@@ -21,6 +21,8 @@ from untrained import micrograph, save
 
 from benchmarks.inference import SAMPLING, sheet
 from hrtem import provenance
+from hrtem.api import Model
+from hrtem.errors import InputError
 from hrtem.matching import score_files
 
 
@@ -246,6 +248,7 @@ def test_missing_and_unknown_words_are_refused(tmp_path, predict, checkpoint):
         (["fit=maybe"], ["fit must be true or false", "maybe"]),
         (["fit=true", "task=dynamics"], ["fit=true is for images and focal series"]),
         (["fit=true", "known.Cc=1"], ["known.Cc is no word of the recipe"]),
+        (["fit=true", "known.defocus=[1,2]"], ["known.defocus must have 1 values"]),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_sentence(tmp_path, predict, checkpoint, words, named):
@@ -253,6 +256,18 @@ def test_a_wrong_value_is_refused_in_one_sentence(tmp_path, predict, checkpoint,
     images = [] if any(word.startswith("images=") for word in words) else ["images=a.npy"]
     refused(predict(f"checkpoint={checkpoint}", *images, "sampling=0.15", *words), tmp_path, named)
     assert {path.name for path in tmp_path.iterdir()} == {"a.npy", checkpoint.name}
+
+
+def test_a_fit_that_fails_leaves_the_answer_of_the_network(tmp_path, predict, checkpoint, monkeypatch):
+    def fail(*_):
+        raise InputError("fit needs 9 GiB.")
+
+    monkeypatch.setattr(Model, "fit", fail)
+    np.save(tmp_path / "a.npy", micrograph())
+    status, _, stderr = predict(f"checkpoint={checkpoint}", "a.npy", "sampling=0.15", "fit=true", "output=out")
+    assert status == 2
+    assert "fit needs 9 GiB." in stderr
+    assert len((tmp_path / "out" / "a" / "atoms.csv").read_text().splitlines()) > 1
 
 
 def test_an_output_that_exists_is_kept(tmp_path, predict, checkpoint):

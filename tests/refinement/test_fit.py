@@ -111,7 +111,7 @@ def test_a_sheet_is_placed_from_one_image():
 
 @pytest.mark.parametrize(
     ("known", "named"),
-    [({"Cc": 1.0}, "known.Cc"), ({"defocus": [1.0]}, "3 values in Å"), ({"Cs": "much"}, "known.Cs")],
+    [(5, "known=5"), ({"Cc": 1.0}, "known.Cc"), ({"defocus": [1.0]}, "3 values in Å"), ({"Cs": "much"}, "known.Cs")],
 )
 def test_what_cannot_be_known_is_refused(known, named):
     with pytest.raises(InputError, match=named):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hydra.utils import instantiate
@@ -29,6 +29,9 @@ from hrtem.micrograph import (
     require_calibration,
 )
 from hrtem.micrograph.image import check_shape
+
+if TYPE_CHECKING:
+    from hrtem.refinement.stacking import Stacking
 
 #: Accepted forms of images: a file or folder, an array, a micrograph, or a list of files, folders and lists.
 Images = str | Path | np.ndarray | Micrograph | Sequence[Any]
@@ -162,23 +165,35 @@ class Model:
         Raises:
             InputError: no atom was found, a known setting does not exist, or the model is of a sample without a fit.
         """
-        from hrtem.refinement import choose_stack, refine
+        from hrtem.refinement import refine
 
         network, micrograph = self.predictor.network, table.prediction.micrograph
-        settings = network.settings
+        stack = self.check_fit(known)
         result = refine(
             micrograph.images,
             table.sampling,
             table.columns,
-            choose_stack(instantiate(settings["sample"], _convert_="all")),
+            stack,
             network.optics,
-            instantiate(settings["noise"], _convert_="all"),
+            instantiate(network.settings["noise"], _convert_="all"),
             known,
             log,
             micrograph.valid,
         )
         prediction = replace(table.prediction, columns=result.columns)
         return AtomTable(prediction, (*table.warnings, *result.warnings), result)
+
+    def check_fit(self, known: Mapping[str, Any] | None = None) -> Stacking:
+        """Return how columns of the model's sample are stacked.
+
+        Raises:
+            InputError: a known setting does not exist, or the model is of a sample without a fit.
+        """
+        from hrtem.refinement import choose_stack
+        from hrtem.refinement.instrument import parse_known
+
+        parse_known(known, self.focal)
+        return choose_stack(instantiate(self.predictor.network.settings["sample"], _convert_="all"))
 
     def doubts(self, micrograph: Micrograph) -> tuple[str, ...]:
         """Describe problems of an image before the search for atoms, one sentence per problem.

@@ -64,6 +64,8 @@ def run(words: dict[str, Any]) -> None:
         raise InputError("fit=true is for images and focal series, and task=dynamics follows a movie.")
     chosen = models.choose(words["model"], words["checkpoint"])
     model = api.load(chosen, **{name: words[name] for name in ("device", "symmetric", "precision")})
+    if words["fit"]:
+        model.check_fit(words["known"])
     given: Sequence[Recording | Movie]
     failures = Failures(words["on_error"])
     if words["task"] is None:
@@ -137,7 +139,8 @@ def find_in_all(
             else:
                 table = model.find_in(recording[0])
                 if settings["fit"] and len(table):
-                    table = model.fit(table, settings["known"], partial(log.info, "%s: %s", name))
+                    with failures.collect(name):  # without a fit, the answer of the network is written
+                        table = model.fit(table, settings["known"], partial(log.info, "%s: %s", name))
                 for warning in table.warnings:
                     log.warning("%s", warning)
                 table.write_into(mine, settings)

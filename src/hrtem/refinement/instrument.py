@@ -109,6 +109,8 @@ def parse_known(known: Mapping[str, Any] | None, images: int) -> dict[str, list[
     Raises:
         InputError: a setting cannot be known, or has another number of values.
     """
+    if known is not None and not isinstance(known, Mapping):
+        raise InputError(f"known has words of its own, such as known.{KNOWN[0]}; got known={known}.")
     answer = {}
     for name, value in (known or {}).items():
         if value is None:
