@@ -150,6 +150,7 @@ def test_one_atom_more_and_one_less():
     assert "count - 1" not in oracle.alternatives(atoms, columns, 1, counts=True)
 
 
+@pytest.mark.slow
 def test_an_oracle_sees_better_with_more_electrons(views):
     decisions, limits = oracle.decided(views, 1, counts=False)
     assert set(decisions) & {"Mo | S2", "S2 | S", "Mo | Mo vacancy", "S2 | S2 vacancy"}

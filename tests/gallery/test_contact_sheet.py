@@ -199,7 +199,8 @@ def test_the_page_names_its_pictures_and_commands():
         assert not path.endswith(".png") or (PAGE.parent / path).stat().st_size < 700_000
 
 
-@pytest.mark.parametrize("command", [COMMANDS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in COMMANDS[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_of_the_page_work_on_the_real_images(tmp_path, start, command):
     where = os.environ.get("HRTEM_REAL_DATA")
     if not where:

@@ -88,6 +88,7 @@ def test_drawn_noise_scatters_the_best_estimate_by_the_bound():
     assert abs(estimates.mean()) < 4.0 * information[0, 0] ** -0.5 / np.sqrt(400)
 
 
+@pytest.mark.slow
 def test_two_structures_are_confused_as_often_as_the_likelihoods_say():
     """Real Poisson counts and the exact likelihood ratio, for atom or void at a low dose."""
     one = exposure(dose=250.0)
