@@ -32,6 +32,11 @@ class SizeLimit(TorchDispatchMode):
         self.values = SPARE[0] * sum(value.numel() for value in state.values()) + SPARE[1]
         self.operations = OPERATIONS[0] * len(state) + OPERATIONS[1]
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and torch would import its compiler, a second, to say so."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
