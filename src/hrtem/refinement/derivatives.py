@@ -17,7 +17,7 @@ from hrtem.optics import filter_image
 from hrtem.refinement.forward import ForwardModel
 from hrtem.refinement.instrument import Instrument
 from hrtem.refinement.specimen import AtomSites, Specimen
-from hrtem.waves.differentiable import Passage, Slices
+from hrtem.waves.differentiable import Passage
 from hrtem.waves.multislice import BAND
 
 #: Sides of the windows in which a change is propagated and imaged, Å. Electrons that passed a column of gold are hardly
@@ -105,13 +105,16 @@ def _waves(
     place = ((sites.positions[here][:, 2] - slices.low) / slices.thickness - 0.5).clamp(0.0, slices.number - 1.0)
     weights = torch.stack([sites.occupancy[here], sites.top[here], sites.bottom[here], sites.inner[here]]).float()
     kind = crystal.kind[batch.start : batch.stop]
-    step = slices.propagator((side, side), slices.thickness, slices.pixel) * slices.aperture((side, side))
+    aperture = slices.aperture((side, side))
+    step = slices.propagator((side, side), slices.thickness, slices.pixel) * aperture
     changes = torch.zeros(len(batch), len(OF_COLUMN), side, side, dtype=torch.complex64)
     for layer in range(slices.number):
         shares = (1.0 - (place - layer).abs()).clamp_min(0.0).float()
         on = torch.nonzero(shares > 0.0).flatten()
         if not len(on) and not bool(changes.any()):
             continue
+        window = (layer, rows[:, :, None], columns[:, None, :])
+        transmission = passage.transmission[window][:, None]
         if len(on):
             waves = along[0][on][:, :, None] * along[1][on][:, None, :]
             sums = torch.zeros(len(batch), len(weights), side, side, dtype=torch.complex64)
@@ -121,17 +124,10 @@ def _waves(
             sums = sums * factors[kind][:, None]
             slopes = [-2j * math.pi * k * sums[:, 0] for k in (kx, ky)]
             potential = torch.fft.ifft2(torch.stack([*slopes, *sums[:, 1:].unbind(1)], dim=1)).real
-            before = passage.before[layer][rows[:, :, None], columns[:, None, :]][:, None]
-            # The transmission function is band-limited after the exponential of the potential.
-            changed = 1j * slices.interaction * potential * _unlimited(passage, slices, layer, rows, columns)
-            changed = torch.fft.ifft2(torch.fft.fft2(changed) * slices.aperture((side, side))) * before
-        transmission = passage.transmission[layer][rows[:, :, None], columns[:, None, :]][:, None]
+            # The band limit follows the exponential of the potential, and removes little of the transmission here.
+            changed = 1j * slices.interaction * potential * transmission
+            changed = torch.fft.ifft2(torch.fft.fft2(changed) * aperture) * passage.before[window][:, None]
         changes = transmission * changes
         changes = changes + changed if len(on) else changes
         changes = torch.fft.ifft2(torch.fft.fft2(changes) * step)
     return [(int(row), int(col)) for row, col in first], slices.leave(changes, 0.0)
-
-
-def _unlimited(passage: Passage, slices: Slices, layer: int, rows: Tensor, columns: Tensor) -> Tensor:
-    """Transmission function in the windows; the band limit removes little of it."""
-    return passage.transmission[layer][rows[:, :, None], columns[:, None, :]][:, None]

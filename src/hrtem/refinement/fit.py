@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -162,16 +162,16 @@ class Fit:
         expected, residual = self.residual(crystal, instrument)
         passage = quick.slices.trace(quick.potential(crystal))
         wave = quick.slices.leave(passage.behind, 0.0)
+        amplitudes = quick.amplitudes(wave, instrument)
         shared = [
             self._differentiate_all(crystal, instrument),
-            quick.differentiate_instrument(wave, instrument, self.prior.unknowns),
+            quick.differentiate_instrument(wave, amplitudes, instrument, self.prior.unknowns),
         ]
         changes = observation.whiten(quick.seen(torch.cat(shared)), expected).flatten(1)
         first = len(OF_COLUMN) * len(crystal) if columns else 0
         jacobian = torch.zeros(first + len(changes), changes.shape[1])
         jacobian[first:] = changes
         if columns:
-            amplitudes = quick.amplitudes(wave, instrument)
             self._differentiate_columns(crystal, instrument, passage, amplitudes, expected, jacobian[:first])
         information = (jacobian @ jacobian.T).double().numpy()
         slope = (jacobian @ residual.flatten()).double().numpy()
@@ -189,27 +189,17 @@ class Fit:
         cost = misfit + self._strain(crystal, instrument, columns)
         return Estimate(crystal, instrument, misfit, cost, used, information, slope, self.prior.unknowns, columns)
 
-    def run(
-        self,
-        crystal: Specimen,
-        instrument: Instrument,
-        steps: int,
-        columns: bool = True,
-        told: Callable[[Estimate], None] | None = None,
-    ) -> Estimate:
+    def run(self, crystal: Specimen, instrument: Instrument, steps: int, columns: bool = True) -> Estimate:
         """Iterate from a starting point and return the last linearised point.
 
         Args:
             crystal, instrument: starting point.
             steps: largest number of steps.
             columns: fit the columns, too.
-            told: called after each linearisation.
         """
         damping = 1e-3
         here = self.linearise(crystal, instrument, columns)
         for _ in range(steps):
-            if told:
-                told(here)
             for _ in range(6):
                 moved = self.step(here, damping)
                 cost = self.cost(*moved, columns)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hrtem.optics import Optics, filter_image
 from hrtem.refinement.instrument import STEPS, Instrument, Unknown
-from hrtem.refinement.specimen import AtomSites, Specimen
+from hrtem.refinement.specimen import Specimen
 from hrtem.waves.differentiable import Slices
 
 
@@ -42,9 +42,9 @@ class ForwardModel:
         rows, columns = (slice(self.margin, self.margin + size) for size in self.size)
         return images[..., rows, columns]
 
-    def potential(self, crystal: Specimen, sites: AtomSites | None = None) -> Tensor:
+    def potential(self, crystal: Specimen) -> Tensor:
         """Projected potential of each slice; positions count from the first pixel of the image, not of the cell."""
-        sites = crystal.sites() if sites is None else sites
+        sites = crystal.sites()
         shift = torch.tensor([self.margin * self.slices.sampling] * 2 + [0.0], dtype=torch.float64)
         return self.slices.project(
             sites.positions + shift, sites.occupancy.float(), crystal.species, crystal.kind[sites.column]
@@ -76,9 +76,17 @@ class ForwardModel:
         """Expected counts of the image without the margin, ``(F, Y, X)``."""
         return self.seen(self.image(self.amplitudes(self.wave(crystal), instrument), instrument))
 
-    def differentiate_instrument(self, wave: Tensor, instrument: Instrument, unknowns: Sequence[Unknown]) -> Tensor:
-        """Derivatives of the image of the cell with respect to ``unknowns``, ``(P, F, Y, X)``."""
-        amplitudes = self.amplitudes(wave, instrument)
+    def differentiate_instrument(
+        self, wave: Tensor, amplitudes: Tensor, instrument: Instrument, unknowns: Sequence[Unknown]
+    ) -> Tensor:
+        """Derivatives of the image of the cell with respect to ``unknowns``, ``(P, F, Y, X)``.
+
+        Args:
+            wave: exit wave.
+            amplitudes: its waves in the image plane, see :meth:`amplitudes`.
+            instrument: point at which derivatives are taken.
+            unknowns: settings of the instrument.
+        """
         image = self.image(amplitudes, instrument)
         answer, shared = [], {}
         for one in unknowns:

@@ -81,7 +81,7 @@ class Observation:
         """
         difference = (self.counts - expected) / expected.clamp_min(DARKEST).sqrt() * self.weights
         power = torch.fft.rfft2(difference).abs().square().mean(dim=0) / float(self.weights.sum())
-        kx, ky = frequencies(power_shape(self.counts), self.sampling, torch.device("cpu"), half=True)
+        kx, ky = frequencies(self.counts.shape[-2:], self.sampling, torch.device("cpu"), half=True)
         distance = torch.sqrt(kx**2 + ky**2)
         highest = 0.5 / self.sampling
         ring = (distance / highest * RINGS).long()
@@ -111,8 +111,3 @@ class Observation:
         # Half of all pixels deviate by less than 0.6745 standard deviations.
         within = found.residual(expected)[:, self.weights > 0.0].abs().median(dim=1).values / 0.6745
         return replace(found, deviations=within.float())
-
-
-def power_shape(images: Tensor) -> tuple[int, int]:
-    """Pixels ``(Y, X)`` of images."""
-    return images.shape[-2], images.shape[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -54,9 +54,7 @@ def search_starts(
         tilted = crystal.tilted(torch.tensor(tilt, dtype=torch.float64))
         wave = field.wave(tilted)
         for shift in np.arange(foci[0], foci[1] + 1e-6, FOCUS_GRID):
-            focused = replace(
-                instrument, values={**instrument.values, "defocus": instrument.values["defocus"] + float(shift)}
-            )
+            focused = instrument.refocused(float(shift))
             expected = field.seen(field.image(field.amplitudes(wave, focused), focused))
             misfit = float(observation.residual(expected).double().square().sum())
             found.append(Start(misfit, tilted, focused))

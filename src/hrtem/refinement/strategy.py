@@ -312,8 +312,8 @@ def _settings(best: Estimate, roughness: float) -> list[Setting]:
 def _crop(crystal: Specimen, valid: np.ndarray, sampling: float) -> tuple[tuple[slice, slice], Tensor]:
     """Rows and columns around the crystal that hold an image, and x and y of their first pixel, Å."""
     ends = []
-    for axis, across in ((1, 1), (0, 0)):
-        places, held = crystal.places[:, axis], np.flatnonzero(valid.any(axis=across))
+    for axis in (1, 0):
+        places, held = crystal.places[:, axis], np.flatnonzero(valid.any(axis=axis))
         first = max(int(held[0]), math.floor((float(places.min()) - REACH) / sampling) - 1)
         last = min(int(held[-1]) + 1, math.ceil((float(places.max()) + REACH) / sampling) + 2)
         ends.append((first, last))
