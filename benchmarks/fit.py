@@ -13,6 +13,7 @@ from rich.table import Table
 
 import hrtem
 from benchmarks.evaluation import exposed
+from benchmarks.joint import interval
 from hrtem.columns import Columns
 from hrtem.commandline import split_words
 from hrtem.errors import InputError
@@ -25,8 +26,6 @@ from hrtem.training.testsets import simulate_test_set
 WORDS = {"model": "gold", "views": "8", "dose": "1000", "support": "vacuum", "seed": "2026", "output": ""}
 #: Columns nearer to the border than this do not count, Å.
 BORDER = 3.0
-#: Bootstrap samples over views.
-RESAMPLES = 2000
 
 
 def score(found: Columns, true: Columns, extent: float) -> dict[str, float]:
@@ -88,13 +87,10 @@ def measure(words: dict[str, str], console: Console) -> list[dict[str, Any]]:
     return answer
 
 
-def interval(values: list[float]) -> str:
+def mean(values: list[float]) -> str:
     """Mean with a 95 % bootstrap interval over views."""
-    array = np.array(values)
-    rng = np.random.default_rng(0)
-    means = [np.mean(rng.choice(array, len(array))) for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, (2.5, 97.5))
-    return f"{array.mean():.3f} ({low:.3f} to {high:.3f})"
+    low, high = interval(np.array(values), np.random.default_rng(0))
+    return f"{np.mean(values):.3f} ({low:.3f} to {high:.3f})"
 
 
 def main(*words: str) -> None:
@@ -108,9 +104,9 @@ def main(*words: str) -> None:
     for title in ("", "network", "fit"):
         table.add_column(title)
     for title, key in (("right numbers and classes", "exact"), ("error of x and y (pm)", "error_pm")):
-        table.add_row(title, *(interval([row[who][key] for row in rows]) for who in ("network", "fit")))
+        table.add_row(title, *(mean([row[who][key] for row in rows]) for who in ("network", "fit")))
     table.add_row("error of the defocus (Å), median", "", f"{np.median([row['defocus_error'] for row in rows]):.1f}")
-    table.add_row("defocus within its 90 % interval", "", interval([row["defocus_held"] for row in rows]))
+    table.add_row("defocus within its 90 % interval", "", mean([row["defocus_held"] for row in rows]))
     table.add_row("seconds a view, median", "", f"{np.median([row['seconds'] for row in rows]):.0f}")
     console.print(table)
     if said["output"]:

@@ -102,7 +102,7 @@ def _waves(
     )
     factors = factors / slices.pixel**2
     along = [torch.polar(torch.ones(1), (-2.0 * math.pi * local[:, axis].float())[:, None] * k) for axis in (0, 1)]
-    place = ((sites.positions[here][:, 2] - slices.low) / slices.thickness - 0.5).clamp(0.0, slices.number - 1.0)
+    place = slices.place(sites.positions[here][:, 2])
     weights = torch.stack([sites.occupancy[here], sites.top[here], sites.bottom[here], sites.inner[here]]).float()
     kind = crystal.kind[batch.start : batch.stop]
     aperture = slices.aperture((side, side))

@@ -119,7 +119,7 @@ class Slices:
         # Circular band limit, so that atoms are round independent of the grid axes.
         inside = (k2 <= min(float(ky.max()), float(kx.max())) ** 2) / self.pixel**2
         along_y, along_x = _phases(positions[:, 1], ky), _phases(positions[:, 0], kx)
-        place = ((positions[:, 2] - self.low) / self.thickness - 0.5).clamp(0.0, self.number - 1.0)
+        place = self.place(positions[:, 2])
         factors = [inside * self.form_factor(one, k2) for one in species]
         slices = []
         for layer in range(self.number):
@@ -132,6 +132,10 @@ class Slices:
                     total = total + factor * (weighted.mT.to(torch.complex64) @ along_x[here])
             slices.append(torch.fft.irfft2(self._padded(total, harmonics), s=self.grid))
         return torch.stack(slices)
+
+    def place(self, heights: Tensor) -> Tensor:
+        """Heights in thicknesses of slices above the middle of the first; atoms beyond the middles count as there."""
+        return ((heights - self.low) / self.thickness - 0.5).clamp(0.0, self.number - 1.0)
 
     def form_factor(self, species: Species, k2: Tensor) -> Tensor:
         """Thermally smeared projected form factor, V Å³, at the squared frequencies ``k2``, 1/Å²."""
